@@ -35,6 +35,7 @@ struct rs_loop {
     size_t timers, heap_cap;
     uint64_t timer_seq;
     struct rs_list after;
+    bool after_added; /* since the last walk over the hooks began */
     pthread_mutex_t lock; /* guards the three fields below, nothing else */
     struct posted *mail;
     size_t mail_len, mail_cap;
@@ -227,6 +228,7 @@ void rs_after_add(struct rs_loop *l, struct rs_after *a)
 {
     rs_list_init(&a->link);
     rs_list_push_back(&l->after, &a->link);
+    l->after_added = true;
 }
 
 void rs_after_remove(struct rs_after *a)
@@ -249,6 +251,7 @@ static int64_t sleep_time(struct rs_loop *l, int64_t max_wait)
 {
     int64_t wait = max_wait;
 
+    l->after_added = false;
     rs_list_for_each(it, &l->after)
     {
         struct rs_after *a = rs_container_of(it, struct rs_after, link);
@@ -260,7 +263,7 @@ static int64_t sleep_time(struct rs_loop *l, int64_t max_wait)
 
         wait = shortest(wait, left > 0 ? left : 0);
     }
-    return l->stop ? 0 : wait;
+    return l->stop || l->after_added ? 0 : wait;
 }
 
 int rs_loop_turn(struct rs_loop *l, int64_t max_wait)
