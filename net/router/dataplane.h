@@ -1,0 +1,120 @@
+/* The data plane of one node: lanes, queues, replicas' sockets, and the HTTP ingress on top.
+ *
+ * Lanes are threads, each with an event loop, one HTTP listener (SO_REUSEPORT) and its share of the
+ * connections. A deployment lives on one home lane: its queue, its replicas' connections and slots are
+ * touched by that thread only, so limits are exact without a lock. A request that enters on another
+ * lane is posted to the home lane, its answer is posted back.
+ *
+ * Thread:    every function here is called on the control thread (the loop given to _new). Events
+ *            are delivered on the control thread too.
+ * Ownership: strings and JSON are copied or referenced; descriptors are taken.
+ * Layer:     net may include core; never sched.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+#include "core/loop/loop.h"
+#include "core/metrics/metrics.h"
+#include "net/wire/frame.h"
+
+#include <jansson.h>
+#include <netinet/in.h>
+
+struct rs_dataplane;
+
+struct rs_ingress_conf {
+    const char *host; /* "127.0.0.1"; NULL: no HTTP listener on this node */
+    uint16_t port;    /* 0: any free one; see rs_dataplane_port */
+    const char *root_path;       /* "" or "/base" */
+    int64_t request_timeout;     /* ns, 0: none */
+    int64_t keep_alive_timeout;  /* ns */
+    size_t buffer_body;   /* bytes of a request body read before dispatch; longer ones are streamed */
+    size_t max_body;      /* bytes; more is 413; 0: no limit */
+    size_t max_header;    /* bytes; more is 431 */
+    unsigned max_connections;
+    unsigned lanes;       /* 0: one per core */
+};
+
+/* What a node tells the routers about one deployment. */
+struct rs_route_deployment {
+    const char *app, *name;
+    int max_ongoing;      /* per replica */
+    int max_queued;       /* -1: no limit */
+    int backpressure_status; /* 503 or 429 */
+    double retry_after_s;    /* < 0: no Retry-After header */
+    bool failed;          /* it failed to deploy: answer UNAVAILABLE instead of waiting */
+};
+
+struct rs_route_app {
+    const char *name, *prefix; /* prefix NULL: not on HTTP */
+    const char *ingress;       /* deployment that takes its HTTP requests */
+};
+
+/* One snapshot replaces the other at once; deployments that are gone refuse their queued requests. */
+struct rs_routes {
+    const struct rs_route_app *apps;
+    size_t n_apps;
+    const struct rs_route_deployment *deployments;
+    size_t n_deployments;
+    bool populated; /* false: no application was ever deployed (healthz and routes answer 503) */
+    bool draining;  /* healthz answers 503 */
+};
+
+/* Figures of one replica (replica_id set) or one deployment (replica_id NULL). */
+struct rs_dataplane_stat {
+    const char *app, *deployment, *replica_id;
+    unsigned in_flight, queued; /* queued: deployments only */
+    uint64_t done, errors;
+};
+
+struct rs_dataplane_ops {
+    /* A frame of the replica's own life (HELLO, READY, FAILED, PONG, STATS): JSON, borrowed. */
+    void (*on_replica)(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
+                       void *arg);
+    /* The connection is gone (hang-up, or garbage: `why`); its requests were re-queued or answered. */
+    void (*on_replica_gone)(const char *replica_id, const char *why, void *arg);
+    /* After rs_dataplane_retire: the last request of the replica ended. */
+    void (*on_replica_idle)(const char *replica_id, void *arg);
+};
+
+RS_MUST_CHECK int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
+                                   const struct rs_ingress_conf *conf, struct rs_metrics *metrics,
+                                   const struct rs_dataplane_ops *ops, void *arg,
+                                   struct rs_error *err);
+void rs_dataplane_free(struct rs_dataplane *d); /* stops and joins the lanes */
+RS_DEFINE_AUTO(struct rs_dataplane *, rs_dataplane_free);
+uint16_t rs_dataplane_port(const struct rs_dataplane *d);
+/* Stops accepting HTTP connections; what was accepted goes on. */
+void rs_dataplane_stop_accepting(struct rs_dataplane *d);
+/* HTTP requests under way on this node, for a drain that says what it waits for. */
+unsigned rs_dataplane_ongoing(const struct rs_dataplane *d);
+
+void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes);
+
+/* A replica that speaks frames on `fd` (taken): python and exec. It gets no requests yet. */
+void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *deployment,
+                         const char *replica_id, int fd);
+/* A replica that is an HTTP server at this address: 127.0.0.1:port or a Unix socket path. */
+void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
+                              const char *replica_id, const char *host, uint16_t port,
+                              const char *unix_path);
+/* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes. */
+void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *deployment,
+                         const char *node_id, const char *address, unsigned slots);
+/* Requests may come. */
+void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id);
+/* No further requests; on_replica_idle follows. */
+void rs_dataplane_retire(struct rs_dataplane *d, const char *replica_id);
+/* Forget it: closes the connection; requests that it had are ended with DIED. */
+void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id);
+/* INIT, PING, RECONFIGURE, STOP to a replica that speaks frames. `msg` may be NULL. */
+void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
+                       uint64_t stream, const json_t *msg);
+
+/* Takes a connection from another node (after its HELLO was read or not: HELLO is handled here). */
+void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd);
+
+/* Consistent figures, gathered from the lanes' atomics; `fn` is called before this returns. */
+void rs_dataplane_stats(const struct rs_dataplane *d,
+                        void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg);
