@@ -60,7 +60,7 @@ void rs_nearest_offer(struct rs_nearest *near, const char *candidate)
         return;
     distance = rs_edit_distance(near->word, candidate);
     limit = ((lw > lc ? lw : lc) + 2) / 3; /* a third of the letters may be wrong */
-    if (lw >= 3 && lw < lc && strncmp(near->word, candidate, lw) == 0)
+    if (distance > limit && lw >= 3 && strncmp(near->word, candidate, lw) == 0)
         distance = limit; /* a beginning is near, but a real misspelling is nearer */
     if (distance > limit || distance >= lw || (near->best && distance >= near->distance))
         return;

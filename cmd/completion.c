@@ -1,0 +1,235 @@
+/* Shell completion, written from the tables that parse. */
+#include "cmd/verb.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool takes_file(const struct rs_option *o)
+{
+    return o->value && (strstr(o->value, "FILE") || strstr(o->value, "DIR"));
+}
+
+static const struct rs_option *options_of(const struct rs_verb *verb)
+{
+    static const struct rs_option none[] = {{NULL}};
+
+    return verb->options ? verb->options : none;
+}
+
+/* `text` for use between single quotes; characters of `escape` get a backslash. */
+static void quoted(FILE *out, const char *text, const char *escape)
+{
+    for (; *text; text++) {
+        if (*text == '\'')
+            fputs("'\\'", out);
+        else if (strchr(escape, *text))
+            fputc('\\', out);
+        fputc(*text, out);
+    }
+}
+
+static void verb_names(FILE *out)
+{
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        fprintf(out, "%s%s", v == rs_verbs ? "" : " ", (*v)->name);
+}
+
+static void choices(FILE *out, const struct rs_option *o)
+{
+    for (size_t i = 0; o->choices[i]; i++)
+        fprintf(out, "%s%s", i ? " " : "", o->choices[i]);
+}
+
+static void bash_verb(FILE *out, const struct rs_verb *verb)
+{
+    fprintf(out, "    %s)\n        case $prev in\n", verb->name);
+    for (const struct rs_option *o = options_of(verb); o->name; o++) {
+        if (o->kind == RS_OPT_FLAG)
+            continue;
+        fputs("        ", out);
+        if (o->letter)
+            fprintf(out, "-%c | ", o->letter);
+        fprintf(out, "--%s) ", o->name);
+        if (o->kind == RS_OPT_CHOICE) {
+            fputs("words='", out);
+            choices(out, o);
+            fputs("' ;;\n", out);
+        } else {
+            fputs(takes_file(o) ? "files=1 ;;\n" : ";;\n", out);
+        }
+    }
+    fputs("        *)\n            words='--help", out);
+    for (const struct rs_option *o = options_of(verb); o->name; o++)
+        fprintf(out, " --%s", o->name);
+    if (verb == &rs_verb_help) {
+        fputc(' ', out);
+        verb_names(out);
+    }
+    fprintf(out, "'\n%s            ;;\n        esac\n        ;;\n",
+            verb->file_args ? "            files=1\n" : "");
+}
+
+static void bash(FILE *out)
+{
+    fputs("# bash completion for rserve: source <(rserve completion bash)\n"
+          "_rserve() {\n"
+          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= files=\n"
+          "    COMPREPLY=()\n"
+          "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
+          "        mapfile -t COMPREPLY < <(compgen -W '",
+          out);
+    verb_names(out);
+    fputs(" --help --version' -- \"$cur\")\n"
+          "        return\n"
+          "    fi\n"
+          "    case ${COMP_WORDS[1]} in\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        bash_verb(out, *v);
+    fputs("    esac\n"
+          "    case $cur in\n"
+          "    -*) files= ;;\n"
+          "    esac\n"
+          "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
+          "    if [ -n \"$files\" ] && [ ${#COMPREPLY[@]} = 0 -o -z \"$cur\" ]; then\n"
+          "        compopt -o filenames\n"
+          "        mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+          "    fi\n"
+          "}\n"
+          "complete -F _rserve rserve\n",
+          out);
+}
+
+static void zsh_option(FILE *out, const struct rs_option *o)
+{
+    bool repeated = o->kind == RS_OPT_LIST;
+
+    fputs("            ", out);
+    if (o->letter)
+        fprintf(out, "%s{-%c,--%s}'", repeated ? "'*'" : "", o->letter, o->name);
+    else
+        fprintf(out, "'%s--%s", repeated ? "*" : "", o->name);
+    fprintf(out, "%s[", o->kind == RS_OPT_FLAG ? "" : o->letter ? "=" : "=");
+    quoted(out, o->help, "[]");
+    fputc(']', out);
+    if (o->kind != RS_OPT_FLAG) {
+        fputc(':', out);
+        quoted(out, o->value, ":");
+        fputc(':', out);
+        if (o->kind == RS_OPT_CHOICE) {
+            fputc('(', out);
+            choices(out, o);
+            fputc(')', out);
+        } else if (takes_file(o)) {
+            fputs("_files", out);
+        }
+    }
+    fputs("' \\\n", out);
+}
+
+static void zsh(FILE *out)
+{
+    fputs("#compdef rserve\n"
+          "# zsh completion for rserve: rserve completion zsh > \"${fpath[1]}/_rserve\"\n"
+          "_rserve() {\n"
+          "    local -a verbs=(\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
+        fprintf(out, "        '%s:", (*v)->name);
+        quoted(out, (*v)->summary, ":");
+        fputs("'\n", out);
+    }
+    fputs("    )\n"
+          "    if (( CURRENT == 2 )); then\n"
+          "        _describe verb verbs\n"
+          "        return\n"
+          "    fi\n"
+          "    local verb=${words[2]}\n"
+          "    shift words\n"
+          "    (( CURRENT-- ))\n"
+          "    case $verb in\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
+        fprintf(out, "    %s)\n        _arguments \\\n", (*v)->name);
+        for (const struct rs_option *o = options_of(*v); o->name; o++)
+            zsh_option(out, o);
+        fputs("            {-h,--help}'[print help]'", out);
+        if ((*v)->file_args)
+            fputs(" \\\n            '*:argument:_files'", out);
+        if (*v == &rs_verb_help)
+            fputs(" \\\n            '1:verb:(${verbs%%:*})'", out);
+        fputs("\n        ;;\n", out);
+    }
+    fputs("    esac\n"
+          "}\n"
+          "if [ \"$funcstack[1]\" = _rserve ]; then _rserve \"$@\"; else compdef _rserve rserve; "
+          "fi\n",
+          out);
+}
+
+static void fish(FILE *out)
+{
+    fputs("# fish completion for rserve: rserve completion fish | source\n"
+          "complete -c rserve -f\n"
+          "complete -c rserve -n __fish_use_subcommand -s V -l version -d 'print the version'\n"
+          "complete -c rserve -s h -l help -d 'print help'\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
+        fprintf(out, "complete -c rserve -n __fish_use_subcommand -a %s -d '", (*v)->name);
+        quoted(out, (*v)->summary, "");
+        fputs("'\n", out);
+        if ((*v)->file_args)
+            fprintf(out, "complete -c rserve -n '__fish_seen_subcommand_from %s' -F\n", (*v)->name);
+        for (const struct rs_option *o = options_of(*v); o->name; o++) {
+            fprintf(out, "complete -c rserve -n '__fish_seen_subcommand_from %s' -l %s", (*v)->name,
+                    o->name);
+            if (o->letter)
+                fprintf(out, " -s %c", o->letter);
+            if (o->kind == RS_OPT_CHOICE) {
+                fputs(" -x -a '", out);
+                choices(out, o);
+                fputc('\'', out);
+            } else if (o->kind != RS_OPT_FLAG) {
+                fputs(takes_file(o) ? " -r -F" : " -x", out);
+            }
+            fputs(" -d '", out);
+            quoted(out, o->help, "");
+            fputs("'\n", out);
+        }
+    }
+    fputs("complete -c rserve -n '__fish_seen_subcommand_from help' -a '", out);
+    verb_names(out);
+    fputs("'\n", out);
+}
+
+static const struct {
+    const char *name;
+    void (*print)(FILE *out);
+} shells[] = {{"bash", bash}, {"zsh", zsh}, {"fish", fish}};
+
+static int run_completion(int argc, char *argv[], struct rs_error *err)
+{
+    int n = rs_verb_parse(&rs_verb_completion, argc, argv, NULL, err);
+
+    if (n < 0)
+        return -1;
+    for (size_t i = 0; i < RS_COUNT(shells); i++)
+        if (strcmp(argv[1], shells[i].name) == 0) {
+            shells[i].print(stdout);
+            return 0;
+        }
+    return rs_error_set(err, RS_INVALID, "no completion for '%s'; expected bash, zsh or fish",
+                        argv[1]);
+}
+
+const struct rs_verb rs_verb_completion = {
+    .name = "completion",
+    .args = "bash|zsh|fish",
+    .summary = "print a completion script for a shell",
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_completion,
+    .details = "For this shell only:\n"
+               "    source <(rserve completion bash)\n"
+               "For every new one, add that line to ~/.bashrc.",
+};

@@ -1,0 +1,145 @@
+/* --help, written from the tables that parse. Everything fits 80 columns. */
+#include "cmd/verb.h"
+#include "core/base/nearest.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { COLUMNS = 80, VERB_COLUMN = 16, OPTION_COLUMN = 26 };
+
+/* Words of `text` from column `at` on; the lines that follow begin at column `indent`. A newline in
+ * the text ends the line; one that leads a line with two spaces keeps it as it is (an example).
+ */
+static void wrap(FILE *out, const char *text, int at, int indent)
+{
+    int col = at;
+
+    while (*text) {
+        size_t n = strcspn(text, " \n");
+
+        if (n > 0 && col > indent && col + 1 + (int)n > COLUMNS) {
+            fprintf(out, "\n%*s", indent, "");
+            col = indent;
+        } else if (n > 0 && col > indent) {
+            fputc(' ', out);
+            col++;
+        }
+        fwrite(text, 1, n, out);
+        col += (int)n;
+        text += n;
+        if (*text == '\n') {
+            size_t lead;
+
+            text++;
+            lead = strspn(text, " ");
+            fprintf(out, "\n%*s", *text == '\n' ? 0 : indent + (int)lead, "");
+            col = indent;
+            if (lead > 0) {
+                n = strcspn(text + lead, "\n");
+                fwrite(text + lead, 1, n, out);
+                text += lead + n;
+            }
+        } else if (*text) {
+            text++;
+        }
+    }
+    fputc('\n', out);
+}
+
+/* `left` in its column, then the wrapped text, on the next line if `left` is too wide. */
+static void two_columns(FILE *out, const char *left, const char *text, int column)
+{
+    int n = fprintf(out, "  %s", left);
+
+    if (n + 2 > column) {
+        fputc('\n', out);
+        n = 0;
+    }
+    fprintf(out, "%*s", column - n, "");
+    wrap(out, text, column, column);
+}
+
+void rs_help_print(FILE *out)
+{
+    fputs("Usage: rserve VERB [OPTIONS] [ARGS]\n\n"
+          "Serves Ray Serve applications without Ray.\n\n"
+          "Verbs:\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        two_columns(out, (*v)->name, (*v)->summary, VERB_COLUMN);
+    fputs("\nOptions:\n", out);
+    two_columns(out, "-h, --help", "print this", VERB_COLUMN);
+    two_columns(out, "-V, --version", "as 'rserve version'", VERB_COLUMN);
+    fputs("\n'rserve help VERB' tells more about a verb.\n"
+          "Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration.\n",
+          out);
+}
+
+static void print_option(FILE *out, const struct rs_option *o)
+{
+    char left[80], text[1000];
+    size_t n;
+
+    snprintf(left, sizeof(left), "%c%c%c --%s%s%s", o->letter ? '-' : ' ',
+             o->letter ? o->letter : ' ', o->letter ? ',' : ' ', o->name, o->value ? " " : "",
+             o->value ? o->value : "");
+    n = (size_t)snprintf(text, sizeof(text), "%s", o->help);
+    if (o->kind == RS_OPT_LIST && n < sizeof(text))
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "; may be repeated");
+    if (o->kind == RS_OPT_CHOICE)
+        for (size_t i = 0; o->choices[i] && n < sizeof(text); i++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s", i ? ", " : ": ",
+                                  o->choices[i]);
+    two_columns(out, left, text, OPTION_COLUMN);
+}
+
+void rs_help_print_verb(const struct rs_verb *verb, FILE *out)
+{
+    fprintf(out, "Usage: rserve %s [OPTIONS]%s%s\n\n", verb->name, verb->args[0] ? " " : "",
+            verb->args);
+    wrap(out, verb->summary, 0, 0);
+    fputs("\nOptions:\n", out);
+    for (const struct rs_option *o = verb->options; o && o->name; o++)
+        print_option(out, o);
+    two_columns(out, "-h, --help", "print this", OPTION_COLUMN);
+    if (verb->details) {
+        fputc('\n', out);
+        wrap(out, verb->details, 0, 0);
+    }
+    fputs("\nExit status: 0 done, 1 failed, 2 wrong usage or invalid configuration.\n", out);
+}
+
+static int run_help(int argc, char *argv[], struct rs_error *err)
+{
+    struct rs_nearest near;
+    const struct rs_verb *verb;
+    int n = rs_verb_parse(&rs_verb_help, argc, argv, NULL, err);
+
+    if (n < 0)
+        return -1;
+    if (n == 0) {
+        rs_help_print(stdout);
+        return 0;
+    }
+    verb = rs_verb_find(argv[1]);
+    if (verb) {
+        rs_help_print_verb(verb, stdout);
+        return 0;
+    }
+    near = rs_nearest_to(argv[1]);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        rs_nearest_offer(&near, (*v)->name);
+    if (near.best)
+        return rs_error_set(err, RS_INVALID, "unknown verb '%s'; did you mean '%s'?", argv[1],
+                            near.best);
+    return rs_error_set(err, RS_INVALID, "unknown verb '%s'; 'rserve --help' lists the verbs",
+                        argv[1]);
+}
+
+const struct rs_verb rs_verb_help = {
+    .name = "help",
+    .args = "[VERB]",
+    .summary = "tell more about a verb",
+    .max_args = 1,
+    .run = run_help,
+};

@@ -1,0 +1,361 @@
+#include "cmd/options.h"
+
+#include "core/base/alloc.h"
+#include "core/base/nearest.h"
+
+#include <assert.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct unit {
+    const char *suffix;
+    int64_t factor;
+};
+
+static const struct unit sizes[] = {
+    {"", 1},
+    {"K", INT64_C(1) << 10},
+    {"M", INT64_C(1) << 20},
+    {"G", INT64_C(1) << 30},
+    {"T", INT64_C(1) << 40},
+    {"KiB", INT64_C(1) << 10},
+    {"MiB", INT64_C(1) << 20},
+    {"GiB", INT64_C(1) << 30},
+    {"TiB", INT64_C(1) << 40},
+    {"kB", 1000},
+    {"KB", 1000},
+    {"MB", 1000000},
+    {"GB", 1000000000},
+    {"TB", INT64_C(1000000000000)},
+    {NULL, 0},
+};
+static const struct unit durations[] = {
+    {"", 1000000000},
+    {"ns", 1},
+    {"us", 1000},
+    {"ms", 1000000},
+    {"s", 1000000000},
+    {"m", INT64_C(60000000000)},
+    {"h", INT64_C(3600000000000)},
+    {NULL, 0},
+};
+static const struct unit tenthousandths[] = {{"", 10000}, {NULL, 0}};
+static const struct unit ones[] = {{"", 1}, {NULL, 0}};
+
+static const struct {
+    const char *what; /* in "expected ..." */
+    const struct unit *units;
+    bool exact; /* no digit may be lost */
+} numbers[] = {
+    [RS_OPT_INT] = {"an integer", ones, true},
+    [RS_OPT_FIXED] = {"a number with at most 4 decimals", tenthousandths, true},
+    [RS_OPT_SIZE] = {"a size such as 64K or 1.5GiB", sizes, false},
+    [RS_OPT_DURATION] = {"a duration such as 2, 500ms or 5m", durations, false},
+};
+
+static const struct unit *find_unit(const struct unit *units, const char *suffix)
+{
+    for (; units->suffix; units++)
+        if (strcmp(units->suffix, suffix) == 0)
+            return units;
+    return NULL;
+}
+
+/* Digits, at most 9 decimals, a unit; a minus in front of it all. False: `text` is something else,
+ * or too large, or has digits below the smallest unit although `exact` is asked for.
+ */
+static bool read_number(const char *text, const struct unit *units, bool exact, int64_t *ret)
+{
+    int64_t whole = 0, part = 0, scale = 1;
+    bool negative = *text == '-';
+    const struct unit *unit;
+
+    if (negative)
+        text++;
+    if (*text < '0' || *text > '9')
+        return false;
+    for (; *text >= '0' && *text <= '9'; text++)
+        if (__builtin_mul_overflow(whole, 10, &whole) ||
+            __builtin_add_overflow(whole, *text - '0', &whole))
+            return false;
+    if (*text == '.') {
+        if (*++text < '0' || *text > '9')
+            return false;
+        for (; *text >= '0' && *text <= '9'; text++, scale *= 10) {
+            if (scale >= 1000000000)
+                return false;
+            part = part * 10 + (*text - '0');
+        }
+    }
+    unit = find_unit(units, text);
+    if (!unit || __builtin_mul_overflow(whole, unit->factor, &whole) ||
+        __builtin_mul_overflow(part, unit->factor, &part) || (exact && part % scale != 0) ||
+        __builtin_add_overflow(whole, part / scale, &whole))
+        return false;
+    *ret = negative ? -whole : whole;
+    return true;
+}
+
+/* The unit a range is told in, so that a refusal reads "from 1 to 65535" and "from 0 to 3600 s". */
+static void print_range(char *buf, size_t size, const struct rs_option *o)
+{
+    double divide = 1;
+    const char *suffix = "";
+
+    if (o->kind == RS_OPT_FIXED)
+        divide = 10000;
+    if (o->kind == RS_OPT_DURATION) {
+        divide = 1e9;
+        suffix = " seconds";
+    }
+    if (o->kind == RS_OPT_SIZE)
+        suffix = " bytes";
+    if (o->max == INT64_MAX)
+        snprintf(buf, size, " >= %.15g%s", (double)o->min / divide, suffix);
+    else
+        snprintf(buf, size, " from %.15g to %.15g%s", (double)o->min / divide,
+                 (double)o->max / divide, suffix);
+}
+
+static int set_number(const struct rs_option *o, const char *text, int64_t *field,
+                      struct rs_error *err)
+{
+    bool bounded = o->min != 0 || o->max != 0;
+    char range[100] = "";
+    int64_t value;
+
+    if (bounded)
+        print_range(range, sizeof(range), o);
+    if (!read_number(text, numbers[o->kind].units, numbers[o->kind].exact, &value) ||
+        (bounded && (value < o->min || value > o->max)))
+        return rs_error_set(err, RS_INVALID, "--%s: expected %s%s, got '%s'", o->name,
+                            numbers[o->kind].what, range, text);
+    *field = value;
+    return 0;
+}
+
+static int set_choice(const struct rs_option *o, const char *text, int *field, struct rs_error *err)
+{
+    char list[300];
+    size_t n = 0;
+
+    for (int i = 0; o->choices[i]; i++)
+        if (strcmp(o->choices[i], text) == 0) {
+            *field = i;
+            return 0;
+        }
+    for (size_t i = 0; o->choices[i] && n < sizeof(list); i++)
+        n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s",
+                              i == 0              ? ""
+                              : o->choices[i + 1] ? ", "
+                                                  : " or ",
+                              o->choices[i]);
+    return rs_error_set(err, RS_INVALID, "--%s: expected %s, got '%s'", o->name, list, text);
+}
+
+static int set_json(const struct rs_option *o, const char *text, json_t **field,
+                    struct rs_error *err)
+{
+    json_error_t why;
+    json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, &why);
+
+    if (!json_is_object(value)) {
+        json_decref(value);
+        return rs_error_set(err, RS_INVALID,
+                            "--%s: expected a JSON object such as '{\"name\": 1}', got '%s'%s%s",
+                            o->name, text, value ? "" : ": ", value ? "" : why.text);
+    }
+    json_decref(*field);
+    *field = value;
+    return 0;
+}
+
+static void add_to_list(struct rs_opt_list *list, const char *text)
+{
+    list->items = rs_grow(list->items, &list->cap, list->count + 1, sizeof(*list->items));
+    list->items[list->count++] = text;
+}
+
+static int set_value(const struct rs_option *o, const char *text, void *out, struct rs_error *err)
+{
+    void *field = (char *)out + o->offset;
+
+    switch (o->kind) {
+    case RS_OPT_FLAG:
+        *(bool *)field = true;
+        return 0;
+    case RS_OPT_STRING:
+        *(const char **)field = text;
+        return 0;
+    case RS_OPT_INT:
+    case RS_OPT_FIXED:
+    case RS_OPT_SIZE:
+    case RS_OPT_DURATION:
+        return set_number(o, text, field, err);
+    case RS_OPT_CHOICE:
+        return set_choice(o, text, field, err);
+    case RS_OPT_JSON:
+        return set_json(o, text, field, err);
+    case RS_OPT_LIST:
+        add_to_list(field, text);
+        return 0;
+    }
+    assert(!"option of an unknown kind");
+    return -1;
+}
+
+static const struct rs_option *find_long(const struct rs_option *options, const char *name,
+                                         size_t n)
+{
+    for (; options && options->name; options++)
+        if (strncmp(options->name, name, n) == 0 && options->name[n] == '\0')
+            return options;
+    return NULL;
+}
+
+static const struct rs_option *find_letter(const struct rs_option *options, char letter)
+{
+    for (; options && options->name; options++)
+        if (letter != '\0' && options->letter == letter)
+            return options;
+    return NULL;
+}
+
+static int unknown(const struct rs_option *options, const char *word, size_t n,
+                   struct rs_error *err)
+{
+    char name[RS_NEAREST_MAX + 1];
+    struct rs_nearest near = rs_nearest_to(name);
+
+    snprintf(name, sizeof(name), "%.*s", (int)n, word);
+    for (const struct rs_option *o = options; o && o->name; o++)
+        rs_nearest_offer(&near, o->name);
+    rs_nearest_offer(&near, "help");
+    if (near.best)
+        return rs_error_set(err, RS_INVALID, "unknown option '--%.*s'; did you mean '--%s'?",
+                            (int)n, word, near.best);
+    return rs_error_set(err, RS_INVALID, "unknown option '--%.*s'; --help lists them all", (int)n,
+                        word);
+}
+
+/* What one word of the command line holds. */
+struct word {
+    const struct rs_option *option; /* NULL: none, or more letters follow in `rest` */
+    const char *value;              /* from the same word, or NULL */
+    const char *rest;               /* letters still to be read, or NULL */
+};
+
+static int read_long(const struct rs_option *options, const char *arg, struct word *w,
+                     struct rs_error *err)
+{
+    size_t n = strcspn(arg, "=");
+
+    w->option = find_long(options, arg, n);
+    if (!w->option)
+        return unknown(options, arg, n, err);
+    if (arg[n] == '=')
+        w->value = arg + n + 1;
+    if (w->value && w->option->kind == RS_OPT_FLAG)
+        return rs_error_set(err, RS_INVALID, "--%s takes no value, got '%s'", w->option->name,
+                            w->value);
+    return 0;
+}
+
+static int read_letter(const struct rs_option *options, const char *arg, struct word *w,
+                       struct rs_error *err)
+{
+    w->option = find_letter(options, arg[0]);
+    if (!w->option)
+        return rs_error_set(err, RS_INVALID, "unknown option '-%c'; --help lists them all", arg[0]);
+    if (arg[1] == '\0')
+        return 0;
+    if (w->option->kind == RS_OPT_FLAG)
+        w->rest = arg + 1;
+    else
+        w->value = arg + 1;
+    return 0;
+}
+
+/* The options in argv[*i], which begins with a dash, and the value in the word that follows. */
+static int parse_word(const struct rs_option *options, char *argv[], int *i, void *out,
+                      struct rs_error *err)
+{
+    const char *arg = argv[*i];
+    struct word w = {.rest = arg + 1};
+
+    while (w.rest) {
+        const char *rest = w.rest;
+        int r;
+
+        w = (struct word){0};
+        r = rest[0] == '-' && rest == arg + 1 ? read_long(options, rest + 1, &w, err)
+                                              : read_letter(options, rest, &w, err);
+        if (r < 0)
+            return -1;
+        if (w.option->kind != RS_OPT_FLAG && !w.value) {
+            w.value = argv[*i + 1];
+            if (!w.value)
+                return rs_error_set(err, RS_INVALID, "--%s: expected %s, got nothing",
+                                    w.option->name, w.option->value);
+            ++*i;
+        }
+        if (set_value(w.option, w.value, out, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int rs_options_parse(const struct rs_option *options, int argc, char *argv[], void *out,
+                     struct rs_error *err)
+{
+    bool all_positional = false;
+    int n = 0;
+
+    for (int i = 1; i < argc; i++) {
+        if (all_positional || argv[i][0] != '-' || argv[i][1] == '\0') {
+            argv[++n] = argv[i];
+        } else if (strcmp(argv[i], "--") == 0) {
+            all_positional = true;
+        } else if (parse_word(options, argv, &i, out, err) < 0) {
+            rs_options_fini(options, out);
+            return -1;
+        }
+    }
+    argv[n + 1] = NULL;
+    return n;
+}
+
+void rs_options_fini(const struct rs_option *options, void *out)
+{
+    for (const struct rs_option *o = options; o && o->name; o++) {
+        void *field = (char *)out + o->offset;
+
+        if (o->kind == RS_OPT_JSON) {
+            json_decref(*(json_t **)field);
+            *(json_t **)field = NULL;
+        } else if (o->kind == RS_OPT_LIST) {
+            free(((struct rs_opt_list *)field)->items);
+            *(struct rs_opt_list *)field = (struct rs_opt_list){0};
+        }
+    }
+}
+
+bool rs_options_want_help(const struct rs_option *options, int argc, char *argv[])
+{
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        const struct rs_option *o = NULL;
+
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+        if (argv[i][0] != '-')
+            continue;
+        if (argv[i][1] == '-')
+            o = find_long(options, argv[i] + 2, strlen(argv[i] + 2));
+        else if (argv[i][1] != '\0' && argv[i][2] == '\0')
+            o = find_letter(options, argv[i][1]);
+        if (o && o->kind != RS_OPT_FLAG)
+            i++; /* its value */
+    }
+    return false;
+}

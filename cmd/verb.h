@@ -1,0 +1,53 @@
+/* The verbs of the command line: `rserve VERB [OPTIONS] ARGS`.
+ *
+ * Each verb has a file NAME.c that defines `const struct rs_verb rs_verb_NAME` (options.h has a
+ * whole example) and a line in the table of verb.c, from which dispatch, help and shell completion
+ * come.
+ */
+#pragma once
+
+#include "cmd/options.h"
+#include "core/base/error.h"
+
+#include <stdio.h>
+
+enum rs_exit {
+    RS_EXIT_OK = 0,
+    RS_EXIT_FAILED = 1, /* what was asked for could not be done */
+    RS_EXIT_USAGE = 2,  /* the command line or the configuration is wrong */
+};
+
+struct rs_verb {
+    const char *name;
+    const char *args;       /* positional arguments as in the usage line; "" for none */
+    const char *summary;    /* one phrase, no final dot */
+    const char *details;    /* paragraphs below the options in `rserve help VERB`, or NULL */
+    int min_args, max_args; /* positional ones; max_args -1: any number */
+    const struct rs_option *options; /* ends with a NULL name; NULL for none */
+    /* argv[0] is the verb; argv may be permuted. 0: done. -1: `err` says why; main prints it as one
+     * line and exits with 2 for RS_INVALID, else 1. Positive: an exit status; all has been said.
+     */
+    int (*run)(int argc, char *argv[], struct rs_error *err);
+    bool file_args; /* completion offers file names as arguments */
+};
+
+/* In the order of --help, NULL at the end. */
+extern const struct rs_verb *const rs_verbs[];
+const struct rs_verb *rs_verb_find(const char *name); /* NULL if there is none */
+
+/* Parses the options of `verb` and checks the number of positional arguments. As rs_options_parse. */
+RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv[], void *out,
+                                struct rs_error *err);
+
+extern const struct rs_verb rs_verb_completion;
+extern const struct rs_verb rs_verb_head;
+extern const struct rs_verb rs_verb_help;
+extern const struct rs_verb rs_verb_run;
+extern const struct rs_verb rs_verb_status;
+extern const struct rs_verb rs_verb_version;
+extern const struct rs_verb rs_verb_worker;
+
+void rs_help_print(FILE *out);
+void rs_help_print_verb(const struct rs_verb *verb, FILE *out);
+const char *rs_version(void); /* "0.1.0" */
+const char *rs_commit(void);  /* git commit, "-dirty" when the tree was changed; or "unknown" */
