@@ -147,7 +147,7 @@ static void flush(struct rs_conn *c)
             continue;
         if (errno == EINTR)
             continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        if (errno == EAGAIN) {
             if (!c->want_out)
                 want(c, true);
             return;
@@ -481,7 +481,7 @@ static void receive(struct rs_conn *c)
         ssize_t n = read_some(c, room);
         int r = 1;
 
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && errno == EAGAIN)
             return;
         if (n < 0 && errno == EINTR)
             continue;
