@@ -8,5 +8,5 @@
 #define RS_MS INT64_C(1000000)
 #define RS_SEC INT64_C(1000000000)
 
-int64_t rs_clock_now(void);      /* monotonic */
-double rs_clock_wall(void);      /* seconds since the epoch */
+int64_t rs_clock_now(void); /* monotonic */
+double rs_clock_wall(void); /* seconds since the epoch */

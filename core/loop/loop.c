@@ -35,7 +35,7 @@ struct rs_loop {
     size_t timers, heap_cap;
     uint64_t timer_seq;
     struct rs_list after;
-    bool after_added; /* since the last walk over the hooks began */
+    bool after_added;     /* since the last walk over the hooks began */
     pthread_mutex_t lock; /* guards the three fields below, nothing else */
     struct posted *mail;
     size_t mail_len, mail_cap;
@@ -252,8 +252,7 @@ static int64_t sleep_time(struct rs_loop *l, int64_t max_wait)
     int64_t wait = max_wait;
 
     l->after_added = false;
-    rs_list_for_each(it, &l->after)
-    {
+    rs_list_for_each (it, &l->after) {
         struct rs_after *a = rs_container_of(it, struct rs_after, link);
 
         wait = shortest(wait, a->fn(a));

@@ -49,8 +49,8 @@ RS_DEFINE_AUTO(struct rs_loop *, rs_loop_free);
 int rs_loop_run(struct rs_loop *loop);
 /* One turn that sleeps at most `max_wait` ns; for tests and for loops inside others. */
 int rs_loop_turn(struct rs_loop *loop, int64_t max_wait);
-void rs_loop_stop(struct rs_loop *loop);            /* loop thread; see rs_loop_post for others */
-int64_t rs_loop_now(const struct rs_loop *loop);    /* sampled once per turn */
+void rs_loop_stop(struct rs_loop *loop);         /* loop thread; see rs_loop_post for others */
+int64_t rs_loop_now(const struct rs_loop *loop); /* sampled once per turn */
 
 /* The only call that another thread may make: runs fn(arg) on the loop thread, soon, in order.
  * What was posted and not run when the loop is freed is run by rs_loop_free. */

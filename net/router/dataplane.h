@@ -24,26 +24,26 @@
 struct rs_dataplane;
 
 struct rs_ingress_conf {
-    const char *host; /* "127.0.0.1"; NULL: no HTTP listener on this node */
-    uint16_t port;    /* 0: any free one; see rs_dataplane_port */
-    const char *root_path;       /* "" or "/base" */
-    int64_t request_timeout;     /* ns, 0: none */
-    int64_t keep_alive_timeout;  /* ns */
-    size_t buffer_body;   /* bytes of a request body read before dispatch; longer ones are streamed */
-    size_t max_body;      /* bytes; more is 413; 0: no limit */
-    size_t max_header;    /* bytes; more is 431 */
+    const char *host;           /* "127.0.0.1"; NULL: no HTTP listener on this node */
+    uint16_t port;              /* 0: any free one; see rs_dataplane_port */
+    const char *root_path;      /* "" or "/base" */
+    int64_t request_timeout;    /* ns, 0: none */
+    int64_t keep_alive_timeout; /* ns */
+    size_t buffer_body; /* bytes of a request body read before dispatch; longer ones are streamed */
+    size_t max_body;    /* bytes; more is 413; 0: no limit */
+    size_t max_header;  /* bytes; more is 431 */
     unsigned max_connections;
-    unsigned lanes;       /* 0: one per core */
+    unsigned lanes; /* 0: one per core */
 };
 
 /* What a node tells the routers about one deployment. */
 struct rs_route_deployment {
     const char *app, *name;
-    int max_ongoing;      /* per replica */
-    int max_queued;       /* -1: no limit */
+    int max_ongoing;         /* per replica */
+    int max_queued;          /* -1: no limit */
     int backpressure_status; /* 503 or 429 */
     double retry_after_s;    /* < 0: no Retry-After header */
-    bool failed;          /* it failed to deploy: answer UNAVAILABLE instead of waiting */
+    bool failed;             /* it failed to deploy: answer UNAVAILABLE instead of waiting */
 };
 
 struct rs_route_app {

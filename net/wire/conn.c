@@ -118,8 +118,8 @@ static ssize_t write_some(struct rs_conn *c)
             cmsg->cmsg_type = SCM_RIGHTS;
             cmsg->cmsg_len = CMSG_LEN(sizeof(int) * m->n);
             memcpy(CMSG_DATA(cmsg), m->fds, sizeof(int) * m->n);
-            stop = second == &c->marks ? UINT64_MAX
-                                       : rs_container_of(second, struct mark, link)->at;
+            stop =
+                second == &c->marks ? UINT64_MAX : rs_container_of(second, struct mark, link)->at;
         }
         if (stop != UINT64_MAX && iov.iov_len > stop - c->out_base)
             iov.iov_len = (size_t)(stop - c->out_base);

@@ -23,8 +23,8 @@ struct rs_conn;
 struct rs_frame {
     struct rs_header h;
     const char *meta;
-    const char *body; /* inline; NULL with MEMFD */
-    int body_fd;      /* memfd of at least body_len bytes, offset 0; -1 if inline */
+    const char *body;          /* inline; NULL with MEMFD */
+    int body_fd;               /* memfd of at least body_len bytes, offset 0; -1 if inline */
     int fds[RS_FRAME_FDS_MAX]; /* descriptors other than the body's; -1 after the last */
 };
 

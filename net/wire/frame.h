@@ -26,9 +26,9 @@ enum rs_tag {
 enum { RS_WIRE_VERSION = 1, RS_FRAME_HEADER = 24, RS_FRAME_FDS_MAX = 4 };
 enum { RS_FRAME_END = 1, RS_FRAME_MEMFD = 2 };
 #define RS_FRAME_META_MAX (1u << 20)
-#define RS_FRAME_BODY_MAX (16u << 20)    /* inline */
-#define RS_FRAME_MEMFD_MIN (64u << 10)   /* longer bodies travel as a memfd over Unix sockets */
-#define RS_STREAM_WINDOW (256u << 10)    /* credit at the start of each direction of a stream */
+#define RS_FRAME_BODY_MAX (16u << 20)  /* inline */
+#define RS_FRAME_MEMFD_MIN (64u << 10) /* longer bodies travel as a memfd over Unix sockets */
+#define RS_STREAM_WINDOW (256u << 10)  /* credit at the start of each direction of a stream */
 #define RS_KIND_HTTP 1
 #define RS_KIND_CALL 2
 
