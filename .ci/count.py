@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Sums the test cases of build folders: count.py BUILD...
+
+Reads what the last `meson test` of each left in meson-logs/testlog.json. A program that tells how
+many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one. The
+last line is `N passed, N failed`; the exit status is 1 if a test failed or there are no results.
+"""
+
+import json
+import os
+import re
+import sys
+from typing import List, Tuple
+
+CHECK = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
+SUMMED = re.compile(r"^(\d+) passed, (\d+) failed\b", re.M)
+UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.M)
+UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d+)")
+UNITTEST_SKIPPED = re.compile(r"\bskipped=(\d+)")
+FAILING = ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
+
+
+def cases(text: str) -> Tuple[int, int]:
+    """(passed, failed) as the program told, or (0, 0)."""
+    passed = failed = 0
+    for m in CHECK.finditer(text):
+        bad = int(m[2]) + int(m[3])
+        passed, failed = passed + int(m[1]) - bad, failed + bad
+    if not passed + failed:
+        told = SUMMED.findall(text)
+        if told:
+            passed, failed = int(told[-1][0]), int(told[-1][1])
+    if not passed + failed:
+        ran = UNITTEST.search(text)
+        if ran:
+            tail = text[ran.end():]
+            failed = sum(int(n) for n in UNITTEST_BAD.findall(tail))
+            skipped = sum(int(n) for n in UNITTEST_SKIPPED.findall(tail))
+            passed = max(0, int(ran[1]) - failed - skipped)
+    return passed, failed
+
+
+def count(folder: str, bad: List[str]) -> Tuple[int, int, int]:
+    passed = failed = skipped = 0
+    path = os.path.join(folder, "meson-logs", "testlog.json")
+    with open(path, encoding="utf-8") as f:
+        for line in f:
+            test = json.loads(line)
+            p, n = cases(test.get("stdout", "") + "\n" + test.get("stderr", ""))
+            if test["result"] in FAILING:
+                n = max(n, 1)
+                bad.append("%s: %s (%s)" % (folder, test["name"], test["result"].lower()))
+            elif test["result"] == "SKIP":
+                skipped += 1
+                print("skipped: %s: %s" % (folder, test["name"]))
+            elif not p + n:
+                p = 1
+            passed, failed = passed + p, failed + n
+    return passed, failed, skipped
+
+
+def main(folders: List[str]) -> int:
+    passed = failed = 0
+    bad: List[str] = []
+    for folder in folders:
+        try:
+            p, n, _ = count(folder, bad)
+        except (OSError, ValueError, KeyError) as e:
+            p, n = 0, 1
+            bad.append("%s: no test results: %s" % (folder, e))
+        passed, failed = passed + p, failed + n
+    for line in bad:
+        print("failed: " + line)
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

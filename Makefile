@@ -1,0 +1,45 @@
+# The few commands of rserve. .ci/setup brings what they need; Meson does the work.
+.PHONY: all run test bench fmt san setup clean
+
+NINJA = ninja -C
+SUM = python3 .ci/count.py
+# Unit and integration tests run with what the tests' Python packages are installed in.
+MESON_TEST = meson test --no-rebuild --print-errorlogs -C
+
+all: setup build/build.ninja
+	@$(NINJA) build --quiet rserve
+
+setup:
+	@.ci/setup
+
+build/build.ninja:
+	@meson setup -Dbuildtype=release -Dtests=disabled build >/dev/null || meson setup -Dbuildtype=release -Dtests=disabled build
+
+run: all
+	@build/rserve run testdata/apps/rag/app.yaml
+
+test: all
+	@.ci/setup test
+	@test -e build-test/build.ninja || meson setup -Dtests=enabled build-test
+	@$(NINJA) build-test --quiet
+	@$(MESON_TEST) build-test; $(SUM) build-test
+
+san:
+	@.ci/setup test
+	@test -e build-asan/build.ninja || meson setup -Dtests=enabled -Db_sanitize=address,undefined build-asan
+	@test -e build-tsan/build.ninja || meson setup -Dtests=enabled -Db_sanitize=thread build-tsan
+	@$(NINJA) build-asan --quiet && $(NINJA) build-tsan --quiet
+	@$(MESON_TEST) build-asan --no-suite lint --no-suite release; \
+	 $(MESON_TEST) build-tsan --no-suite lint --no-suite release --no-suite fuzz-corpus; \
+	 $(SUM) build-asan build-tsan
+
+bench: all
+	@.ci/setup bench
+	@$$(.ci/setup bench-python) tests/bench/bench.py --rserve build/rserve
+
+fmt:
+	@.ci/setup test
+	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i
+
+clean:
+	rm -rf build build-*
