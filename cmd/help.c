@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { COLUMNS = 80, VERB_COLUMN = 16, OPTION_COLUMN = 26 };
+enum { COLUMNS = 80, VERB_COLUMN = 17, OPTION_COLUMN = 26 };
 
 /* Words of `text` from column `at` on; the lines that follow begin at column `indent`. A newline in
  * the text ends the line; one that leads a line with two spaces keeps it as it is (an example).

@@ -59,10 +59,10 @@ class EmptyRoot(unittest.TestCase):
         program = ("import os, sys; os.chroot(sys.argv[1]); os.chdir('/'); "
                    "os.execve(sys.argv[2], sys.argv[2:], {})")
         try:
-            run = subprocess.run(self.enter + [sys.executable, "-I", "-c", program, self.root, *args],
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                 stdin=subprocess.DEVNULL, universal_newlines=True, timeout=30,
-                                 check=False)
+            run = subprocess.run(
+                [*self.enter, sys.executable, "-I", "-c", program, self.root, *args],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                universal_newlines=True, timeout=30, check=False)
         except FileNotFoundError:
             return None
         return None if "Operation not permitted" in run.stderr else run
