@@ -2,7 +2,7 @@
  *
  * Thread:    creating families and series takes a lock; adding and setting does not (atomics), so a
  *            hot path looks its series up once and keeps the pointer.
- * Ownership: the registry owns all; a series lives until rs_series_drop or the registry's end.
+ * Ownership: the registry owns all; a series lives until rs_family_drop or the registry's end.
  * Names:     as exported, prefix included; a counter's name ends in _total.
  */
 #pragma once

@@ -1,0 +1,303 @@
+#include "core/metrics/metrics.h"
+
+#include "core/base/alloc.h"
+#include "core/base/map.h"
+#include "core/base/text.h"
+
+#include <assert.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The registry's lock guards which families and series exist. Values are atomics: a reader may see
+ * one sample of a histogram in its bucket and not yet in its sum. */
+struct rs_metrics {
+    pthread_mutex_t lock;
+    struct rs_map families; /* by name */
+};
+
+struct rs_family {
+    struct rs_metrics *metrics;
+    char *name, *help;
+    enum rs_metric_kind kind;
+    char *labels[RS_LABELS_MAX];
+    size_t n_labels;
+    double buckets[RS_BUCKETS_MAX];
+    size_t n_buckets;
+    struct rs_map series; /* by their label text */
+};
+
+struct rs_series {
+    const struct rs_family *family;
+    char *values[RS_LABELS_MAX];
+    char *labels;          /* as exported: a="x",b="y" */
+    _Atomic double value;  /* counter and gauge; a histogram's sum */
+    _Atomic uint64_t *hit; /* histogram: samples per bucket, the last one is +Inf */
+};
+
+struct rs_metrics *rs_metrics_new(void)
+{
+    struct rs_metrics *m = rs_alloc(sizeof(*m));
+
+    pthread_mutex_init(&m->lock, NULL);
+    return m;
+}
+
+static void series_free(struct rs_series *s)
+{
+    for (size_t i = 0; i < s->family->n_labels; i++)
+        free(s->values[i]);
+    free(s->labels);
+    free(s->hit);
+    free(s);
+}
+
+static void family_free(struct rs_family *f)
+{
+    for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
+        struct rs_series *s = rs_map_at(&f->series, i, NULL);
+
+        if (s)
+            series_free(s);
+    }
+    rs_map_fini(&f->series);
+    for (size_t i = 0; i < f->n_labels; i++)
+        free(f->labels[i]);
+    free(f->name);
+    free(f->help);
+    free(f);
+}
+
+void rs_metrics_free(struct rs_metrics *m)
+{
+    if (!m)
+        return;
+    for (size_t i = 0; i < rs_map_slots(&m->families); i++) {
+        struct rs_family *f = rs_map_at(&m->families, i, NULL);
+
+        if (f)
+            family_free(f);
+    }
+    rs_map_fini(&m->families);
+    pthread_mutex_destroy(&m->lock);
+    free(m);
+}
+
+static struct rs_family *family_new(struct rs_metrics *m, const struct rs_family_conf *conf)
+{
+    struct rs_family *f = rs_alloc(sizeof(*f));
+
+    assert(conf->n_buckets <= RS_BUCKETS_MAX);
+    f->metrics = m;
+    f->name = rs_strdup(conf->name);
+    f->help = rs_strdup(conf->help ? conf->help : "");
+    f->kind = conf->kind;
+    while (f->n_labels < RS_LABELS_MAX && conf->labels[f->n_labels]) {
+        f->labels[f->n_labels] = rs_strdup(conf->labels[f->n_labels]);
+        f->n_labels++;
+    }
+    for (size_t i = 0; i < conf->n_buckets; i++) {
+        assert(i == 0 || conf->buckets[i] > conf->buckets[i - 1]);
+        f->buckets[i] = conf->buckets[i];
+    }
+    f->n_buckets = conf->n_buckets;
+    return f;
+}
+
+struct rs_family *rs_metrics_family(struct rs_metrics *m, const struct rs_family_conf *conf)
+{
+    struct rs_family *f;
+
+    pthread_mutex_lock(&m->lock);
+    f = rs_map_get(&m->families, conf->name);
+    if (!f) {
+        f = family_new(m, conf);
+        rs_map_put(&m->families, f->name, f);
+    }
+    pthread_mutex_unlock(&m->lock);
+    return f;
+}
+
+/* Text between quotes: backslash, quote and newline escaped, what is not UTF-8 replaced. */
+static void put_escaped(struct rs_buf *out, const char *text, bool quotes)
+{
+    for (const char *at = text, *end = text + strlen(text); at < end;) {
+        const char *from = at;
+        int32_t c = rs_utf8_next(&at, end);
+
+        if (c < 0)
+            rs_buf_puts(out, "\xef\xbf\xbd");
+        else if (c == '\n')
+            rs_buf_puts(out, "\\n");
+        else if (c == '\\' || (c == '"' && quotes))
+            rs_buf_printf(out, "\\%c", (int)c);
+        else
+            rs_buf_append(out, from, (size_t)(at - from));
+    }
+}
+
+static char *label_text(const struct rs_family *f, const char *const *values)
+{
+    struct rs_buf out = {0};
+
+    for (size_t i = 0; i < f->n_labels; i++) {
+        rs_buf_printf(&out, "%s%s=\"", i ? "," : "", f->labels[i]);
+        put_escaped(&out, values[i] ? values[i] : "", true);
+        rs_buf_puts(&out, "\"");
+    }
+    return rs_buf_steal(&out);
+}
+
+static struct rs_series *series_new(const struct rs_family *f, const char *const *values,
+                                    const char *labels)
+{
+    struct rs_series *s = rs_alloc(sizeof(*s));
+
+    s->family = f;
+    for (size_t i = 0; i < f->n_labels; i++)
+        s->values[i] = rs_strdup(values[i] ? values[i] : "");
+    s->labels = rs_strdup(labels);
+    if (f->kind == RS_HISTOGRAM)
+        s->hit = rs_alloc((f->n_buckets + 1) * sizeof(*s->hit));
+    return s;
+}
+
+struct rs_series *rs_family_series(struct rs_family *f, const char *const *values)
+{
+    rs_auto(rs_freep) char *labels = label_text(f, values);
+    struct rs_series *s;
+
+    pthread_mutex_lock(&f->metrics->lock);
+    s = rs_map_get(&f->series, labels);
+    if (!s) {
+        s = series_new(f, values, labels);
+        rs_map_put(&f->series, labels, s);
+    }
+    pthread_mutex_unlock(&f->metrics->lock);
+    return s;
+}
+
+void rs_family_drop(struct rs_family *f, const char *label, const char *value)
+{
+    size_t nr = 0;
+
+    while (nr < f->n_labels && strcmp(f->labels[nr], label) != 0)
+        nr++;
+    if (nr == f->n_labels)
+        return;
+    pthread_mutex_lock(&f->metrics->lock);
+    for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
+        struct rs_series *s = rs_map_at(&f->series, i, NULL);
+
+        if (!s || strcmp(s->values[nr], value) != 0)
+            continue;
+        rs_map_remove(&f->series, s->labels);
+        series_free(s);
+    }
+    pthread_mutex_unlock(&f->metrics->lock);
+}
+
+static void atomic_add(_Atomic double *value, double amount)
+{
+    double old = atomic_load_explicit(value, memory_order_relaxed);
+
+    while (!atomic_compare_exchange_weak_explicit(value, &old, old + amount, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+}
+
+void rs_series_add(struct rs_series *s, double amount)
+{
+    assert(s->family->kind == RS_GAUGE || (s->family->kind == RS_COUNTER && amount >= 0));
+    atomic_add(&s->value, amount);
+}
+
+void rs_series_set(struct rs_series *s, double value)
+{
+    assert(s->family->kind == RS_GAUGE);
+    atomic_store_explicit(&s->value, value, memory_order_relaxed);
+}
+
+void rs_series_observe(struct rs_series *s, double value)
+{
+    const struct rs_family *f = s->family;
+    size_t i = 0;
+
+    assert(f->kind == RS_HISTOGRAM);
+    while (i < f->n_buckets && !(value <= f->buckets[i]))
+        i++;
+    atomic_fetch_add_explicit(&s->hit[i], 1, memory_order_relaxed);
+    atomic_add(&s->value, value);
+}
+
+/* The shortest text that reads back as the same number. */
+static const char *number(double value, char *text, size_t size)
+{
+    if (isnan(value))
+        return "NaN";
+    if (isinf(value))
+        return value > 0 ? "+Inf" : "-Inf";
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    /* as Python's client does: le="5.0" */
+    if (!strpbrk(text, ".e"))
+        strncat(text, ".0", size - strlen(text) - 1);
+    return text;
+}
+
+static void put_histogram(struct rs_buf *out, const struct rs_family *f, struct rs_series *s)
+{
+    const char *comma = s->labels[0] ? "," : "";
+    uint64_t total = 0;
+    char text[40];
+
+    for (size_t i = 0; i <= f->n_buckets; i++) {
+        double bound = i < f->n_buckets ? f->buckets[i] : (double)INFINITY;
+
+        total += atomic_load_explicit(&s->hit[i], memory_order_relaxed);
+        rs_buf_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", f->name, s->labels, comma,
+                      number(bound, text, sizeof(text)), (unsigned long long)total);
+    }
+    rs_buf_printf(out, s->labels[0] ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", f->name,
+                  s->labels, (unsigned long long)total);
+    rs_buf_printf(out, s->labels[0] ? "%s_sum{%s} %s\n" : "%s_sum%s %s\n", f->name, s->labels,
+                  number(atomic_load(&s->value), text, sizeof(text)));
+}
+
+static void put_family(struct rs_buf *out, const struct rs_family *f)
+{
+    static const char *const kinds[] = {"counter", "gauge", "histogram"};
+    char text[40];
+
+    rs_buf_printf(out, "# HELP %s ", f->name);
+    put_escaped(out, f->help, false);
+    rs_buf_printf(out, "\n# TYPE %s %s\n", f->name, kinds[f->kind]);
+    for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
+        struct rs_series *s = rs_map_at(&f->series, i, NULL);
+
+        if (!s)
+            continue;
+        if (f->kind == RS_HISTOGRAM)
+            put_histogram(out, f, s);
+        else
+            rs_buf_printf(out, s->labels[0] ? "%s{%s} %s\n" : "%s%s %s\n", f->name, s->labels,
+                          number(atomic_load(&s->value), text, sizeof(text)));
+    }
+}
+
+void rs_metrics_text(struct rs_metrics *m, struct rs_buf *out)
+{
+    pthread_mutex_lock(&m->lock);
+    for (size_t i = 0; i < rs_map_slots(&m->families); i++) {
+        const struct rs_family *f = rs_map_at(&m->families, i, NULL);
+
+        if (f && rs_map_count(&f->series))
+            put_family(out, f);
+    }
+    pthread_mutex_unlock(&m->lock);
+}
