@@ -109,7 +109,7 @@ static void zsh_option(FILE *out, const struct rs_option *o)
         fprintf(out, "%s{-%c,--%s}'", repeated ? "'*'" : "", o->letter, o->name);
     else
         fprintf(out, "'%s--%s", repeated ? "*" : "", o->name);
-    fprintf(out, "%s[", o->kind == RS_OPT_FLAG ? "" : o->letter ? "=" : "=");
+    fprintf(out, "%s[", o->kind == RS_OPT_FLAG ? "" : "=");
     quoted(out, o->help, "[]");
     fputc(']', out);
     if (o->kind != RS_OPT_FLAG) {

@@ -12,8 +12,8 @@
 
 void *rs_alloc(size_t size); /* zeroed; size 0 gives a valid pointer */
 void *rs_realloc(void *old, size_t size);
-/* Grows an array of `*cap` elements to hold at least `need`, doubling. Returns the new array. */
-void *rs_grow(void *array, size_t *cap, size_t need, size_t elem_size);
+/* Grows an array of `*cap` elements to hold at least `want`, doubling. Returns the new array. */
+void *rs_grow(void *array, size_t *cap, size_t want, size_t elem_size);
 void *rs_memdup(const void *data, size_t size);
 char *rs_strdup(const char *text); /* NULL gives NULL */
 char *rs_strndup(const char *text, size_t n);

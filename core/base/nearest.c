@@ -6,7 +6,7 @@
 static char fold(char c)
 {
     if (c >= 'A' && c <= 'Z')
-        return (char)(c - 'A' + 'a');
+        return (char)(c + ('a' - 'A'));
     return c == '-' ? '_' : c;
 }
 

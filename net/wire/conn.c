@@ -158,7 +158,7 @@ static void flush(struct rs_conn *c)
     }
     if (c->want_out && !c->closed)
         want(c, false);
-    if (c->out.cap > 4 * HIGH_WATER)
+    if (c->out.cap > (size_t)4 * HIGH_WATER)
         rs_buf_fini(&c->out);
 }
 
@@ -216,6 +216,7 @@ static void put_frame(struct rs_conn *c, const struct rs_header *h, const void *
     size_t inline_len = h->flags & RS_FRAME_MEMFD ? 0 : (size_t)h->body_len;
     char *to = rs_buf_reserve(&c->out, RS_FRAME_HEADER + h->meta_len + inline_len);
 
+    assert(body || !inline_len);
     rs_header_encode(h, (uint8_t *)to);
     if (h->meta_len)
         memcpy(to + RS_FRAME_HEADER, meta, h->meta_len);
