@@ -3,10 +3,10 @@
 #include <assert.h>
 #include <string.h>
 
-static char fold(char c)
+static int fold(char c)
 {
     if (c >= 'A' && c <= 'Z')
-        return (char)(c + ('a' - 'A'));
+        return c - 'A' + 'a';
     return c == '-' ? '_' : c;
 }
 
@@ -35,7 +35,7 @@ size_t rs_edit_distance(const char *a, const char *b)
         row = spare;
         row[0] = i;
         for (size_t j = 1; j <= lb; j++) {
-            char ca = fold(a[i - 1]), cb = fold(b[j - 1]);
+            int ca = fold(a[i - 1]), cb = fold(b[j - 1]);
 
             row[j] = min3(above[j] + 1, row[j - 1] + 1, above[j - 1] + (ca != cb));
             if (i > 1 && j > 1 && ca == fold(b[j - 2]) && cb == fold(a[i - 2]) &&
