@@ -3,7 +3,6 @@
 
 NINJA = ninja -C
 SUM = python3 .ci/count.py
-# Unit and integration tests run with what the tests' Python packages are installed in.
 MESON_TEST = meson test --no-rebuild --print-errorlogs -C
 
 all: setup build/build.ninja
@@ -29,8 +28,8 @@ san:
 	@test -e build-asan/build.ninja || meson setup -Dtests=enabled -Db_sanitize=address,undefined build-asan
 	@test -e build-tsan/build.ninja || meson setup -Dtests=enabled -Db_sanitize=thread build-tsan
 	@$(NINJA) build-asan --quiet && $(NINJA) build-tsan --quiet
-	@$(MESON_TEST) build-asan --no-suite lint --no-suite release; \
-	 $(MESON_TEST) build-tsan --no-suite lint --no-suite release --no-suite fuzz-corpus; \
+	@$(MESON_TEST) build-asan -t 3 --no-suite lint --no-suite release; \
+	 $(MESON_TEST) build-tsan -t 3 --no-suite lint --no-suite release --no-suite fuzz-corpus; \
 	 $(SUM) build-asan build-tsan
 
 bench: all

@@ -65,6 +65,8 @@ static void bash_verb(FILE *out, const struct rs_verb *verb)
         fputc(' ', out);
         verb_names(out);
     }
+    if (verb == &rs_verb_completion)
+        fputs(" bash zsh fish", out);
     fprintf(out, "'\n%s            ;;\n        esac\n        ;;\n",
             verb->file_args ? "            files=1\n" : "");
 }
@@ -158,6 +160,8 @@ static void zsh(FILE *out)
             fputs(" \\\n            '*:argument:_files'", out);
         if (*v == &rs_verb_help)
             fputs(" \\\n            '1:verb:(${verbs%%:*})'", out);
+        if (*v == &rs_verb_completion)
+            fputs(" \\\n            '1:shell:(bash zsh fish)'", out);
         fputs("\n        ;;\n", out);
     }
     fputs("    esac\n"
@@ -199,7 +203,9 @@ static void fish(FILE *out)
     }
     fputs("complete -c rserve -n '__fish_seen_subcommand_from help' -a '", out);
     verb_names(out);
-    fputs("'\n", out);
+    fputs("'\n"
+          "complete -c rserve -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n",
+          out);
 }
 
 static const struct {

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""What `make test` prints last is the sum of what the programs told. test_count.py SOURCE_ROOT"""
+
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import unittest
+from typing import List
+
+ROOT = sys.argv.pop(1)
+spec = importlib.util.spec_from_file_location("count", os.path.join(ROOT, ".ci", "count.py"))
+assert spec and spec.loader
+count = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(count)
+
+
+class Cases(unittest.TestCase):
+    def test_what_programs_tell(self) -> None:
+        for text, want in (
+                ("Running suite(s): a\n95%: Checks: 24, Failures: 1, Errors: 0\n", (23, 1)),
+                ("100%: Checks: 2, Failures: 0, Errors: 0\n0%: Checks: 1, Failures: 0, Errors: 1\n",
+                 (2, 1)),
+                ("ok a\n69 passed, 1 failed\n", (69, 1)),
+                ("1 passed, 0 failed\nmore\n3 passed, 2 failed\n", (3, 2)),
+                ("Ran 7 tests in 0.1s\n\nOK\n", (7, 0)),
+                ("Ran 7 tests in 0.1s\n\nOK (skipped=2)\n", (5, 0)),
+                ("Ran 7 tests in 0.1s\n\nFAILED (failures=2, errors=1, skipped=1)\n", (3, 3)),
+                ("anything", (0, 0))):
+            self.assertEqual(count.cases(text), want, text)
+
+
+class Folders(unittest.TestCase):
+    def run_count(self, *tests: dict) -> List[object]:
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "meson-logs"))
+            with open(os.path.join(folder, "meson-logs", "testlog.json"), "w") as f:
+                for test in tests:
+                    f.write(json.dumps({"name": "t", "stdout": "", **test}) + "\n")
+            bad: List[str] = []
+            return [*count.count(folder, bad), len(bad)]
+
+    def test_silent_programs_count_once(self) -> None:
+        self.assertEqual(self.run_count({"result": "OK"}, {"result": "FAIL"}), [1, 1, 0, 1])
+
+    def test_a_crash_after_good_cases_is_a_failure(self) -> None:
+        got = self.run_count({"result": "ERROR", "stdout": "100%: Checks: 2, Failures: 0, Errors: 0"})
+        self.assertEqual(got, [2, 1, 0, 1])
+
+    def test_a_timeout_is_a_failure_and_a_skip_is_neither(self) -> None:
+        self.assertEqual(self.run_count({"result": "TIMEOUT"}, {"result": "SKIP"}), [0, 1, 1, 1])
+
+    def test_no_results_fail(self) -> None:
+        self.assertEqual(count.main(["/nonexistent"]), 1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
