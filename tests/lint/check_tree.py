@@ -26,9 +26,8 @@ def tracked(root: str) -> List[str]:
     """Files of the repository, or of the folder when it is an unpacked release."""
     run = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
                          cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    if run.returncode == 0:
-        names = [n for n in run.stdout.decode().split("\0") if n]
-    else:
+    names = [n for n in run.stdout.decode().split("\0") if n]
+    if run.returncode != 0 or not names:
         names = [os.path.relpath(os.path.join(d, f), root)
                  for d, _, files in os.walk(root) for f in files]
     return sorted(n for n in names if os.path.isfile(os.path.join(root, n)))
