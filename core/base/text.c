@@ -2,7 +2,10 @@
 
 #include "core/base/error.h"
 
+#include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct range {
@@ -168,4 +171,20 @@ void rs_text_wrap(struct rs_buf *out, const char *text, size_t indent, size_t wi
         }
         text += n + (text[n] == '\n');
     }
+}
+
+const char *rs_text_double(double value, char out[RS_DOUBLE_TEXT])
+{
+    if (!isfinite(value)) {
+        snprintf(out, RS_DOUBLE_TEXT, "%s", isnan(value) ? "NaN" : value > 0 ? "+Inf" : "-Inf");
+        return out;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, RS_DOUBLE_TEXT, "%.*g", digits, value);
+        if (strtod(out, NULL) == value)
+            break;
+    }
+    if (!strpbrk(out, ".e"))
+        strcat(out, ".0");
+    return out;
 }

@@ -24,3 +24,8 @@ void rs_text_pad(struct rs_buf *out, const char *text, size_t width);
  * `indent` blanks and ended with a newline. A line break in the text stays one, and leading blanks
  * of its lines stay; a word longer than a line is broken where the line ends. */
 void rs_text_wrap(struct rs_buf *out, const char *text, size_t indent, size_t width);
+
+/* The shortest decimal that reads back as the same number, with a point or an exponent: "0.1", "5.0",
+ * "1e+21"; "NaN", "+Inf", "-Inf". Returns `out`. */
+enum { RS_DOUBLE_TEXT = 32 };
+const char *rs_text_double(double value, char out[RS_DOUBLE_TEXT]);

@@ -8,7 +8,6 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 /* The registry's lock guards which families and series exist. Values are atomics: a reader may see
@@ -232,47 +231,29 @@ void rs_series_observe(struct rs_series *s, double value)
     atomic_add(&s->value, value);
 }
 
-/* The shortest text that reads back as the same number. */
-static const char *number(double value, char *text, size_t size)
-{
-    if (isnan(value))
-        return "NaN";
-    if (isinf(value))
-        return value > 0 ? "+Inf" : "-Inf";
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, size, "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    /* as Python's client does: le="5.0" */
-    if (!strpbrk(text, ".e"))
-        strncat(text, ".0", size - strlen(text) - 1);
-    return text;
-}
-
 static void put_histogram(struct rs_buf *out, const struct rs_family *f, struct rs_series *s)
 {
     const char *comma = s->labels[0] ? "," : "";
     uint64_t total = 0;
-    char text[40];
+    char text[RS_DOUBLE_TEXT];
 
     for (size_t i = 0; i <= f->n_buckets; i++) {
         double bound = i < f->n_buckets ? f->buckets[i] : (double)INFINITY;
 
         total += atomic_load_explicit(&s->hit[i], memory_order_relaxed);
         rs_buf_printf(out, "%s_bucket{%s%sle=\"%s\"} %llu\n", f->name, s->labels, comma,
-                      number(bound, text, sizeof(text)), (unsigned long long)total);
+                      rs_text_double(bound, text), (unsigned long long)total);
     }
     rs_buf_printf(out, s->labels[0] ? "%s_count{%s} %llu\n" : "%s_count%s %llu\n", f->name,
                   s->labels, (unsigned long long)total);
     rs_buf_printf(out, s->labels[0] ? "%s_sum{%s} %s\n" : "%s_sum%s %s\n", f->name, s->labels,
-                  number(atomic_load(&s->value), text, sizeof(text)));
+                  rs_text_double(atomic_load(&s->value), text));
 }
 
 static void put_family(struct rs_buf *out, const struct rs_family *f)
 {
     static const char *const kinds[] = {"counter", "gauge", "histogram"};
-    char text[40];
+    char text[RS_DOUBLE_TEXT];
 
     rs_buf_printf(out, "# HELP %s ", f->name);
     put_escaped(out, f->help, false);
@@ -286,7 +267,7 @@ static void put_family(struct rs_buf *out, const struct rs_family *f)
             put_histogram(out, f, s);
         else
             rs_buf_printf(out, s->labels[0] ? "%s{%s} %s\n" : "%s%s %s\n", f->name, s->labels,
-                          number(atomic_load(&s->value), text, sizeof(text)));
+                          rs_text_double(atomic_load(&s->value), text));
     }
 }
 
