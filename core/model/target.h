@@ -1,0 +1,117 @@
+/* What should run and be routed on one node: the payload of TARGET (head to node, whole, the highest
+ * revision wins). The JSON members bear the names of the struct members; times end in _s, seconds.
+ *
+ * core/model holds the nouns that head and node, sched and net share; it may include core/base.
+ *
+ * Ownership: a target owns everything below it; rs_target_free releases it all.
+ * Decoding:  strict about the types of the members below, members not listed are ignored, so that a
+ *            head and a node of neighbouring versions understand each other.
+ * Thread:    plain data, none of its own.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* How the process of a replica is made and spoken to. */
+enum rs_runner {
+    RS_RUNNER_PYTHON, /* the embedded library, forked by a zygote or spawned */
+    RS_RUNNER_EXEC,   /* an executable that speaks the replica protocol on RSERVE_FD */
+    RS_RUNNER_HTTP,   /* any HTTP server */
+    RS_RUNNER_COUNT
+};
+const char *rs_runner_name(enum rs_runner r); /* "python", "exec", "http" */
+int rs_runner_parse(const char *name);        /* -1: none of them */
+
+/* How Python replicas start. What the code asks for (GRAPH) can turn AUTO into SPAWN. */
+enum rs_start_mode { RS_START_AUTO, RS_START_FORK, RS_START_SPAWN, RS_START_COUNT };
+const char *rs_start_mode_name(enum rs_start_mode m); /* "auto", "fork", "spawn" */
+int rs_start_mode_parse(const char *name);            /* -1: none of them */
+
+/* Another node that runs replicas of a deployment. */
+struct rs_target_remote {
+    char *node_id;
+    char *address;     /* host:port of its peer listener */
+    unsigned replicas; /* that run there now; 0 never appears */
+};
+
+struct rs_target_deployment {
+    char *name;
+    enum rs_runner runner;
+    char *version;  /* heavy version: replicas of another one are replaced */
+    json_t *config; /* every effective deployment option by its Ray name (object) */
+    json_t
+        *launch; /* `rserve:` extension of the deployment, absolute paths: command (array of text),
+                     * env, cwd, readiness path and deadline...; {} for python (object) */
+    json_t *resources; /* what one replica takes, {"CPU": 1.0, "GPU": 0.5, ..} (object) */
+
+    unsigned replicas;   /* wanted on this node */
+    unsigned *ranks;     /* `replicas` ranks that are this node's to give to its replicas */
+    unsigned world_size; /* wanted on all nodes together */
+    unsigned
+        start_limit; /* start failures in a row after which a version that never ran is given up */
+    bool ingress;    /* it takes the application's HTTP requests */
+    bool failed;     /* given up: start no more, answer UNAVAILABLE where nothing runs */
+    char *message;   /* why, one line or a traceback; NULL */
+
+    struct rs_target_remote *remotes;
+    size_t n_remotes;
+};
+
+struct rs_target_app {
+    char *name;
+    char *version;       /* build version: hash of import_path, args, runtime_env, app_dir */
+    char *route_prefix;  /* NULL: not on HTTP */
+    char *docs_path;     /* NULL: none */
+    char *ingress;       /* deployment; NULL: none */
+    char *import_path;   /* NULL: the graph comes from the file */
+    char *app_dir;       /* absolute; NULL: none */
+    char *python;        /* interpreter; NULL: the node's default */
+    json_t *args;        /* object */
+    json_t *runtime_env; /* object */
+    enum rs_start_mode start;
+    char *start_reason; /* why spawn; NULL */
+    bool failed;        /* some of its deployments failed to deploy */
+    char *message;      /* of the application's status; NULL */
+
+    struct rs_target_deployment *deployments;
+    size_t n_deployments;
+};
+
+struct rs_target_http {
+    char *host;
+    int port;
+    char *root_path;          /* "" or "/base" */
+    double request_timeout_s; /* 0: none */
+    double keep_alive_timeout_s;
+};
+
+struct rs_target {
+    uint64_t revision;
+    bool populated; /* at least one application was deployed since the head started */
+    struct rs_target_http http;
+    struct rs_target_app *apps;
+    size_t n_apps;
+};
+
+struct rs_target *rs_target_new(void);
+void rs_target_free(struct rs_target *t);
+RS_DEFINE_AUTO(struct rs_target *, rs_target_free);
+
+json_t *rs_target_to_json(const struct rs_target *t); /* the caller's */
+RS_MUST_CHECK int rs_target_from_json(struct rs_target **ret, const json_t *j,
+                                      struct rs_error *err);
+
+/* Borrowed; NULL: none of that name. */
+const struct rs_target_app *rs_target_app(const struct rs_target *t, const char *name);
+const struct rs_target_deployment *rs_target_deployment(const struct rs_target_app *app,
+                                                        const char *name);
+
+/* Builders: zeroed elements, pointers good until the next call on the same array. */
+struct rs_target_app *rs_target_add_app(struct rs_target *t, const char *name);
+struct rs_target_deployment *rs_target_add_deployment(struct rs_target_app *app, const char *name);
+struct rs_target_remote *rs_target_add_remote(struct rs_target_deployment *d, const char *node_id,
+                                              const char *address, unsigned replicas);

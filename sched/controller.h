@@ -1,0 +1,137 @@
+/* The control plane: the desired applications + what the nodes report -> what each node should run.
+ *
+ * A plain state machine: events and `now` come in, actions go out through rs_controller_ops. It
+ * opens no socket, reads no clock and starts no thread, so that a test, a simulator and `plan` run
+ * the very same code.
+ *
+ * Life of a deploy: rs_controller_apply -> BUILD of each Python application whose code version is
+ * new -> rs_controller_graph (or _failed) -> options merged, replicas placed -> TARGET to the nodes
+ * -> rs_controller_report -> statuses. A failed build leaves what runs as it is.
+ *
+ * Thread:    one, the control thread.
+ * Ownership: text and JSON are copied; "takes" is said where it is meant. Ops may not call back into
+ *            the controller.
+ * Units:     now is monotonic ns.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+#include "core/model/report.h"
+#include "core/model/target.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct rs_config;
+struct rs_controller;
+
+enum rs_controller_event_kind {
+    RS_EVENT_APP,        /* status of an application changed: `status`, `text` */
+    RS_EVENT_DEPLOYMENT, /* status of a deployment changed: `status`, `text` */
+    RS_EVENT_REPLICA,    /* a replica appeared, changed its state or ended: `status`, `text` */
+    RS_EVENT_NODE,       /* `node_id` joined or left: `status` */
+};
+
+/* All text borrowed for the call; NULL where it does not apply. */
+struct rs_controller_event {
+    enum rs_controller_event_kind kind;
+    const char *app, *deployment, *replica_id, *node_id;
+    const char
+        *status; /* Ray's name, e.g. "RUNNING"; "STOPPED" when a replica ended; "JOINED", "LEFT" */
+    const char *text; /* message; "" */
+};
+
+struct rs_controller_ops {
+    /* Send TARGET to the node. `target` is borrowed. */
+    void (*target)(const char *node_id, const json_t *target, void *arg);
+    /* Send BUILD to the node: {"app", "version", "import_path", "app_dir", "args", "runtime_env",
+     * "python", "start"}; GRAPH or FAILED with the same app and version come back by
+     * rs_controller_graph / rs_controller_build_failed. */
+    void (*build)(const char *node_id, const json_t *build, void *arg);
+    void (*event)(const struct rs_controller_event *e, void *arg); /* may be NULL */
+};
+
+struct rs_controller_conf {
+    double wall_offset_s; /* wall clock in s = now / 1e9 + this */
+    const char *app_dir;  /* default for applications that name none; absolute; NULL: none */
+    const char *node_id;  /* the head's own id, for controller_info; NULL: "head" */
+    const char *node_ip;  /* "127.0.0.1" */
+    const char *log_file; /* of the head; NULL: "" */
+};
+
+struct rs_controller_node {
+    const char *node_id, *name, *version;
+    const char *address;     /* of its peer listener, NULL: none */
+    const json_t *resources; /* {"CPU": 2.0, ..} */
+};
+
+RS_MUST_CHECK int rs_controller_new(struct rs_controller **ret,
+                                    const struct rs_controller_conf *conf,
+                                    const struct rs_controller_ops *ops, void *arg,
+                                    struct rs_error *err);
+void rs_controller_free(struct rs_controller *c);
+RS_DEFINE_AUTO(struct rs_controller *, rs_controller_free);
+
+/* The full desired state, as PUT /api/serve/applications/ means it: applications that it does not
+ * name are deleted. Takes `config`. Only what makes no sense at all is refused; what is wrong
+ * with one application makes that one DEPLOY_FAILED. */
+RS_MUST_CHECK int rs_controller_apply(struct rs_controller *c, struct rs_config *config,
+                                      int64_t now, struct rs_error *err);
+/* Deletes all applications (they drain). rs_controller_empty tells when nothing runs any more. */
+void rs_controller_delete_all(struct rs_controller *c, int64_t now);
+bool rs_controller_empty(const struct rs_controller *c);
+
+/* A node (re)joined: its reports count from here; it is sent a TARGET at once. */
+RS_MUST_CHECK int rs_controller_node_joined(struct rs_controller *c,
+                                            const struct rs_controller_node *node, int64_t now,
+                                            struct rs_error *err);
+void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64_t now);
+/* REPORT of a node. -1: it is not one; the connection should end. */
+RS_MUST_CHECK int rs_controller_report(struct rs_controller *c, const char *node_id,
+                                       const json_t *report, int64_t now, struct rs_error *err);
+/* GRAPH of a node, for an earlier BUILD; one for an older version is ignored. */
+void rs_controller_graph(struct rs_controller *c, const char *node_id, const json_t *graph,
+                         int64_t now);
+/* FAILED {"app", "version", "phase", "kind", "error", "traceback"} of a node. */
+void rs_controller_build_failed(struct rs_controller *c, const char *node_id, const json_t *failed,
+                                int64_t now);
+
+/* Time passed. Call when rs_controller_deadline is due; more often does no harm. */
+void rs_controller_tick(struct rs_controller *c, int64_t now);
+int64_t rs_controller_deadline(const struct rs_controller *c); /* INT64_MAX: none */
+
+/* Body of GET /api/serve/applications/ in the exact shape of Ray 2.60. With `extended`, members of
+ * our own are added under the key "rserve" of the document, its applications, deployments and
+ * replicas (in flight, queued, uptime, pending and why, rank, ...): see docs in controller-view.c. */
+json_t *rs_controller_details(const struct rs_controller *c, bool extended, int64_t now);
+
+/* For the progress of `rserve run`. */
+struct rs_controller_deployment_summary {
+    const char *app, *name; /* borrowed until the next event */
+    const char *status;     /* Ray's name */
+    const char *message;
+    const char *runner;                                    /* "python", "exec", "http" */
+    unsigned target, running, starting, stopping, pending; /* pending: not placed or not started */
+    unsigned start_failures;
+    const char *blocked;    /* why pending; NULL */
+    const char *last_error; /* NULL */
+};
+struct rs_controller_app_summary {
+    const char *name, *status, *message, *route_prefix;
+    const char *start, *start_reason; /* "fork" or "spawn", why; NULL before the build */
+    bool building;
+    const struct rs_controller_deployment_summary *deployments;
+    size_t n_deployments;
+};
+struct rs_controller_summary {
+    struct rs_controller_app_summary *apps;
+    size_t n_apps;
+    unsigned deployments, replicas, running; /* totals */
+    bool settled;                            /* no application is DEPLOYING or DELETING */
+    bool failed;                             /* some application is DEPLOY_FAILED or UNHEALTHY */
+    void *storage;
+};
+/* Borrows from the controller until its next event; release with rs_controller_summary_fini. */
+void rs_controller_summary(const struct rs_controller *c, struct rs_controller_summary *ret);
+void rs_controller_summary_fini(struct rs_controller_summary *s);

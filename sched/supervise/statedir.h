@@ -1,0 +1,36 @@
+/* Where a running rserve keeps its files: logs, the Python library, sockets.
+ *
+ *   BASE            --state-dir, else $XDG_STATE_HOME/rserve, else ~/.local/state/rserve, else
+ *                   /tmp/rserve-UID
+ *   BASE/NAME/      one instance: "main", or "main-2".. when that one is locked by another rserve
+ *     lock          flock()ed while it lives, holds its pid
+ *     logs/         output of replicas
+ *     lib/          rserve-HASH.zip
+ *     run/          Unix sockets of HTTP replicas
+ *
+ * Folders are 0700. Paths are absolute.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+
+#include <stddef.h>
+
+struct rs_statedir;
+
+/* `base` NULL: the default. */
+RS_MUST_CHECK int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
+                                   struct rs_error *err);
+void rs_statedir_free(struct rs_statedir *s); /* unlocks; files stay, but for run/ */
+RS_DEFINE_AUTO(struct rs_statedir *, rs_statedir_free);
+
+/* Borrowed. */
+const char *rs_statedir_path(const struct rs_statedir *s);
+const char *rs_statedir_logs(const struct rs_statedir *s);
+const char *rs_statedir_run(const struct rs_statedir *s);
+
+/* Writes `data` as lib/NAME-HASH.EXT (`name` is "rserve.zip"), atomically, unless it is there
+ * already; *path is the caller's. */
+RS_MUST_CHECK int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data,
+                                  size_t len, char **path, struct rs_error *err);
