@@ -45,7 +45,8 @@ class Folders(unittest.TestCase):
         self.assertEqual(self.run_count({"result": "OK"}, {"result": "FAIL"}), [1, 1, 0, 1])
 
     def test_a_crash_after_good_cases_is_a_failure(self) -> None:
-        got = self.run_count({"result": "ERROR", "stdout": "100%: Checks: 2, Failures: 0, Errors: 0"})
+        told = "100%: Checks: 2, Failures: 0, Errors: 0"
+        got = self.run_count({"result": "ERROR", "stdout": told})
         self.assertEqual(got, [2, 1, 0, 1])
 
     def test_a_timeout_is_a_failure_and_a_skip_is_neither(self) -> None:
