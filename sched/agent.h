@@ -23,6 +23,7 @@
 
 #include "core/base/cleanup.h"
 #include "core/base/error.h"
+#include "core/config/deployment.h"
 #include "core/model/report.h"
 #include "core/model/target.h"
 
@@ -45,15 +46,15 @@ struct rs_agent_zygote {
 /* What to run to get a replica. */
 struct rs_agent_start {
     const char *app, *deployment, *replica_id;
-    enum rs_runner runner;
-    const char *zygote;   /* key of the zygote that forks it; NULL: a fresh process */
-    const char *python;   /* spawned Python: interpreter; NULL: the node's default */
-    const char *app_dir;  /* NULL: none */
-    const json_t *launch; /* exec and http: the `rserve:` extension (command, env, cwd, ...) */
-    const json_t *runtime_env;
-    const char *const *env; /* "NAME=value" to add: CUDA_VISIBLE_DEVICES, OMP_NUM_THREADS, env_vars
-                             * of the runtime environment, RSERVE_APP, ...; NULL-ended. A forked
-                             * replica gets it as member "env" (object) of its INIT as well. */
+    const struct rs_deployment_conf
+        *conf;              /* kind; of exec and http: command, env, cwd, port, ... */
+    const char *zygote;     /* key of the zygote that forks it; NULL: a fresh process */
+    const char *python;     /* spawned Python: interpreter; NULL: the node's default */
+    const char *app_dir;    /* NULL: none */
+    const char *const *env; /* "NAME=value" to add to the node's own: CUDA_VISIBLE_DEVICES,
+                              * OMP_NUM_THREADS, env_vars of the runtime environment, env of the
+                              * file; NULL-ended. A forked replica gets the same as member "env"
+                              * (object) of its INIT. */
 };
 
 enum rs_agent_tell { RS_TELL_INIT, RS_TELL_PING, RS_TELL_RECONFIGURE, RS_TELL_STOP };

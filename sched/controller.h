@@ -54,7 +54,6 @@ struct rs_controller_ops {
 
 struct rs_controller_conf {
     double wall_offset_s; /* wall clock in s = now / 1e9 + this */
-    const char *app_dir;  /* default for applications that name none; absolute; NULL: none */
     const char *node_id;  /* the head's own id, for controller_info; NULL: "head" */
     const char *node_ip;  /* "127.0.0.1" */
     const char *log_file; /* of the head; NULL: "" */

@@ -16,21 +16,6 @@
 #include <jansson.h>
 #include <stdint.h>
 
-/* How the process of a replica is made and spoken to. */
-enum rs_runner {
-    RS_RUNNER_PYTHON, /* the embedded library, forked by a zygote or spawned */
-    RS_RUNNER_EXEC,   /* an executable that speaks the replica protocol on RSERVE_FD */
-    RS_RUNNER_HTTP,   /* any HTTP server */
-    RS_RUNNER_COUNT
-};
-const char *rs_runner_name(enum rs_runner r); /* "python", "exec", "http" */
-int rs_runner_parse(const char *name);        /* -1: none of them */
-
-/* How Python replicas start. What the code asks for (GRAPH) can turn AUTO into SPAWN. */
-enum rs_start_mode { RS_START_AUTO, RS_START_FORK, RS_START_SPAWN, RS_START_COUNT };
-const char *rs_start_mode_name(enum rs_start_mode m); /* "auto", "fork", "spawn" */
-int rs_start_mode_parse(const char *name);            /* -1: none of them */
-
 /* Another node that runs replicas of a deployment. */
 struct rs_target_remote {
     char *node_id;
@@ -40,22 +25,15 @@ struct rs_target_remote {
 
 struct rs_target_deployment {
     char *name;
-    enum rs_runner runner;
     char *version;  /* heavy version: replicas of another one are replaced */
-    json_t *config; /* every effective deployment option by its Ray name (object) */
-    json_t
-        *launch; /* `rserve:` extension of the deployment, absolute paths: command (array of text),
-                     * env, cwd, readiness path and deadline...; {} for python (object) */
-    json_t *resources; /* what one replica takes, {"CPU": 1.0, "GPU": 0.5, ..} (object) */
+    json_t *config; /* the effective options: rs_deployment_conf_from_json reads it (object) */
 
-    unsigned replicas;   /* wanted on this node */
-    unsigned *ranks;     /* `replicas` ranks that are this node's to give to its replicas */
-    unsigned world_size; /* wanted on all nodes together */
-    unsigned
-        start_limit; /* start failures in a row after which a version that never ran is given up */
-    bool ingress;    /* it takes the application's HTTP requests */
-    bool failed;     /* given up: start no more, answer UNAVAILABLE where nothing runs */
-    char *message;   /* why, one line or a traceback; NULL */
+    unsigned replicas;    /* wanted on this node */
+    unsigned *ranks;      /* `replicas` ranks that are this node's to give to its replicas */
+    unsigned world_size;  /* wanted on all nodes together */
+    unsigned start_limit; /* start failures after which a version that never ran is given up */
+    bool ingress;         /* it takes the application's HTTP requests */
+    bool failed;          /* given up: start no more, answer UNAVAILABLE where nothing runs */
 
     struct rs_target_remote *remotes;
     size_t n_remotes;
@@ -63,19 +41,17 @@ struct rs_target_deployment {
 
 struct rs_target_app {
     char *name;
-    char *version;       /* build version: hash of import_path, args, runtime_env, app_dir */
+    char *version;       /* build version: hash of all that its code depends on */
     char *route_prefix;  /* NULL: not on HTTP */
     char *docs_path;     /* NULL: none */
-    char *ingress;       /* deployment; NULL: none */
+    char *ingress;       /* deployment */
     char *import_path;   /* NULL: the graph comes from the file */
     char *app_dir;       /* absolute; NULL: none */
     char *python;        /* interpreter; NULL: the node's default */
     json_t *args;        /* object */
     json_t *runtime_env; /* object */
-    enum rs_start_mode start;
-    char *start_reason; /* why spawn; NULL */
-    bool failed;        /* some of its deployments failed to deploy */
-    char *message;      /* of the application's status; NULL */
+    bool spawn;          /* Python replicas are fresh processes; false: forked by a zygote */
+    char *start_reason;  /* why spawn; NULL */
 
     struct rs_target_deployment *deployments;
     size_t n_deployments;
