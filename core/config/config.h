@@ -20,7 +20,7 @@
 #define RS_CONFIG_MAX (4u << 20) /* bytes of a document */
 
 enum rs_proxy_location { RS_PROXY_DISABLED, RS_PROXY_HEAD_ONLY, RS_PROXY_EVERY_NODE };
-enum rs_start { RS_START_FORK, RS_START_SPAWN };
+enum rs_start { RS_CONFIG_FORK, RS_CONFIG_SPAWN }; /* not core/model's, which also knows "auto" */
 enum rs_deployment_kind { RS_KIND_PYTHON, RS_KIND_EXEC, RS_KIND_HTTP };
 enum rs_log_encoding { RS_ENCODING_TEXT, RS_ENCODING_JSON };
 

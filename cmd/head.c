@@ -1,0 +1,361 @@
+#include "cmd/head.h"
+
+#include "cmd/verb.h"
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/map.h"
+#include "core/config/config.h"
+#include "net/api/api.h"
+#include "net/wire/conn.h"
+
+#include <string.h>
+
+enum { REPORT_MS = 1000, SILENT_MS = 10000 };
+
+/* The connection of one node. */
+struct link {
+    struct rs_list in; /* head's list */
+    struct rs_head *head;
+    struct rs_conn *conn;
+    char *node_id; /* NULL until it joined */
+    int64_t heard_at;
+};
+
+struct rs_head {
+    struct rs_loop *loop;
+    struct rs_head_ops ops;
+    void *arg;
+    struct rs_controller *controller;
+    struct rs_api *api;
+    struct rs_listener *joins;
+    struct rs_list links;
+    struct rs_after hook;
+    char *app_dir;
+    bool closing;
+};
+
+/* --- links --------------------------------------------------------------------------------------- */
+
+static void link_free(struct link *l)
+{
+    struct rs_head *h = l->head;
+
+    rs_list_remove(&l->in);
+    rs_conn_free(l->conn);
+    if (l->node_id && !h->closing)
+        rs_controller_node_left(h->controller, l->node_id, rs_clock_now());
+    free(l->node_id);
+    free(l);
+}
+
+static struct link *link_of(struct rs_head *h, const char *node_id)
+{
+    rs_list_for_each (it, &h->links) {
+        struct link *l = rs_container_of(it, struct link, in);
+
+        if (l->node_id && strcmp(l->node_id, node_id) == 0)
+            return l;
+    }
+    return NULL;
+}
+
+static void refuse(struct link *l, const char *why)
+{
+    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s, s:s}", "phase", "join", "error", why);
+
+    rs_log_warn("node refused", "node=%s error=\"%s\"", l->node_id ? l->node_id : "?", why);
+    rs_conn_send_json(l->conn, RS_MSG_FAILED, 0, msg);
+    link_free(l);
+}
+
+/* 0, or -1: the node must go, `err` says why. */
+static int join(struct link *l, const json_t *msg, struct rs_error *err)
+{
+    struct rs_head *h = l->head;
+    struct rs_controller_node node = {
+        .node_id = rs_json_str(msg, "node_id", NULL),
+        .name = rs_json_str(msg, "name", NULL),
+        .version = rs_json_str(msg, "version", ""),
+        .address = rs_json_str(msg, "address", NULL),
+        .resources = json_object_get(msg, "resources"),
+    };
+    rs_auto(rs_json_decrefp) json_t *welcome =
+        json_pack("{s:s, s:i}", "cluster_id", "rserve", "report_ms", REPORT_MS);
+    int64_t protocol = rs_json_int(msg, "protocol", 0);
+    struct link *old;
+
+    if (protocol != RS_WIRE_VERSION)
+        return rs_error_set(err, RS_INVALID,
+                            "it speaks protocol %lld, this head %d: use the same rserve",
+                            (long long)protocol, RS_WIRE_VERSION);
+    if (!node.node_id || !node.name)
+        return rs_error_set(err, RS_INVALID, "JOIN without node_id or name");
+    old = link_of(h, node.node_id);
+    if (old && old != l)
+        link_free(old); /* it came back before its old connection was seen to end */
+    rs_conn_send_json(l->conn, RS_MSG_WELCOME, 0, welcome);
+    free(l->node_id);
+    l->node_id = rs_strdup(node.node_id);
+    return rs_controller_node_joined(h->controller, &node, rs_clock_now(), err);
+}
+
+static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs_error *err)
+{
+    struct rs_controller *c = l->head->controller;
+    int64_t now = rs_clock_now();
+
+    l->heard_at = now;
+    if (type == RS_MSG_JOIN)
+        return join(l, msg, err);
+    if (!l->node_id)
+        return rs_error_set(err, RS_INVALID, "%s before JOIN", rs_msg_name(type));
+    if (type == RS_MSG_REPORT)
+        return rs_controller_report(c, l->node_id, msg, now, err);
+    if (type == RS_MSG_GRAPH)
+        rs_controller_graph(c, l->node_id, msg, now);
+    else if (type == RS_MSG_FAILED)
+        rs_controller_build_failed(c, l->node_id, msg, now);
+    else
+        return rs_error_set(err, RS_INVALID, "unexpected %s from a node", rs_msg_name(type));
+    return 0;
+}
+
+static void on_frame(struct rs_conn *conn, struct rs_frame *f, void *arg)
+{
+    struct link *l = arg;
+    rs_auto(rs_json_decrefp) json_t *msg = NULL;
+    struct rs_error err = {0};
+
+    (void)conn;
+    if (rs_frame_json(f, &msg, &err) < 0 || on_message(l, f->h.type, msg, &err) < 0)
+        refuse(l, err.msg);
+}
+
+static void on_close(struct rs_conn *conn, const struct rs_error *why, void *arg)
+{
+    struct link *l = arg;
+
+    (void)conn;
+    if (l->node_id)
+        rs_log_debug("node hung up", "node=%s why=\"%s\"", l->node_id, why->msg);
+    link_free(l);
+}
+
+static const struct rs_conn_ops conn_ops = {.on_frame = on_frame, .on_close = on_close};
+
+int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err)
+{
+    struct link *l = rs_alloc(sizeof(*l));
+
+    rs_list_init(&l->in);
+    l->head = h;
+    l->heard_at = rs_clock_now();
+    if (rs_conn_new(&l->conn, h->loop, fd, &conn_ops, l, err) < 0) {
+        free(l);
+        return -1;
+    }
+    rs_list_push_back(&h->links, &l->in);
+    return 0;
+}
+
+static void on_worker(int fd, void *arg)
+{
+    struct rs_error err = {0};
+
+    if (rs_head_adopt(arg, fd, &err) < 0)
+        rs_log_warn("cannot take a node's connection", "error=\"%s\"", err.msg);
+}
+
+/* --- the controller's ops ------------------------------------------------------------------------ */
+
+static void send_to(struct rs_head *h, const char *node_id, enum rs_msg type, const json_t *msg)
+{
+    struct link *l = link_of(h, node_id);
+
+    if (l)
+        rs_conn_send_json(l->conn, type, 0, msg);
+}
+
+static void send_target(const char *node_id, const json_t *target, void *arg)
+{
+    send_to(arg, node_id, RS_MSG_TARGET, target);
+}
+
+static void send_build(const char *node_id, const json_t *build, void *arg)
+{
+    send_to(arg, node_id, RS_MSG_BUILD, build);
+}
+
+static void on_event(const struct rs_controller_event *e, void *arg)
+{
+    struct rs_head *h = arg;
+
+    if (h->ops.on_event)
+        h->ops.on_event(e, h->arg);
+}
+
+static const struct rs_controller_ops controller_ops = {
+    .target = send_target,
+    .build = send_build,
+    .event = on_event,
+};
+
+/* --- REST ---------------------------------------------------------------------------------------- */
+
+static json_t *api_details(void *arg)
+{
+    struct rs_head *h = arg;
+
+    return rs_controller_details(h->controller, true, rs_clock_now());
+}
+
+static int api_apply(const char *body, size_t len, struct rs_buf *error, int *http_status,
+                     void *arg)
+{
+    struct rs_head *h = arg;
+    struct rs_config *config = NULL;
+    struct rs_diags diags = {0};
+    struct rs_error err = {0};
+    int r = rs_config_parse(&config, body, len, NULL, &diags);
+
+    (void)http_status;
+    if (r == 0 && h->app_dir)
+        r = rs_config_set_app_dir(config, h->app_dir, &err);
+    if (r == 0)
+        r = rs_head_apply(h, config, &err);
+    else if (rs_diags_schema_errors(&diags))
+        rs_diags_print(error, &diags);
+    if (r < 0 && err.msg[0])
+        rs_buf_puts(error, err.msg);
+    rs_diags_fini(&diags);
+    return r;
+}
+
+static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
+{
+    struct rs_head *h = arg;
+
+    (void)error;
+    (void)http_status;
+    rs_controller_delete_all(h->controller, rs_clock_now());
+    return 0;
+}
+
+static const struct rs_api_ops api_ops = {
+    .details = api_details,
+    .apply = api_apply,
+    .delete_all = api_delete_all,
+};
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+/* Nodes report every second; one that is silent for long is as good as gone. */
+static void drop_silent(struct rs_head *h, int64_t now)
+{
+    rs_list_for_each (it, &h->links) {
+        struct link *l = rs_container_of(it, struct link, in);
+
+        if (now - l->heard_at > SILENT_MS * RS_MS) {
+            rs_log_warn("node is silent", "node=%s seconds=%d", l->node_id ? l->node_id : "?",
+                        SILENT_MS / 1000);
+            link_free(l);
+            return; /* the list may have changed; the next turn goes on */
+        }
+    }
+}
+
+static int64_t on_turn(struct rs_after *a)
+{
+    struct rs_head *h = rs_container_of(a, struct rs_head, hook);
+    int64_t now = rs_clock_now(), deadline;
+
+    drop_silent(h, now);
+    if (rs_controller_deadline(h->controller) <= now)
+        rs_controller_tick(h->controller, now);
+    deadline = rs_controller_deadline(h->controller);
+    if (!rs_list_empty(&h->links) && deadline > now + SILENT_MS * RS_MS)
+        deadline = now + SILENT_MS * RS_MS;
+    if (deadline == INT64_MAX)
+        return -1;
+    return deadline > now ? deadline - now : 0;
+}
+
+int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head_conf *conf,
+                struct rs_metrics *metrics, const struct rs_head_ops *ops, void *arg,
+                struct rs_error *err)
+{
+    rs_auto(rs_head_freep) struct rs_head *h = rs_alloc(sizeof(*h));
+    struct rs_controller_conf controller = {
+        .wall_offset_s = rs_clock_wall() - (double)rs_clock_now() / 1e9,
+        .node_id = conf->node_id,
+        .node_ip = "127.0.0.1",
+    };
+    struct rs_api_conf api = {
+        .host = conf->dashboard_host,
+        .port = conf->dashboard_port,
+        .token = getenv("RSERVE_TOKEN"),
+        .metrics = metrics,
+        .version = rs_version(),
+        .commit = rs_commit(),
+        .session = conf->node_id,
+    };
+
+    h->loop = loop;
+    h->ops = *ops;
+    h->arg = arg;
+    h->app_dir = rs_strdup(conf->app_dir);
+    rs_list_init(&h->links);
+    rs_list_init(&h->hook.link);
+    if (rs_controller_new(&h->controller, &controller, &controller_ops, h, err) < 0 ||
+        rs_api_new(&h->api, loop, &api, &api_ops, h, err) < 0)
+        return -1;
+    if (conf->join && rs_listener_new(&h->joins, loop, conf->join, on_worker, h, err) < 0)
+        return -1;
+    h->hook.fn = on_turn;
+    rs_after_add(loop, &h->hook);
+    *ret = rs_steal(h);
+    return 0;
+}
+
+void rs_head_free(struct rs_head *h)
+{
+    if (!h)
+        return;
+    h->closing = true;
+    rs_after_remove(&h->hook);
+    rs_api_free(h->api);
+    rs_listener_free(h->joins);
+    while (!rs_list_empty(&h->links))
+        link_free(rs_container_of(h->links.next, struct link, in));
+    rs_controller_free(h->controller);
+    free(h->app_dir);
+    free(h);
+}
+
+int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err)
+{
+    return rs_controller_apply(h->controller, config, rs_clock_now(), err);
+}
+
+const struct rs_controller *rs_head_controller(const struct rs_head *h)
+{
+    return h->controller;
+}
+
+uint16_t rs_head_port(const struct rs_head *h)
+{
+    return rs_api_port(h->api);
+}
+
+void rs_head_join_address(const struct rs_head *h, char *out, size_t size)
+{
+    struct rs_address at;
+
+    out[0] = '\0';
+    if (!h->joins)
+        return;
+    rs_listener_address(h->joins, &at);
+    rs_address_print(&at, out, size);
+}

@@ -1,0 +1,46 @@
+/* The head: the controller's decisions joined to the links of nodes and to the REST API.
+ *
+ * No rules live here. Nodes talk to it through connections that carry control messages, also when
+ * both are one process (rs_head_adopt with one end of a socket pair).
+ *
+ * Thread: the control thread.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+#include "core/loop/loop.h"
+#include "core/metrics/metrics.h"
+#include "net/wire/tcp.h"
+#include "sched/controller.h"
+
+struct rs_config;
+struct rs_head;
+
+struct rs_head_conf {
+    const char *node_id;           /* of the node in this process */
+    const char *app_dir;           /* default for configurations that come over REST; absolute */
+    const char *dashboard_host;    /* "127.0.0.1" */
+    uint16_t dashboard_port;       /* 0: any free one */
+    const struct rs_address *join; /* where workers reach it; NULL: nowhere */
+};
+
+struct rs_head_ops {
+    void (*on_event)(const struct rs_controller_event *e, void *arg); /* may be NULL */
+};
+
+/* Borrows loop and metrics. */
+RS_MUST_CHECK int rs_head_new(struct rs_head **ret, struct rs_loop *loop,
+                              const struct rs_head_conf *conf, struct rs_metrics *metrics,
+                              const struct rs_head_ops *ops, void *arg, struct rs_error *err);
+void rs_head_free(struct rs_head *h);
+RS_DEFINE_AUTO(struct rs_head *, rs_head_free);
+
+/* Takes the connected socket of a node that will JOIN. */
+RS_MUST_CHECK int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err);
+/* Takes `config`. */
+RS_MUST_CHECK int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err);
+
+const struct rs_controller *rs_head_controller(const struct rs_head *h);
+uint16_t rs_head_port(const struct rs_head *h);                             /* of the REST API */
+void rs_head_join_address(const struct rs_head *h, char *out, size_t size); /* "" : none */

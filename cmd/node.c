@@ -1,0 +1,810 @@
+/* Joins the agent to what acts.
+ *
+ * Every op of the agent is a few lines here: translate names, call supervise or the data plane.
+ * Events go the other way. After each turn of the loop one hook does what is due: the agent's tick,
+ * a report to the head, the end of a drain.
+ */
+#include "cmd/node.h"
+
+#include "cmd/launch.h"
+#include "cmd/verb.h"
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/base/map.h"
+#include "net/http/probe.h"
+#include "net/wire/conn.h"
+#include "sched/agent.h"
+#include "sched/pyruntime/pyruntime.h"
+#include "sched/supervise/guard.h"
+#include "sched/supervise/keeper.h"
+#include "sched/supervise/statedir.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+enum { REPORT_EVERY_MS = 1000, REPORT_GAP_MS = 5 };
+
+struct zygote {
+    struct rs_node *node;
+    char *key, *app;
+    struct rs_conn *conn; /* NULL: hung up */
+};
+
+struct rs_node {
+    struct rs_loop *loop;
+    struct rs_node_ops ops;
+    void *arg;
+    char *node_id, *name, *address;
+    json_t *resources;
+    struct rs_launch_conf launch;
+    struct rs_statedir *state;
+    struct rs_guard *guard;
+    struct rs_capture_hub *hub;
+    struct rs_keeper *keeper;
+    struct rs_dataplane *dataplane;
+    struct rs_agent *agent;
+    struct rs_listener *peers;
+    struct rs_conn *head;  /* NULL: away */
+    struct rs_map zygotes; /* key -> struct zygote */
+    struct rs_map probes;  /* replica id -> struct probe */
+    struct rs_after hook;
+    bool dirty, closing;
+    int64_t reported_at, reaped_at;
+    double grace_s; /* longest graceful_shutdown_timeout_s of what was deployed */
+    enum { SERVING, FINISHING, DRAINING, KILLING, DRAINED } phase;
+    int64_t finish_by;
+};
+
+static int64_t now_of(const struct rs_node *n)
+{
+    (void)n;
+    return rs_clock_now();
+}
+
+/* --- the agent's ops: zygotes -------------------------------------------------------------------- */
+
+static void zygote_free(struct zygote *z)
+{
+    rs_conn_free(z->conn);
+    free(z->key);
+    free(z->app);
+    free(z);
+}
+
+static void on_zygote_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
+{
+    struct zygote *z = arg;
+    struct rs_node *n = z->node;
+    rs_auto(rs_json_decrefp) json_t *msg = NULL;
+    rs_auto(rs_freep) char *key = rs_strdup(z->key); /* the zygote may go meanwhile */
+    const char *replica_id;
+    struct rs_error err = {0};
+    pid_t pid;
+
+    (void)c;
+    if (rs_frame_json(f, &msg, &err) < 0) {
+        rs_agent_zygote_gone(n->agent, key, err.msg, now_of(n));
+        return;
+    }
+    replica_id = rs_json_str(msg, "replica_id", NULL);
+    switch (f->h.type) {
+    case RS_MSG_HELLO:
+        rs_agent_zygote_hello(n->agent, key, msg, now_of(n));
+        break;
+    case RS_MSG_GRAPH:
+        rs_agent_zygote_graph(n->agent, key, msg, now_of(n));
+        break;
+    case RS_MSG_FORKED:
+        pid = (pid_t)rs_json_int(msg, "pid", 0);
+        if (replica_id && rs_keeper_adopt(n->keeper, replica_id, pid, &err) < 0) {
+            rs_log_warn("cannot watch a forked replica", "replica=%s pid=%d error=\"%s\"",
+                        replica_id, (int)pid, err.msg);
+            rs_keeper_forget(n->keeper, replica_id);
+            rs_agent_exited(n->agent, replica_id, 0, err.msg, now_of(n));
+            break;
+        }
+        rs_agent_zygote_forked(n->agent, key, msg, now_of(n));
+        break;
+    case RS_MSG_FAILED:
+        if (replica_id)
+            rs_keeper_forget(n->keeper, replica_id);
+        rs_agent_zygote_failed(n->agent, key, msg, now_of(n));
+        break;
+    default:
+        rs_error_set(&err, RS_INVALID, "unexpected %s from a zygote", rs_msg_name(f->h.type));
+        rs_agent_zygote_gone(n->agent, key, err.msg, now_of(n));
+        break;
+    }
+}
+
+static void on_zygote_close(struct rs_conn *c, const struct rs_error *why, void *arg)
+{
+    struct zygote *z = arg;
+    rs_auto(rs_freep) char *key = rs_strdup(z->key);
+
+    rs_conn_free(c);
+    z->conn = NULL;
+    rs_agent_zygote_gone(z->node->agent, key, why->msg, now_of(z->node));
+}
+
+static const struct rs_conn_ops zygote_conn_ops = {
+    .on_frame = on_zygote_frame,
+    .on_close = on_zygote_close,
+};
+
+/* A connected pair of sockets, both closed on exec. */
+static int socket_pair(int fds[2], struct rs_error *err)
+{
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return rs_error_errno(err, errno, "cannot create a socket pair");
+    return 0;
+}
+
+static int zygote_start(const struct rs_agent_zygote *conf, pid_t *pid, void *arg,
+                        struct rs_error *err)
+{
+    struct rs_node *n = arg;
+    struct zygote *z;
+    struct rs_conn *conn = NULL;
+    int fds[2], r;
+
+    if (socket_pair(fds, err) < 0)
+        return -1;
+    r = rs_launch_zygote(&n->launch, n->keeper, conf, fds[1], pid, err);
+    close(fds[1]);
+    if (r < 0) {
+        close(fds[0]);
+        return -1;
+    }
+    z = rs_alloc(sizeof(*z));
+    z->node = n;
+    z->key = rs_strdup(conf->key);
+    z->app = rs_strdup(conf->app);
+    if (rs_conn_new(&conn, n->loop, fds[0], &zygote_conn_ops, z, err) < 0) {
+        rs_keeper_kill(n->keeper, conf->key, SIGKILL);
+        zygote_free(z);
+        return -1;
+    }
+    z->conn = conn;
+    z = rs_map_put(&n->zygotes, conf->key, z);
+    if (z)
+        zygote_free(z);
+    return 0;
+}
+
+static void zygote_build(const char *key, const json_t *build, void *arg)
+{
+    struct rs_node *n = arg;
+    struct zygote *z = rs_map_get(&n->zygotes, key);
+
+    if (z && z->conn)
+        rs_conn_send_json(z->conn, RS_MSG_BUILD, 0, build);
+}
+
+static void zygote_stop(const char *key, void *arg)
+{
+    struct rs_node *n = arg;
+    struct zygote *z = rs_map_get(&n->zygotes, key);
+    rs_auto(rs_json_decrefp) json_t *nothing = json_object();
+
+    if (z && z->conn)
+        rs_conn_send_json(z->conn, RS_MSG_STOP, 0, nothing);
+}
+
+/* --- the agent's ops: replicas ------------------------------------------------------------------- */
+
+static char *label_of(const struct rs_agent_start *s)
+{
+    return rs_asprintf("%s#%s#%s", s->app, s->deployment, s->replica_id);
+}
+
+static int do_fork(const struct rs_agent_start *s, void *arg, struct rs_error *err)
+{
+    struct rs_node *n = arg;
+    struct zygote *z = rs_map_get(&n->zygotes, s->zygote);
+    rs_auto(rs_freep) char *label = label_of(s);
+    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s}", "replica_id", s->replica_id);
+    int pair[2], out = -1, errors = -1;
+
+    if (!z || !z->conn)
+        return rs_error_set(err, RS_NOT_FOUND, "the zygote of application %s is gone", s->app);
+    if (socket_pair(pair, err) < 0)
+        return -1;
+    if (rs_keeper_expect(n->keeper, s->replica_id, label, &out, &errors, err) < 0) {
+        close(pair[0]);
+        close(pair[1]);
+        return -1;
+    }
+    rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, pair[0]);
+    rs_conn_send_json_fds(z->conn, RS_MSG_FORK, 0, msg, (int[]){pair[1], out, errors}, 3);
+    return 0;
+}
+
+static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struct rs_error *err)
+{
+    struct rs_node *n = arg;
+    rs_auto(rs_freep) char *label = label_of(s);
+    struct rs_launched where = {.fd = -1};
+    int pair[2] = {-1, -1}, r;
+
+    if (s->runner != RS_RUNNER_HTTP && socket_pair(pair, err) < 0)
+        return -1;
+    r = rs_launch_replica(&n->launch, n->keeper, s, label, pair[1], &where, pid, err);
+    rs_closep(&pair[1]);
+    if (r < 0) {
+        rs_closep(&pair[0]);
+        free(where.socket_path);
+        return -1;
+    }
+    if (s->runner == RS_RUNNER_HTTP)
+        rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->replica_id, "127.0.0.1",
+                                 where.port, where.socket_path);
+    else
+        rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, pair[0]);
+    rs_launch_note(&n->launch, s->replica_id, &where);
+    return 0;
+}
+
+static void do_kill(const char *id, int signal, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_keeper_kill(n->keeper, id, signal);
+}
+
+static void do_tell(const char *replica_id, enum rs_agent_tell what, uint64_t stream,
+                    const json_t *msg, void *arg)
+{
+    static const enum rs_msg types[] = {
+        [RS_TELL_INIT] = RS_MSG_INIT,
+        [RS_TELL_PING] = RS_MSG_PING,
+        [RS_TELL_RECONFIGURE] = RS_MSG_RECONFIGURE,
+        [RS_TELL_STOP] = RS_MSG_STOP,
+    };
+    struct rs_node *n = arg;
+
+    rs_dataplane_tell(n->dataplane, replica_id, types[what], stream, msg);
+}
+
+static void do_admit(const char *replica_id, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_dataplane_admit(n->dataplane, replica_id);
+}
+
+static void do_retire(const char *replica_id, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_dataplane_retire(n->dataplane, replica_id);
+}
+
+static void do_detach(const char *replica_id, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_dataplane_detach(n->dataplane, replica_id);
+    rs_launch_forget(&n->launch, replica_id);
+}
+
+static void do_remote(const char *app, const char *deployment, const char *node_id,
+                      const char *address, unsigned slots, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_dataplane_remote(n->dataplane, app, deployment, node_id, address, slots);
+}
+
+static void do_routes(const struct rs_agent_routes *r, void *arg)
+{
+    struct rs_node *n = arg;
+    struct rs_route_app *apps = rs_alloc((r->n_apps + 1) * sizeof(*apps));
+    struct rs_route_deployment *deployments =
+        rs_alloc((r->n_deployments + 1) * sizeof(*deployments));
+
+    for (size_t i = 0; i < r->n_apps; i++)
+        apps[i] = (struct rs_route_app){r->apps[i].name, r->apps[i].prefix, r->apps[i].ingress};
+    for (size_t i = 0; i < r->n_deployments; i++) {
+        const struct rs_agent_route_deployment *d = &r->deployments[i];
+
+        deployments[i] = (struct rs_route_deployment){
+            .app = d->app,
+            .name = d->name,
+            .max_ongoing = d->max_ongoing,
+            .max_queued = d->max_queued,
+            .backpressure_status = d->backpressure_status,
+            .retry_after_s = d->retry_after_s,
+            .failed = d->failed,
+        };
+    }
+    rs_dataplane_routes(n->dataplane, &(struct rs_routes){.apps = apps,
+                                                          .n_apps = r->n_apps,
+                                                          .deployments = deployments,
+                                                          .n_deployments = r->n_deployments,
+                                                          .populated = r->populated,
+                                                          .draining = r->draining});
+    free(apps);
+    free(deployments);
+}
+
+/* --- the agent's ops: probes, the head ----------------------------------------------------------- */
+
+struct probe {
+    struct rs_node *node;
+    char *replica_id;
+    struct rs_probe *handle;
+};
+
+static void probe_free(struct probe *p)
+{
+    rs_probe_free(p->handle);
+    free(p->replica_id);
+    free(p);
+}
+
+static void on_probed(bool ok, const char *why, void *arg)
+{
+    struct probe *p = arg;
+    struct rs_node *n = p->node;
+    rs_auto(rs_freep) char *id = rs_strdup(p->replica_id);
+
+    rs_map_remove(&n->probes, id);
+    probe_free(p);
+    rs_agent_probed(n->agent, id, ok, why, now_of(n));
+}
+
+static void do_probe(const char *replica_id, const char *path, int64_t timeout, void *arg)
+{
+    struct rs_node *n = arg;
+    const struct rs_launched *where = rs_launch_where(&n->launch, replica_id);
+    struct probe *p, *old;
+
+    if (!where)
+        return;
+    p = rs_alloc(sizeof(*p));
+    p->node = n;
+    p->replica_id = rs_strdup(replica_id);
+    old = rs_map_put(&n->probes, replica_id, p);
+    if (old)
+        probe_free(old);
+    p->handle = rs_probe_start(n->loop, "127.0.0.1", where->port, where->socket_path, path,
+                               rs_clock_now() + timeout, on_probed, p);
+}
+
+static void do_built(bool ok, const json_t *answer, void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (n->head)
+        rs_conn_send_json(n->head, ok ? RS_MSG_GRAPH : RS_MSG_FAILED, 0, answer);
+}
+
+static void do_changed(void *arg)
+{
+    struct rs_node *n = arg;
+
+    n->dirty = true;
+}
+
+static uint64_t do_random(void *arg)
+{
+    uint64_t value = 0;
+
+    (void)arg;
+    while (getrandom(&value, sizeof(value), 0) != sizeof(value))
+        ;
+    return value;
+}
+
+static const struct rs_agent_ops agent_ops = {
+    .zygote_start = zygote_start,
+    .zygote_build = zygote_build,
+    .zygote_stop = zygote_stop,
+    .fork = do_fork,
+    .spawn = do_spawn,
+    .kill = do_kill,
+    .tell = do_tell,
+    .admit = do_admit,
+    .retire = do_retire,
+    .detach = do_detach,
+    .remote = do_remote,
+    .routes = do_routes,
+    .probe = do_probe,
+    .built = do_built,
+    .changed = do_changed,
+    .random = do_random,
+};
+
+/* --- events -------------------------------------------------------------------------------------- */
+
+static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
+                       void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (n->closing)
+        return;
+    switch (type) {
+    case RS_MSG_HELLO:
+        rs_agent_heard(n->agent, replica_id, RS_HEARD_HELLO, stream, msg, now_of(n));
+        break;
+    case RS_MSG_READY:
+        rs_agent_heard(n->agent, replica_id, RS_HEARD_READY, stream, msg, now_of(n));
+        break;
+    case RS_MSG_FAILED:
+        rs_agent_heard(n->agent, replica_id, RS_HEARD_FAILED, stream, msg, now_of(n));
+        break;
+    case RS_MSG_PONG:
+        rs_agent_heard(n->agent, replica_id, RS_HEARD_PONG, stream, msg, now_of(n));
+        break;
+    default:
+        break; /* STATS: nothing is made of them yet */
+    }
+}
+
+static void on_replica_gone(const char *replica_id, const char *why, void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (!n->closing)
+        rs_agent_gone(n->agent, replica_id, why, now_of(n));
+}
+
+static void on_replica_idle(const char *replica_id, void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (!n->closing)
+        rs_agent_idle(n->agent, replica_id, now_of(n));
+}
+
+static const struct rs_dataplane_ops dataplane_ops = {
+    .on_replica = on_replica,
+    .on_replica_gone = on_replica_gone,
+    .on_replica_idle = on_replica_idle,
+};
+
+static void on_exit_of(const char *id, int status, const char *output, void *arg)
+{
+    struct rs_node *n = arg;
+    struct zygote *z;
+
+    if (n->closing)
+        return;
+    if (rs_map_get(&n->zygotes, id)) {
+        rs_agent_zygote_exited(n->agent, id, status, now_of(n));
+        z = rs_map_remove(&n->zygotes, id);
+        if (z)
+            zygote_free(z);
+        return;
+    }
+    rs_agent_exited(n->agent, id, status, output, now_of(n));
+}
+
+static const struct rs_keeper_ops keeper_ops = {.on_exit = on_exit_of};
+
+/* Remembers the longest grace period that anything deployed here has. */
+static void note_grace(struct rs_node *n, const json_t *target)
+{
+    size_t i, k;
+    json_t *app, *d;
+
+    n->grace_s = 0;
+    json_array_foreach (json_object_get(target, "apps"), i, app) {
+        json_array_foreach (json_object_get(app, "deployments"), k, d) {
+            double s = rs_json_num(json_object_get(d, "config"), "graceful_shutdown_timeout_s", 20);
+
+            n->grace_s = s > n->grace_s ? s : n->grace_s;
+        }
+    }
+}
+
+static void head_gone(struct rs_node *n, const char *why)
+{
+    rs_conn_free(n->head);
+    n->head = NULL;
+    if (n->ops.on_head_gone && !n->closing)
+        n->ops.on_head_gone(why, n->arg);
+}
+
+static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
+{
+    struct rs_node *n = arg;
+    rs_auto(rs_json_decrefp) json_t *msg = NULL;
+    struct rs_error err = {0};
+    int r = rs_frame_json(f, &msg, &err);
+
+    (void)c;
+    if (r == 0 && f->h.type == RS_MSG_TARGET) {
+        note_grace(n, msg);
+        r = rs_agent_target(n->agent, msg, now_of(n), &err);
+    } else if (r == 0 && f->h.type == RS_MSG_BUILD) {
+        r = rs_agent_build(n->agent, msg, now_of(n), &err);
+    } else if (r == 0 && f->h.type == RS_MSG_FAILED) {
+        r = rs_error_set(&err, RS_CONFLICT, "the head refused this node: %s",
+                         rs_json_str(msg, "error", "no reason given"));
+    } else if (r == 0 && f->h.type != RS_MSG_WELCOME) {
+        r = rs_error_set(&err, RS_INVALID, "unexpected %s from the head", rs_msg_name(f->h.type));
+    }
+    if (r < 0)
+        head_gone(n, err.msg);
+}
+
+static void on_head_close(struct rs_conn *c, const struct rs_error *why, void *arg)
+{
+    struct rs_node *n = arg;
+
+    (void)c;
+    head_gone(n, why->msg);
+}
+
+static const struct rs_conn_ops head_conn_ops = {
+    .on_frame = on_head_frame,
+    .on_close = on_head_close,
+};
+
+int rs_node_link(struct rs_node *n, int head_fd, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *join = NULL;
+
+    if (rs_conn_new(&n->head, n->loop, head_fd, &head_conn_ops, n, err) < 0)
+        return -1;
+    join = json_pack("{s:i, s:s, s:s, s:s, s:s?, s:O}", "protocol", RS_WIRE_VERSION, "node_id",
+                     n->node_id, "name", n->name, "version", rs_version(), "address", n->address,
+                     "resources", n->resources);
+    rs_conn_send_json(n->head, RS_MSG_JOIN, 0, join);
+    n->dirty = true;
+    return 0;
+}
+
+/* --- what is due after each turn ----------------------------------------------------------------- */
+
+static void add_figures(const struct rs_dataplane_stat *s, void *arg)
+{
+    struct rs_report *report = arg;
+
+    if (s->replica_id) {
+        struct rs_report_replica *r = rs_report_replica(report, s->replica_id);
+
+        if (r) {
+            r->in_flight = s->in_flight;
+            r->done = s->done;
+            r->errors = s->errors;
+        }
+    } else {
+        struct rs_report_deployment *d = rs_report_deployment(report, s->app, s->deployment);
+
+        if (d)
+            d->queued = s->queued;
+    }
+}
+
+static void send_report(struct rs_node *n, int64_t now)
+{
+    rs_auto(rs_report_freep) struct rs_report *report = rs_agent_report(n->agent, now);
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+
+    rs_dataplane_stats(n->dataplane, add_figures, report);
+    j = rs_report_to_json(report);
+    rs_conn_send_json(n->head, RS_MSG_REPORT, 0, j);
+    n->dirty = false;
+    n->reported_at = now;
+}
+
+static void drain_step(struct rs_node *n, int64_t now)
+{
+    if (n->phase == FINISHING && (rs_dataplane_ongoing(n->dataplane) == 0 || now >= n->finish_by)) {
+        n->phase = DRAINING;
+        rs_agent_drain(n->agent, now);
+    }
+    if ((n->phase == DRAINING || n->phase == KILLING) && rs_agent_done(n->agent)) {
+        n->phase = DRAINED;
+        n->ops.on_drained(n->arg);
+    }
+}
+
+static int64_t until(int64_t deadline, int64_t now)
+{
+    return deadline > now ? deadline - now : 0;
+}
+
+static int64_t on_turn(struct rs_after *a)
+{
+    struct rs_node *n = rs_container_of(a, struct rs_node, hook);
+    int64_t now = rs_clock_now(), next, report_at;
+
+    if (rs_agent_deadline(n->agent) <= now)
+        rs_agent_tick(n->agent, now);
+    if (now - n->reaped_at >= REPORT_EVERY_MS * RS_MS) {
+        rs_keeper_reap(n->keeper);
+        n->reaped_at = now;
+    }
+    if (n->phase != SERVING)
+        drain_step(n, now);
+    report_at = n->reported_at + (n->dirty ? REPORT_GAP_MS : REPORT_EVERY_MS) * RS_MS;
+    if (n->head && report_at <= now) {
+        send_report(n, now);
+        report_at = now + REPORT_EVERY_MS * RS_MS;
+    }
+    next = rs_agent_deadline(n->agent);
+    next = report_at < next ? report_at : next;
+    if (n->phase == FINISHING && now + 10 * RS_MS < next)
+        next = now + 10 * RS_MS;
+    return until(next, now);
+}
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static void on_peer(int fd, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_dataplane_accept_peer(n->dataplane, fd);
+}
+
+static int open_state(struct rs_node *n, const struct rs_node_conf *conf, struct rs_error *err)
+{
+    char instance[33];
+    uint64_t bits[2] = {do_random(NULL), do_random(NULL)};
+    rs_auto(rs_freep) char *zip = NULL;
+
+    if (rs_statedir_open(&n->state, conf->state_dir, "main", err) < 0)
+        return -1;
+    if (rs_statedir_put(n->state, "rserve.zip", rs_pyruntime_zip, rs_pyruntime_zip_size, &zip,
+                        err) < 0)
+        return -1;
+    snprintf(instance, sizeof(instance), "%016llx%016llx", (unsigned long long)bits[0],
+             (unsigned long long)bits[1]);
+    if (setenv(RS_INSTANCE_ENV, instance, 1) < 0)
+        return rs_error_errno(err, errno, "setenv");
+    rs_launch_init(&n->launch, conf->python, zip, rs_statedir_run(n->state));
+    return rs_guard_new(&n->guard, instance, err);
+}
+
+static int start_processes(struct rs_node *n, const struct rs_node_conf *conf, struct rs_error *err)
+{
+    struct rs_capture_conf capture = {
+        .dir = rs_statedir_logs(n->state),
+        .echo = conf->echo,
+        .colour = conf->quiet_terminal ? 0 : -1,
+    };
+
+    if (rs_subreaper(err) < 0 || rs_capture_hub_new(&n->hub, n->loop, &capture, err) < 0)
+        return -1;
+    if (n->ops.on_output)
+        rs_capture_hub_sink(n->hub, n->ops.on_output, n->arg);
+    return rs_keeper_new(&n->keeper, n->loop, n->hub, &keeper_ops, n, err);
+}
+
+static int start_agent(struct rs_node *n, struct rs_error *err)
+{
+    struct rs_agent_conf conf = {
+        .node_id = n->node_id,
+        .resources = n->resources,
+        .wall_offset_s = rs_clock_wall() - (double)rs_clock_now() / 1e9,
+        .log_dir = rs_statedir_logs(n->state),
+        .omp_set = getenv("OMP_NUM_THREADS") != NULL,
+    };
+
+    return rs_agent_new(&n->agent, &conf, &agent_ops, n, err);
+}
+
+static int listen_for_peers(struct rs_node *n, const struct rs_address *at, struct rs_error *err)
+{
+    struct rs_address bound;
+    char text[80];
+
+    if (!at)
+        return 0;
+    if (rs_listener_new(&n->peers, n->loop, at, on_peer, n, err) < 0)
+        return -1;
+    rs_listener_address(n->peers, &bound);
+    rs_address_print(&bound, text, sizeof(text));
+    n->address = rs_strdup(text);
+    return 0;
+}
+
+int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node_conf *conf,
+                struct rs_metrics *metrics, const struct rs_node_ops *ops, void *arg,
+                struct rs_error *err)
+{
+    rs_auto(rs_node_freep) struct rs_node *n = rs_alloc(sizeof(*n));
+
+    n->loop = loop;
+    n->ops = *ops;
+    n->arg = arg;
+    n->node_id = rs_strdup(conf->node_id);
+    n->name = rs_strdup(conf->name);
+    n->resources = json_deep_copy(conf->resources);
+    n->grace_s = 20;
+    rs_list_init(&n->hook.link);
+    if (open_state(n, conf, err) < 0 || start_processes(n, conf, err) < 0 ||
+        start_agent(n, err) < 0 ||
+        rs_dataplane_new(&n->dataplane, loop, &conf->ingress, metrics, &dataplane_ops, n, err) <
+            0 ||
+        listen_for_peers(n, conf->peers, err) < 0)
+        return -1;
+    n->hook.fn = on_turn;
+    rs_after_add(loop, &n->hook);
+    *ret = rs_steal(n);
+    return 0;
+}
+
+void rs_node_free(struct rs_node *n)
+{
+    if (!n)
+        return;
+    n->closing = true;
+    rs_after_remove(&n->hook);
+    rs_listener_free(n->peers);
+    rs_conn_free(n->head);
+    for (size_t i = 0; i < rs_map_slots(&n->probes); i++) {
+        struct probe *p = rs_map_at(&n->probes, i, NULL);
+
+        if (p)
+            probe_free(p);
+    }
+    for (size_t i = 0; i < rs_map_slots(&n->zygotes); i++) {
+        struct zygote *z = rs_map_at(&n->zygotes, i, NULL);
+
+        if (z)
+            zygote_free(z);
+    }
+    rs_map_fini(&n->probes);
+    rs_map_fini(&n->zygotes);
+    rs_keeper_free(n->keeper);
+    rs_dataplane_free(n->dataplane);
+    rs_agent_free(n->agent);
+    rs_capture_hub_free(n->hub);
+    rs_guard_free(n->guard);
+    rs_launch_fini(&n->launch);
+    rs_statedir_free(n->state);
+    json_decref(n->resources);
+    free(n->node_id);
+    free(n->name);
+    free(n->address);
+    free(n);
+}
+
+uint16_t rs_node_port(const struct rs_node *n)
+{
+    return rs_dataplane_port(n->dataplane);
+}
+
+const char *rs_node_log_dir(const struct rs_node *n)
+{
+    return rs_statedir_logs(n->state);
+}
+
+void rs_node_drain(struct rs_node *n)
+{
+    if (n->phase != SERVING)
+        return;
+    n->phase = FINISHING;
+    n->finish_by = rs_clock_now() + (int64_t)(n->grace_s * 1e9);
+    rs_dataplane_stop_accepting(n->dataplane);
+}
+
+void rs_node_kill(struct rs_node *n)
+{
+    if (n->phase == DRAINED)
+        return;
+    n->phase = KILLING;
+    rs_agent_kill_all(n->agent, rs_clock_now());
+}
+
+char *rs_node_waits_for(const struct rs_node *n)
+{
+    unsigned ongoing = rs_dataplane_ongoing(n->dataplane);
+
+    if (n->phase <= FINISHING && ongoing)
+        return rs_asprintf("%u request%s", ongoing, ongoing == 1 ? "" : "s");
+    return rs_agent_waits_for(n->agent);
+}
