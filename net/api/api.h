@@ -1,0 +1,53 @@
+/* The admin REST API of the head: Ray's dashboard port, 8265, as far as Serve's tools use it.
+ *
+ * net/api may include core, net/http and net/wire. What the answers say comes from the caller, who
+ * joins the controller to it.
+ *
+ *   GET, PUT, DELETE /api/serve/applications/   details (?api_type=), deploy, delete everything
+ *   GET /api/version, /api/ray/version          versions
+ *   GET /metrics                                Prometheus text
+ *   GET /-/healthz, /api/gcs_healthz            "success"
+ *   GET /api                                    this table
+ *
+ * Form:     a trailing slash makes no difference. Errors of Serve's own routes are plain text as Ray
+ *           sends them; others are {"error": "..."}, with 404, 405 (Allow), 413, 403 and 401.
+ * Thread:   callbacks run on the loop's thread.
+ */
+#pragma once
+
+#include "core/base/buf.h"
+#include "core/base/cleanup.h"
+#include "core/loop/loop.h"
+#include "core/metrics/metrics.h"
+
+#include <jansson.h>
+
+struct rs_api;
+
+struct rs_api_ops {
+    /* ServeInstanceDetails (Ray's shape), a new reference; NULL: cannot tell now (503). */
+    json_t *(*details)(void *arg);
+    /* ServeConfigV2 as JSON. 0: taken. -1: `error` holds the text, *http_status is 400 unless set. */
+    int (*apply)(const char *body, size_t len, struct rs_buf *error, int *http_status, void *arg);
+    /* Every application goes. As apply. */
+    int (*delete_all)(struct rs_buf *error, int *http_status, void *arg);
+    /* Bring gauges up to date before they are read; may be NULL. */
+    void (*collect)(void *arg);
+};
+
+struct rs_api_conf {
+    const char *host;           /* IP address or localhost; "127.0.0.1" */
+    uint16_t port;              /* 0: any free one; see rs_api_port */
+    const char *token;          /* NULL: none; then only this machine may change anything */
+    struct rs_metrics *metrics; /* borrowed; NULL: only figures of the process */
+    const char *version, *commit, *session; /* borrowed */
+    size_t body_max;                        /* bytes; 0: 4 MiB */
+    unsigned idle_s;                        /* 0: 30 */
+};
+
+RS_MUST_CHECK int rs_api_new(struct rs_api **ret, struct rs_loop *loop,
+                             const struct rs_api_conf *conf, const struct rs_api_ops *ops,
+                             void *arg, struct rs_error *err);
+void rs_api_free(struct rs_api *api);
+RS_DEFINE_AUTO(struct rs_api *, rs_api_free);
+uint16_t rs_api_port(const struct rs_api *api);
