@@ -1,0 +1,1 @@
+"""Names that applications reach for although they are marked private in Ray."""

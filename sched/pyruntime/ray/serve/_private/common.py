@@ -1,0 +1,103 @@
+"""Identities and states of applications, deployments and replicas."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Optional
+
+
+@dataclasses.dataclass(frozen=True)
+class DeploymentID:
+    """A deployment of an application."""
+
+    name: str
+    app_name: str = "default"
+
+    def to_replica_actor_class_name(self) -> str:
+        return f"ServeReplica:{self.app_name}:{self.name}"
+
+    def __str__(self) -> str:
+        return f"Deployment(name='{self.name}', app='{self.app_name}')"
+
+    __repr__ = __str__
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplicaID:
+    """One replica of a deployment."""
+
+    unique_id: str
+    deployment_id: DeploymentID
+
+    def to_full_id_str(self) -> str:
+        parts = [self.deployment_id.app_name, self.deployment_id.name, self.unique_id]
+        return "#".join(p for p in parts if p)
+
+    @staticmethod
+    def is_full_id_str(text: str) -> bool:
+        return text.count("#") in (1, 2)
+
+    @classmethod
+    def from_full_id_str(cls, text: str) -> "ReplicaID":
+        text = text.split("::")[-1]
+        parts = text.split("#")
+        if len(parts) == 3:
+            return cls(parts[2], DeploymentID(parts[1], parts[0]))
+        if len(parts) == 2:
+            return cls(parts[1], DeploymentID(parts[0], ""))
+        raise ValueError(f"replica id {text!r} is not of the form app#deployment#id")
+
+    def __str__(self) -> str:
+        d = self.deployment_id
+        return f"Replica(id='{self.unique_id}', deployment='{d.name}', app='{d.app_name}')"
+
+    __repr__ = __str__
+
+
+class DeploymentStatus(str, enum.Enum):
+    UPDATING = "UPDATING"
+    HEALTHY = "HEALTHY"
+    UNHEALTHY = "UNHEALTHY"
+    DEPLOY_FAILED = "DEPLOY_FAILED"
+    UPSCALING = "UPSCALING"
+    DOWNSCALING = "DOWNSCALING"
+
+
+class DeploymentStatusTrigger(str, enum.Enum):
+    UNSPECIFIED = "UNSPECIFIED"
+    CONFIG_UPDATE_STARTED = "CONFIG_UPDATE_STARTED"
+    CONFIG_UPDATE_COMPLETED = "CONFIG_UPDATE_COMPLETED"
+    UPSCALE_COMPLETED = "UPSCALE_COMPLETED"
+    DOWNSCALE_COMPLETED = "DOWNSCALE_COMPLETED"
+    AUTOSCALING = "AUTOSCALING"
+    REPLICA_STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
+    HEALTH_CHECK_FAILED = "HEALTH_CHECK_FAILED"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    DELETING = "DELETING"
+    DEPLOYMENT_ACTOR_FAILED = "DEPLOYMENT_ACTOR_FAILED"
+
+
+class ReplicaState(str, enum.Enum):
+    STARTING = "STARTING"
+    UPDATING = "UPDATING"
+    RECOVERING = "RECOVERING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"
+    PENDING_MIGRATION = "PENDING_MIGRATION"
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestMetadata:
+    request_id: str
+    internal_request_id: str
+    call_method: str = "__call__"
+    route: str = ""
+    app_name: str = ""
+    multiplexed_model_id: str = ""
+    is_http_request: bool = False
+    session_id: str = ""
+
+
+def deployment_id_text(name: str, app: Optional[str]) -> str:
+    return str(DeploymentID(name, app or ""))

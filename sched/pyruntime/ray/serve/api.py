@@ -1,0 +1,275 @@
+"""The functions of `ray.serve`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Union
+
+from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
+from ray.serve.context import _get_serve_request_context, get_replica_context
+from ray.serve.context import _get_internal_replica_context
+from ray.serve.deployment import DEFAULT, OPTION_NAMES, Application, Deployment
+from ray.serve.deployment import _warn_version, check_options
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import LoggingConfig, ServeStatus, TracingConfig
+from rserve import _node
+from rserve._asgi import ingress
+
+__all__ = [
+    "RunTarget",
+    "_run",
+    "_run_many",
+    "delete",
+    "deployment",
+    "get_app_handle",
+    "get_deployment_actor",
+    "get_deployment_actor_context",
+    "get_deployment_handle",
+    "get_multiplexed_model_id",
+    "get_replica_context",
+    "get_trace_context",
+    "ingress",
+    "run",
+    "run_many",
+    "shutdown",
+    "shutdown_async",
+    "start",
+    "status",
+]
+
+
+def deployment(
+    _func_or_class: Optional[Callable[..., Any]] = None,
+    name: Any = DEFAULT,
+    version: Any = DEFAULT,
+    num_replicas: Any = DEFAULT,
+    ray_actor_options: Any = DEFAULT,
+    placement_group_bundles: Any = DEFAULT,
+    placement_group_strategy: Any = DEFAULT,
+    placement_group_bundle_label_selector: Any = DEFAULT,
+    max_replicas_per_node: Any = DEFAULT,
+    user_config: Any = DEFAULT,
+    max_ongoing_requests: Any = DEFAULT,
+    max_queued_requests: Any = DEFAULT,
+    backpressure_config: Any = DEFAULT,
+    autoscaling_config: Any = DEFAULT,
+    graceful_shutdown_wait_loop_s: Any = DEFAULT,
+    graceful_shutdown_timeout_s: Any = DEFAULT,
+    health_check_period_s: Any = DEFAULT,
+    health_check_timeout_s: Any = DEFAULT,
+    logging_config: Any = DEFAULT,
+    request_router_config: Any = DEFAULT,
+    max_constructor_retry_count: Any = DEFAULT,
+    gang_scheduling_config: Any = DEFAULT,
+    deployment_actors: Any = DEFAULT,
+    rolling_update_percentage: Any = DEFAULT,
+    max_surge_percent: Any = DEFAULT,
+) -> Any:
+    """Makes a Deployment of a class or function; used bare or with options."""
+    arguments = locals()
+    given: Dict[str, Any] = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
+    check_options(given)
+    if version is not DEFAULT:
+        _warn_version()
+
+    def decorator(func_or_class: Callable[..., Any]) -> Deployment:
+        if not (inspect.isclass(func_or_class) or inspect.isfunction(func_or_class)):
+            raise TypeError("@serve.deployment must be called on a class or function.")
+        return Deployment(
+            func_or_class.__name__ if name is DEFAULT or name is None else name,
+            func_or_class,
+            given,
+            None if version is DEFAULT else version,
+            _internal=True,
+        )
+
+    return decorator(_func_or_class) if callable(_func_or_class) else decorator
+
+
+# --- handles ------------------------------------------------------------------------------------
+
+
+def _link(what: str) -> "_node.NodeLink":
+    link = _node.current()
+    if link is None:
+        raise RayServeException(f"{what} is only available inside a replica in this version.")
+    return link
+
+
+def get_app_handle(name: str) -> DeploymentHandle[Any]:
+    """The handle of the ingress deployment of an application."""
+    found = _link("serve.get_app_handle").lookup(name, None)
+    if not found.get("app_exists") or not found.get("ingress"):
+        raise RayServeException(f"Application '{name}' does not exist.")
+    return DeploymentHandle(str(found["ingress"]), name)
+
+
+def get_deployment_handle(
+    deployment_name: str,
+    app_name: Optional[str] = None,
+    _check_exists: bool = True,
+    _record_telemetry: bool = True,
+) -> DeploymentHandle[Any]:
+    """The handle of a deployment, of this application unless another one is named."""
+    if app_name is None:
+        context = _get_internal_replica_context()
+        if context is None:
+            raise RayServeException(
+                "Please specify an application name when getting a deployment handle outside of a "
+                "Serve application."
+            )
+        app_name = context.app_name
+    handle: DeploymentHandle[Any] = DeploymentHandle(deployment_name, app_name)
+    if _check_exists:
+        found = _link("serve.get_deployment_handle").lookup(app_name, deployment_name)
+        if not found.get("exists"):
+            raise KeyError(f"{handle.deployment_id} does not exist.")
+    return handle
+
+
+def get_multiplexed_model_id() -> str:
+    """The model id of the current request, or ""."""
+    return str(_get_serve_request_context().multiplexed_model_id)
+
+
+def get_trace_context() -> Optional[Dict[str, str]]:
+    """The trace context of the current request, or None."""
+    from rserve import _wire as w
+
+    fields = getattr(_get_serve_request_context(), "fields", None) or {}
+    value = fields.get(w.T_TRACEPARENT)
+    return None if value is None else {"traceparent": value.decode("latin-1")}
+
+
+# --- running programs ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class RunTarget:
+    target: Application
+    name: str = "default"
+    route_prefix: Optional[str] = "/"
+    logging_config: Union[Dict[str, Any], LoggingConfig, None] = None
+    external_scaler_enabled: bool = False
+
+
+def _unavailable(what: str) -> NoReturn:
+    raise RayServeException(
+        f"{what} is not available in this version of rserve: start the application with "
+        "`rserve run module:app` or `rserve run app.yaml`."
+    )
+
+
+def _check_target(target: Any, name: str, route_prefix: Optional[str]) -> None:
+    if not name:
+        raise RayServeException("Application name must a non-empty string.")
+    if not isinstance(target, Application):
+        message = "`serve.run` expects an `Application` returned by `Deployment.bind()`."
+        if isinstance(target, Deployment):
+            message += f" Got the deployment '{target.name}': call `.bind()` on it."
+        raise TypeError(message)
+    if route_prefix is None:
+        return
+    if not route_prefix.startswith("/"):
+        raise ValueError(
+            f"Invalid route_prefix '{route_prefix}', must start with a forward slash ('/')."
+        )
+    if route_prefix != "/" and route_prefix.endswith("/"):
+        raise ValueError(
+            f"Invalid route_prefix '{route_prefix}', may not end with a trailing '/'."
+        )
+    if "{" in route_prefix or "}" in route_prefix:
+        raise ValueError(f"Invalid route_prefix '{route_prefix}', may not contain wildcards.")
+
+
+def start(
+    proxy_location: Union[None, str, ProxyLocation] = None,
+    http_options: Union[None, Dict[str, Any], HTTPOptions] = None,
+    grpc_options: Union[None, Dict[str, Any], gRPCOptions] = None,
+    logging_config: Union[None, Dict[str, Any], LoggingConfig] = None,
+    tracing_config: Union[None, Dict[str, Any], TracingConfig] = None,
+    controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
+    **kwargs: Any,
+) -> None:
+    """Checks its options; inside of rserve, Serve already runs."""
+    for key in ("http_host", "http_port", "http_middlewares"):
+        if key in kwargs:
+            raise ValueError(
+                f"`{key}` is deprecated, please use `http_options` instead."
+            )
+    for value, model in (
+        (http_options, HTTPOptions),
+        (grpc_options, gRPCOptions),
+        (logging_config, LoggingConfig),
+        (tracing_config, TracingConfig),
+    ):
+        if value is not None:
+            model.model_validate(value)
+    if _node.current() is None:
+        _unavailable("serve.start")
+
+
+def run(
+    target: Application,
+    blocking: bool = False,
+    name: str = "default",
+    route_prefix: Optional[str] = "/",
+    logging_config: Union[Dict[str, Any], LoggingConfig, None] = None,
+    _local_testing_mode: bool = False,
+    external_scaler_enabled: bool = False,
+    controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
+) -> DeploymentHandle[Any]:
+    """Deploys an application."""
+    _check_target(target, name, route_prefix)
+    _unavailable("serve.run")
+
+
+def _run(target: Application, **kwargs: Any) -> DeploymentHandle[Any]:
+    _check_target(target, kwargs.get("name", "default"), kwargs.get("route_prefix", "/"))
+    _unavailable("serve._run")
+
+
+def run_many(
+    targets: Sequence[RunTarget],
+    blocking: bool = False,
+    wait_for_ingress_deployment_creation: bool = True,
+    wait_for_applications_running: bool = True,
+    _local_testing_mode: bool = False,
+    controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
+) -> List[DeploymentHandle[Any]]:
+    """Deploys several applications."""
+    if not targets:
+        raise ValueError("No applications provided.")
+    for t in targets:
+        _check_target(t.target, t.name, t.route_prefix)
+    _unavailable("serve.run_many")
+
+
+def _run_many(targets: Sequence[RunTarget], **kwargs: Any) -> List[DeploymentHandle[Any]]:
+    return run_many(targets)
+
+
+def delete(name: str, _blocking: bool = True) -> None:
+    _unavailable("serve.delete")
+
+
+def shutdown() -> None:
+    _unavailable("serve.shutdown")
+
+
+async def shutdown_async() -> None:
+    _unavailable("serve.shutdown_async")
+
+
+def status() -> ServeStatus:
+    _unavailable("serve.status")
+
+
+def get_deployment_actor(actor_name: str) -> Any:
+    _unavailable("serve.get_deployment_actor")
+
+
+def get_deployment_actor_context() -> Any:
+    _unavailable("serve.get_deployment_actor_context")

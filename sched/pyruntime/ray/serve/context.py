@@ -1,0 +1,101 @@
+"""What code inside a replica can ask about itself and about the request it works on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Callable, List, Optional
+
+from ray.serve._private.common import DeploymentID, ReplicaID
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ReplicaRank
+from rserve._call import request_context as _serve_request_context
+
+SERVE_LOGGER_NAME = "ray.serve"
+SERVE_NAMESPACE = "serve"
+SERVE_CONTROLLER_NAME = "SERVE_CONTROLLER_ACTOR"
+
+
+@dataclasses.dataclass
+class ReplicaContext:
+    """Who this replica is."""
+
+    replica_id: ReplicaID
+    servable_object: Any
+    _deployment_config: Any = None
+    rank: Optional[ReplicaRank] = None
+    world_size: int = 1
+    _handle_registration_callback: Optional[Callable[[DeploymentID], None]] = None
+    gang_context: Any = None
+    code_version: Optional[str] = None
+
+    @property
+    def app_name(self) -> str:
+        return self.replica_id.deployment_id.app_name
+
+    @property
+    def deployment(self) -> str:
+        return self.replica_id.deployment_id.name
+
+    @property
+    def replica_tag(self) -> str:
+        return self.replica_id.unique_id
+
+
+@dataclasses.dataclass(frozen=True)
+class _RequestContext:
+    """The request context outside of a request."""
+
+    route: str = ""
+    request_id: str = ""
+    _internal_request_id: str = ""
+    app_name: str = ""
+    multiplexed_model_id: str = ""
+    grpc_context: Any = None
+    is_http_request: bool = False
+    cancel_on_parent_request_cancel: bool = False
+    session_id: str = ""
+    _client: str = ""
+
+
+_EMPTY = _RequestContext()
+_replica_context: Optional[ReplicaContext] = None
+
+
+def _set_replica_context(context: Optional[ReplicaContext]) -> None:
+    global _replica_context
+    _replica_context = context
+
+
+def _get_internal_replica_context() -> Optional[ReplicaContext]:
+    return _replica_context
+
+
+def _get_serve_request_context() -> Any:
+    return _serve_request_context.get() or _EMPTY
+
+
+def _get_serve_batch_request_context() -> List[Any]:
+    return []
+
+
+def get_replica_context() -> ReplicaContext:
+    if _replica_context is None:
+        raise RayServeException(
+            "`serve.get_replica_context()` may only be called from within a Ray Serve deployment."
+        )
+    return _replica_context
+
+
+@dataclasses.dataclass(frozen=True)
+class DeploymentActorContext:
+    deployment_id: DeploymentID
+    actor_name: str
+    code_version: Optional[str] = None
+
+    @property
+    def app_name(self) -> str:
+        return self.deployment_id.app_name
+
+    @property
+    def deployment(self) -> str:
+        return self.deployment_id.name

@@ -1,0 +1,476 @@
+"""`Deployment` and `Application`: a class or function with its options, bound to arguments."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import warnings
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+from rserve._model import Model, integer, real, validation_error
+from ray.serve.config import (
+    AutoscalingConfig,
+    BackpressureConfig,
+    DeploymentActorConfig,
+    GangSchedulingConfig,
+    RequestRouterConfig,
+    import_path_of,
+)
+
+logger = logging.getLogger("ray.serve")
+
+
+class _Default:
+    """Marks an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "<DEFAULT.VALUE: 1>"
+
+    def __reduce__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = _Default()
+
+ACTOR_OPTIONS = {
+    "accelerator_type",
+    "fallback_strategy",
+    "label_selector",
+    "memory",
+    "num_cpus",
+    "num_gpus",
+    "resources",
+    "runtime_env",
+}
+
+#: Options in the order in which Ray lists them. `name` and `version` are kept apart.
+OPTION_NAMES = (
+    "num_replicas",
+    "ray_actor_options",
+    "placement_group_bundles",
+    "placement_group_strategy",
+    "placement_group_bundle_label_selector",
+    "max_replicas_per_node",
+    "user_config",
+    "max_ongoing_requests",
+    "max_queued_requests",
+    "backpressure_config",
+    "autoscaling_config",
+    "graceful_shutdown_wait_loop_s",
+    "graceful_shutdown_timeout_s",
+    "health_check_period_s",
+    "health_check_timeout_s",
+    "logging_config",
+    "request_router_config",
+    "max_constructor_retry_count",
+    "gang_scheduling_config",
+    "deployment_actors",
+    "rolling_update_percentage",
+    "max_surge_percent",
+)
+
+_DEFAULTS: Dict[str, Any] = {"num_replicas": 1, "max_ongoing_requests": 5, "max_queued_requests": -1}
+
+
+def _num_replicas(value: Any) -> Any:
+    if value is None or value == "auto":
+        return value
+    return integer(1)(value)
+
+
+def _max_queued(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("max_queued_requests must be an integer.")
+    if value < 1 and value != -1:
+        raise ValueError("max_queued_requests must be -1 (no limit) or a positive integer.")
+    return value
+
+
+def _user_config(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"user_config is not JSON-serializable: {e}.") from None
+    return value
+
+
+#: Checks of plain values; a failure is reported as pydantic reports one of DeploymentConfig.
+_CHECKS: Dict[str, Callable[[Any], Any]] = {
+    "num_replicas": _num_replicas,
+    "max_ongoing_requests": integer(1),
+    "max_queued_requests": _max_queued,
+    "user_config": _user_config,
+    "graceful_shutdown_wait_loop_s": real(0),
+    "graceful_shutdown_timeout_s": real(0),
+    "health_check_period_s": real(above=0),
+    "health_check_timeout_s": real(above=0),
+    "max_constructor_retry_count": integer(1),
+    "rolling_update_percentage": real(above=0, high=1),
+    "max_surge_percent": integer(0, 100),
+}
+
+_MODELS: Dict[str, type] = {
+    "autoscaling_config": AutoscalingConfig,
+    "backpressure_config": BackpressureConfig,
+    "gang_scheduling_config": GangSchedulingConfig,
+    "request_router_config": RequestRouterConfig,
+}
+
+
+def check_options(given: Dict[str, Any]) -> None:
+    """Raises for options that Ray refuses in code. `given` holds only what was set."""
+    if given.get("max_ongoing_requests", DEFAULT) is None:
+        raise ValueError("`max_ongoing_requests` must be non-null, got None.")
+    replicas = given.get("num_replicas", DEFAULT)
+    if replicas == 0 and not isinstance(replicas, bool):
+        raise ValueError("num_replicas is expected to larger than 0")
+    autoscaling = given.get("autoscaling_config", DEFAULT)
+    if (
+        replicas not in (DEFAULT, None, "auto")
+        and autoscaling is not DEFAULT
+        and autoscaling is not None
+    ):
+        raise ValueError(
+            "Manually setting num_replicas is not allowed when autoscaling_config is provided."
+        )
+    errors: List[Tuple[str, str, Any]] = []
+    for name, check in _CHECKS.items():
+        value = given.get(name, DEFAULT)
+        if value is DEFAULT or value is None:
+            continue
+        try:
+            check(value)
+        except ValueError as e:
+            errors.append((name, str(e), value))
+    if errors:
+        raise validation_error("DeploymentConfig", errors)
+    for name, model in _MODELS.items():
+        value = given.get(name, DEFAULT)
+        if value is DEFAULT or value is None or isinstance(value, model):
+            continue
+        if not isinstance(value, dict):
+            message = f"Input should be a valid dictionary or instance of {model.__name__}"
+            raise validation_error("DeploymentConfig", [(name, message, value)])
+        model(**value)
+    _check_placement(given)
+    _check_actor_options(given.get("ray_actor_options", DEFAULT))
+    _check_deployment_actors(given.get("deployment_actors", DEFAULT))
+    logging_config = given.get("logging_config", DEFAULT)
+    if isinstance(logging_config, dict):
+        from ray.serve.schema import LoggingConfig
+
+        LoggingConfig(**logging_config)
+
+
+def _check_actor_options(options: Any) -> None:
+    if options is DEFAULT or options is None:
+        return
+    if not isinstance(options, dict):
+        raise TypeError(f"ray_actor_options must be a dictionary, got {type(options).__name__}.")
+    for key in options:
+        if key not in ACTOR_OPTIONS:
+            allowed = "{" + ", ".join(repr(k) for k in sorted(ACTOR_OPTIONS)) + "}"
+            raise ValueError(
+                f"Specifying '{key}' in ray_actor_options is not allowed. Allowed options: {allowed}"
+            )
+
+
+def _check_deployment_actors(actors: Any) -> None:
+    if actors is DEFAULT or not actors:
+        return
+    names = [a.name if isinstance(a, DeploymentActorConfig) else a.get("name") for a in actors]
+    if len(set(names)) != len(names):
+        raise ValueError(f"Names of deployment_actors must be unique, got {names}.")
+
+
+def _check_placement(given: Dict[str, Any]) -> None:
+    def value(name: str) -> Any:
+        v = given.get(name, DEFAULT)
+        return None if v is DEFAULT else v
+
+    bundles = value("placement_group_bundles")
+    strategy = value("placement_group_strategy")
+    per_node = value("max_replicas_per_node")
+    labels = value("placement_group_bundle_label_selector")
+    if strategy is not None:
+        allowed = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+        if strategy not in allowed:
+            raise ValueError(
+                f"Invalid placement group strategy '{strategy}'. Supported strategies are: {allowed}."
+            )
+        if bundles is None:
+            raise ValueError(
+                "If `placement_group_strategy` is provided, `placement_group_bundles` must also be "
+                "provided."
+            )
+    if labels is not None:
+        if bundles is None:
+            raise ValueError(
+                "If `placement_group_bundle_label_selector` is provided, `placement_group_bundles` "
+                "must also be provided."
+            )
+        if len(labels) not in (1, len(bundles)):
+            raise ValueError(
+                "`placement_group_bundle_label_selector` must hold one selector or one per bundle."
+            )
+    if per_node is not None:
+        if isinstance(per_node, bool) or not isinstance(per_node, int):
+            raise TypeError(f"Get invalid type '{type(per_node)}', expected int.")
+        if per_node < 1 or per_node > 100:
+            raise ValueError(
+                f"Invalid max_replicas_per_node {per_node}. Valid values are None or an integer "
+                "in the range of [1, 100]."
+            )
+        if bundles is not None:
+            raise ValueError(
+                "Setting max_replicas_per_node is not allowed when placement_group_bundles is "
+                "provided."
+            )
+
+
+class Deployment:
+    """A class or function with its options. Made by `@serve.deployment`, not directly."""
+
+    def __init__(
+        self,
+        name: str,
+        func_or_class: Optional[Callable[..., Any]] = None,
+        options: Optional[Dict[str, Any]] = None,
+        version: Optional[str] = None,
+        _internal: bool = False,
+    ) -> None:
+        if not _internal:
+            raise RuntimeError(
+                "The Deployment constructor should not be called directly. Use `@serve.deployment` "
+                "instead."
+            )
+        if not isinstance(name, str):
+            raise TypeError("name must be a string.")
+        if version is not None and not isinstance(version, str):
+            raise TypeError("version must be a string.")
+        if "#" in name:
+            warnings.warn(
+                f"Deployment names should not contain the '#' character, this will raise an error "
+                f"starting in Ray 2.46.0. Current name: {name}.",
+                stacklevel=3,
+            )
+        self._name = name
+        self._func_or_class = func_or_class
+        self._options: Dict[str, Any] = dict(options or {})
+        self._version = version
+
+    # --- what was set
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> Optional[str]:
+        return self._version
+
+    @property
+    def func_or_class(self) -> Any:
+        return self._func_or_class
+
+    def _value(self, name: str) -> Any:
+        return self._options.get(name, _DEFAULTS.get(name))
+
+    @property
+    def num_replicas(self) -> Any:
+        return self._value("num_replicas")
+
+    @property
+    def user_config(self) -> Any:
+        return self._value("user_config")
+
+    @property
+    def max_ongoing_requests(self) -> int:
+        return int(self._value("max_ongoing_requests"))
+
+    @property
+    def max_queued_requests(self) -> int:
+        return int(self._value("max_queued_requests"))
+
+    @property
+    def backpressure_config(self) -> Any:
+        return self._value("backpressure_config")
+
+    @property
+    def logging_config(self) -> Any:
+        return self._value("logging_config")
+
+    @property
+    def ray_actor_options(self) -> Optional[Dict[str, Any]]:
+        return self._value("ray_actor_options")
+
+    @property
+    def init_args(self) -> Tuple[Any, ...]:
+        return ()
+
+    @property
+    def init_kwargs(self) -> Dict[str, Any]:
+        return {}
+
+    @property
+    def url(self) -> Optional[str]:
+        return None
+
+    @property
+    def route_prefix(self) -> Optional[str]:
+        raise ValueError(
+            "Property `Deployment.route_prefix` is deprecated: pass `route_prefix` to `serve.run`."
+        )
+
+    def set_logging_config(self, logging_config: Dict[str, Any]) -> None:
+        self._options["logging_config"] = logging_config
+
+    def _is_function(self) -> bool:
+        return inspect.isfunction(self._func_or_class)
+
+    # --- derived objects
+
+    def bind(self, *args: Any, **kwargs: Any) -> "Application":
+        """This deployment with the arguments of its constructor."""
+        if self._is_function():
+            if args:
+                raise ValueError("init_args not supported for function deployments.")
+            if kwargs:
+                raise ValueError("init_kwargs not supported for function deployments.")
+            if self._options.get("user_config") is not None:
+                raise ValueError("deployment_def must be a class to use user_config or rank")
+        return Application(self, args, kwargs)
+
+    def options(
+        self,
+        func_or_class: Optional[Callable[..., Any]] = None,
+        name: Union[_Default, str] = DEFAULT,
+        version: Union[_Default, str] = DEFAULT,
+        num_replicas: Any = DEFAULT,
+        ray_actor_options: Any = DEFAULT,
+        placement_group_bundles: Any = DEFAULT,
+        placement_group_strategy: Any = DEFAULT,
+        placement_group_bundle_label_selector: Any = DEFAULT,
+        max_replicas_per_node: Any = DEFAULT,
+        user_config: Any = DEFAULT,
+        max_ongoing_requests: Any = DEFAULT,
+        max_queued_requests: Any = DEFAULT,
+        backpressure_config: Any = DEFAULT,
+        autoscaling_config: Any = DEFAULT,
+        graceful_shutdown_wait_loop_s: Any = DEFAULT,
+        graceful_shutdown_timeout_s: Any = DEFAULT,
+        health_check_period_s: Any = DEFAULT,
+        health_check_timeout_s: Any = DEFAULT,
+        logging_config: Any = DEFAULT,
+        request_router_config: Any = DEFAULT,
+        _init_args: Any = DEFAULT,
+        _init_kwargs: Any = DEFAULT,
+        _internal: bool = False,
+        max_constructor_retry_count: Any = DEFAULT,
+        gang_scheduling_config: Any = DEFAULT,
+        deployment_actors: Any = DEFAULT,
+        rolling_update_percentage: Any = DEFAULT,
+        max_surge_percent: Any = DEFAULT,
+    ) -> "Deployment":
+        """A copy with some options changed."""
+        arguments = locals()
+        given = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
+        if version is not DEFAULT:
+            _warn_version()
+        merged = merge_options(self._options, given)
+        return Deployment(
+            self._name if isinstance(name, _Default) else name,
+            self._func_or_class if func_or_class is None else func_or_class,
+            merged,
+            self._version if isinstance(version, _Default) else version,
+            _internal=True,
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            "Deployments cannot be constructed directly. Use `deployment.deploy() instead.`"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Deployment)
+            and self._name == other._name
+            and self._version == other._version
+            and self._options == other._options
+            and self._func_or_class is other._func_or_class
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return f"Deployment(name={self._name})"
+
+    __repr__ = __str__
+
+
+def merge_options(base: Dict[str, Any], given: Dict[str, Any]) -> Dict[str, Any]:
+    """`base` overlaid with `given`, checked. A new autoscaling_config replaces num_replicas and
+    the other way round, since the two exclude each other."""
+    check_options(given)
+    merged = dict(base)
+    if given.get("num_replicas") not in (None, "auto") and "num_replicas" in given:
+        merged.pop("autoscaling_config", None)
+    elif given.get("autoscaling_config") is not None and merged.get("num_replicas") != "auto":
+        merged.pop("num_replicas", None)
+    merged.update(given)
+    _check_placement(merged)
+    return merged
+
+
+def _warn_version() -> None:
+    logger.warning(
+        "DeprecationWarning: `version` in `Deployment.options()` and `@serve.deployment` has been "
+        "deprecated. Explicitly specifying version will raise an error in the future!"
+    )
+
+
+class Application:
+    """A deployment with bound arguments; the root of a graph of them is what `serve.run` takes."""
+
+    def __init__(
+        self,
+        bound_deployment: Deployment,
+        args: Tuple[Any, ...] = (),
+        kwargs: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        self._bound_deployment = bound_deployment
+        self._args = args
+        self._kwargs = dict(kwargs or {})
+
+    def __repr__(self) -> str:
+        return f"Application({self._bound_deployment!r})"
+
+
+def options_for_node(deployment: Deployment) -> Dict[str, Any]:
+    """Exactly the options that code set, in JSON's types."""
+    out: Dict[str, Any] = {}
+    for name in OPTION_NAMES:
+        if name in deployment._options:
+            out[name] = _plain(deployment._options[name])
+    if deployment._version is not None:
+        out["version"] = deployment._version
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Model):
+        return _plain(value.model_dump(exclude_unset=True, mode="json"))
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return getattr(value, "value", value)
+    if hasattr(value, "model_dump"):
+        return _plain(value.model_dump(exclude_unset=True))
+    if callable(value):
+        return import_path_of(value)
+    return str(value)

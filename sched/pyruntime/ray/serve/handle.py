@@ -1,0 +1,567 @@
+"""Handles: calls from one deployment to another, and their responses."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import string
+import threading
+import uuid
+from collections import deque
+from typing import Any, AsyncIterator, Callable, Deque, Dict, Generator, Generic, Iterator, List
+from typing import Optional, Tuple, TypeVar
+
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import RayServeException, RequestCancelledError
+from rserve import _node
+from rserve import _values
+from rserve import _wire as w
+from rserve._call import Call, request_context
+from rserve._errors import unpack_error
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+OBJ_REF_NOT_SUPPORTED_ERROR = RuntimeError(
+    "Converting by-value DeploymentResponses to ObjectRefs is not supported. Use "
+    "handle.options(_by_reference=True) to enable it."
+)
+
+_SERIALIZATIONS = ("cloudpickle", "pickle", "msgpack", "orjson", "noop")
+_lock = threading.Lock()
+
+
+class _Default:
+    def __repr__(self) -> str:
+        return "<DEFAULT.VALUE: 1>"
+
+
+DEFAULT: Any = _Default()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+        return True
+    except RuntimeError:
+        return False
+
+
+def _not_in_event_loop() -> None:
+    if _in_event_loop():
+        raise RuntimeError(
+            "Sync methods should not be called from within an `asyncio` event loop. Use "
+            "`await response` instead."
+        )
+
+
+class _DeploymentResponseBase(_node.PendingCall):
+    """What the two kinds of response share: being sent, failing, being cancelled."""
+
+    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+        self._handle = handle
+        self._link = link
+        self._request_id = request_id
+        self._stream = 0
+        self._done = False
+        self._error: Optional[BaseException] = None
+        self._cancelled = False
+        self._wakers: List[Callable[[], None]] = []
+        self._content_type = w.PICKLE
+
+    @property
+    def request_id(self) -> str:
+        return self._request_id
+
+    @property
+    def by_reference(self) -> bool:
+        return bool(self._handle._by_reference)
+
+    def cancelled(self) -> bool:
+        """Whether `cancel` was called before the result was there."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Gives the call up: the other side is told to stop working on it."""
+        self._on_loop(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._done:
+            return
+        self._cancelled = True
+        if self._stream:
+            self._link.cancel_call(self._stream)
+        self.on_error(RequestCancelledError(self._request_id))
+
+    def _on_loop(self, function: Callable[..., None], *args: Any) -> None:
+        link = self._link
+        if threading.get_ident() == link.thread_id:
+            function(*args)
+        else:
+            link.loop.call_soon_threadsafe(function, *args)
+
+    def _transmit(self, meta: bytes, body: bytes) -> None:
+        if not self._done:
+            self._stream = self._link.open_call(self, meta, body)
+
+    # --- completion; on the loop's thread
+
+    def on_error(self, error: BaseException) -> None:
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        with _lock:
+            self._done = True
+            wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker()
+
+    def _read_error(self, frame: w.Frame) -> None:
+        handle = self._handle
+        self.on_error(
+            unpack_error(
+                w.parse_fields(frame.meta),
+                frame.body,
+                handle.app_name,
+                handle.deployment_name,
+                handle._method,
+                self._request_id,
+            )
+        )
+
+    def _subscribe(self, waker: Callable[[], None]) -> bool:
+        """Calls `waker` on the loop's thread once there is news; false if there already is."""
+        with _lock:
+            if self._has_news():
+                return False
+            self._wakers.append(waker)
+            return True
+
+    def _has_news(self) -> bool:
+        return self._done
+
+    def _future(self) -> "Optional[asyncio.Future[None]]":
+        """A future of the running loop that ends when there is news; None if there already is."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        def set_result() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        if loop is self._link.loop:
+            waker = set_result
+        else:
+
+            def waker() -> None:
+                try:
+                    loop.call_soon_threadsafe(set_result)
+                except RuntimeError:
+                    pass  # that loop was closed: nobody waits any more
+
+        return future if self._subscribe(waker) else None
+
+    def _wait_in_thread(self, timeout_s: Optional[float]) -> bool:
+        event = threading.Event()
+        return not self._subscribe(event.set) or event.wait(timeout_s)
+
+    def __reduce__(self) -> Any:
+        raise RayServeException(
+            f"`{type(self).__name__}` is not serializable. If you are passing the "
+            f"`{type(self).__name__}` in a nested object (e.g., a list or dictionary) to a "
+            "downstream deployment handle call, that is no longer supported. Please only pass "
+            f"`{type(self).__name__}` objects as top-level arguments."
+        )
+
+
+class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
+    """The result of a call, now or later: await it, or use `.result()` outside of asyncio."""
+
+    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+        super().__init__(handle, link, request_id)
+        self._parts: Optional[List[bytes]] = None
+        self._body: Optional[bytes] = None
+        self._value: Any = None
+
+    def on_answer(self, frame: w.Frame) -> None:
+        if frame.type == w.ERROR:
+            self._read_error(frame)
+            return
+        if frame.type == w.RESPONSE:
+            self._content_type = w.parse_fields(frame.meta).get(w.T_CONTENT_TYPE, _values.OCTETS)
+            if frame.flags & w.END:
+                self._body = frame.body
+                self._settle()
+                return
+            self._parts = [frame.body]
+        elif self._parts is not None:
+            self._parts.append(frame.body)
+            if frame.flags & w.END:
+                self._body = b"".join(self._parts)
+                self._parts = None
+                self._settle()
+                return
+        self._link.give_credit(frame.stream, len(frame.body))
+
+    def _fetch(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        body = self._body
+        if body is not None:
+            try:
+                self._value = _values.decode_value(self._content_type, body)
+            except Exception as e:
+                self._error = RayServeException(
+                    f"The result of {self._handle.deployment_id} cannot be read here: "
+                    f"{type(e).__name__}: {e}"
+                )
+                raise self._error from e
+            self._body = None
+        return self._value
+
+    def __await__(self) -> Generator[Any, None, R]:
+        if not self._done:
+            future = self._future()
+            if future is not None:
+                try:
+                    yield from future
+                except asyncio.CancelledError:
+                    if self._cancelled:
+                        raise RequestCancelledError(self._request_id) from None
+                    raise
+        result: R = self._fetch()
+        return result
+
+    def result(self, *, timeout_s: Optional[float] = None, _skip_asyncio_check: bool = False) -> R:
+        """The result, waited for in this thread. The built-in TimeoutError after `timeout_s`."""
+        if not _skip_asyncio_check or threading.get_ident() == self._link.thread_id:
+            _not_in_event_loop()
+        if not self._done and not self._wait_in_thread(timeout_s):
+            raise TimeoutError("Timed out waiting for the response.")
+        value: R = self._fetch()
+        return value
+
+    async def _to_object_ref(self) -> Any:
+        raise OBJ_REF_NOT_SUPPORTED_ERROR
+
+    def _to_object_ref_sync(self, **_: Any) -> Any:
+        raise OBJ_REF_NOT_SUPPORTED_ERROR
+
+
+class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
+    """The items of a streaming call: `async for`, or `for` outside of asyncio."""
+
+    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+        super().__init__(handle, link, request_id)
+        self._items: Deque[bytes] = deque()
+        self._taken = 0
+
+    def on_answer(self, frame: w.Frame) -> None:
+        if frame.type == w.ERROR:
+            self._read_error(frame)
+            return
+        if frame.type == w.RESPONSE:
+            fields = w.parse_fields(frame.meta)
+            self._content_type = fields.get(w.T_CONTENT_TYPE, _values.OCTETS)
+            if not w.number(fields, w.T_ITEMS) and frame.flags & w.END:
+                self._items.append(frame.body)
+        elif not frame.flags & w.END or frame.body:
+            self._items.append(frame.body)
+        if frame.flags & w.END:
+            self._settle()
+        elif self._items and self._wakers:
+            with _lock:
+                wakers, self._wakers = self._wakers, []
+            for waker in wakers:
+                waker()
+
+    def _has_news(self) -> bool:
+        return self._done or bool(self._items)
+
+    def _next_item(self) -> Any:
+        body = self._items.popleft()
+        self._taken += len(body)
+        if self._taken >= w.INITIAL_CREDIT // 4 and not self._done:
+            taken, self._taken = self._taken, 0
+            self._on_loop(self._link.give_credit, self._stream, taken)
+        return _values.decode_value(self._content_type, body)
+
+    def __aiter__(self) -> AsyncIterator[R]:
+        return self
+
+    async def __anext__(self) -> R:
+        while not self._items:
+            if self._done:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            future = self._future()
+            if future is not None:
+                try:
+                    await future
+                except asyncio.CancelledError:
+                    if self._cancelled:
+                        raise RequestCancelledError(self._request_id) from None
+                    raise
+        item: R = self._next_item()
+        return item
+
+    def __iter__(self) -> Iterator[R]:
+        return self
+
+    def __next__(self) -> R:
+        _not_in_event_loop()
+        while not self._items:
+            if self._done:
+                if self._error is not None:
+                    raise self._error
+                raise StopIteration
+            self._wait_in_thread(None)
+        item: R = self._next_item()
+        return item
+
+    def __await__(self) -> Generator[Any, None, R]:
+        raise TypeError(
+            "`DeploymentResponseGenerator` cannot be awaited directly. Use `async for` or "
+            "`await response.__anext__() instead`."
+        )
+
+    def result(self, *, timeout_s: Optional[float] = None, _skip_asyncio_check: bool = False) -> Any:
+        raise TypeError(
+            "`DeploymentResponseGenerator` doesn't support `.result()`. Use iteration instead: "
+            "`for result in response`."
+        )
+
+    async def _to_object_ref_gen(self) -> Any:
+        raise OBJ_REF_NOT_SUPPORTED_ERROR
+
+    def _to_object_ref_gen_sync(self, **_: Any) -> Any:
+        raise OBJ_REF_NOT_SUPPORTED_ERROR
+
+
+class DeploymentBroadcastResponse:
+    """The answers of all replicas to a broadcast."""
+
+
+class DeploymentHandle(Generic[T]):
+    """Calls a deployment: `handle.remote(...)`, `handle.method.remote(...)`."""
+
+    def __init__(self, deployment_name: str, app_name: str, **_options: Any) -> None:
+        self._deployment_name = deployment_name
+        self._app_name = app_name
+        self._method = "__call__"
+        self._stream = False
+        self._model_id = ""
+        self._session_id = ""
+        self._by_reference = True
+        self._serialization = "cloudpickle"
+        self._id = "".join(random.choices(string.ascii_lowercase + string.digits, k=8))
+        self.__dict__.update(_options)
+        self._methods: Dict[str, DeploymentHandle[Any]] = {}
+        self._prefix: Optional[bytes] = None
+
+    # --- introspection
+
+    @property
+    def deployment_name(self) -> str:
+        return self._deployment_name
+
+    @property
+    def app_name(self) -> str:
+        return self._app_name
+
+    @property
+    def deployment_id(self) -> DeploymentID:
+        return DeploymentID(self._deployment_name, self._app_name)
+
+    @property
+    def handle_id(self) -> str:
+        return self._id
+
+    @property
+    def is_initialized(self) -> bool:
+        return _node.current() is not None
+
+    def running_replicas_populated(self) -> bool:
+        return self.is_initialized
+
+    def _init(self, **_: Any) -> None:
+        """Ray's router options have no meaning here."""
+
+    def shutdown(self) -> None:
+        """Nothing to do: a handle owns no resources."""
+
+    async def shutdown_async(self) -> None:
+        """Nothing to do: a handle owns no resources."""
+
+    # --- options
+
+    def _state(self) -> Dict[str, Any]:
+        names = "_method _stream _model_id _session_id _by_reference _serialization _id"
+        return {n: getattr(self, n) for n in names.split()}
+
+    def options(
+        self,
+        *,
+        method_name: str = DEFAULT,
+        multiplexed_model_id: str = DEFAULT,
+        session_id: str = DEFAULT,
+        stream: bool = DEFAULT,
+        _prefer_local_routing: bool = DEFAULT,
+        _by_reference: bool = DEFAULT,
+        request_serialization: str = DEFAULT,
+        response_serialization: str = DEFAULT,
+    ) -> "DeploymentHandle[T]":
+        """A copy with some options changed."""
+        state = self._state()
+        for given in (request_serialization, response_serialization):
+            if given is not DEFAULT and given not in _SERIALIZATIONS:
+                raise ValueError(
+                    f"Unsupported serialization method: {given}. Supported: {list(_SERIALIZATIONS)}."
+                )
+        for name, value in (
+            ("_method", method_name),
+            ("_model_id", multiplexed_model_id),
+            ("_session_id", session_id),
+            ("_stream", stream),
+            ("_by_reference", _by_reference),
+            ("_serialization", request_serialization),
+        ):
+            if value is not DEFAULT:
+                state[name] = value
+        return DeploymentHandle(self._deployment_name, self._app_name, **state)
+
+    def __getattr__(self, name: str) -> "DeploymentHandle[T]":
+        if name.startswith("__") or "_methods" not in self.__dict__:
+            raise AttributeError(name)
+        handle = self._methods.get(name)
+        if handle is None:
+            handle = self._methods[name] = self.options(method_name=name)
+        return handle
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return _rebuild, (self._deployment_name, self._app_name, self._state())
+
+    def __repr__(self) -> str:
+        return f"DeploymentHandle(deployment='{self._deployment_name}', app='{self._app_name}')"
+
+    # --- calls
+
+    def _fields(self) -> bytes:
+        """The metadata fields that every call of this handle has."""
+        prefix = self._prefix
+        if prefix is None:
+            parts = [
+                w.field_u8(w.T_KIND, w.KIND_CALL),
+                w.field_str(w.T_APP, self._app_name),
+                w.field_str(w.T_DEPLOYMENT, self._deployment_name),
+                w.field_str(w.T_METHOD, self._method),
+                w.field_str(w.T_HANDLE, self._id),
+            ]
+            if self._stream:
+                parts.append(w.field_u8(w.T_STREAM, 1))
+            if self._model_id:
+                parts.append(w.field_str(w.T_MODEL_ID, self._model_id))
+            if self._session_id:
+                parts.append(w.field_str(w.T_SESSION_ID, self._session_id))
+            prefix = self._prefix = b"".join(parts)
+        return prefix
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Starts a call; returns at once."""
+        link = _node.current()
+        if link is None:
+            raise RayServeException(
+                f"{self!r} can only be called inside a replica: no rserve node is connected."
+            )
+        call = request_context.get()
+        if isinstance(call, Call):
+            inherited = call.inherited()
+            request_id = call.request_id
+        else:
+            request_id = getattr(call, "request_id", "") or str(uuid.uuid4())
+            inherited = w.field_str(w.T_REQUEST_ID, request_id)
+            route = getattr(call, "route", "")
+            if route:
+                inherited += w.field_str(w.T_ROUTE, route)
+        kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
+        response = kind(self, link, request_id)
+        waits = [
+            a for a in (*args, *kwargs.values()) if isinstance(a, _DeploymentResponseBase)
+        ]
+        if waits:
+            _resolve(response, waits, args, kwargs, self._fields() + inherited)
+        else:
+            self._transmit(response, args, kwargs, self._fields() + inherited)
+        return response
+
+    def _transmit(
+        self,
+        response: _DeploymentResponseBase,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        meta: bytes,
+    ) -> None:
+        try:
+            content_type, body = _values.encode_arguments(args, kwargs, self._serialization)
+        except Exception as e:
+            response._on_loop(response.on_error, e)
+            return
+        response._on_loop(response._transmit, meta + content_type, body)
+
+    def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("DeploymentHandle.broadcast is not available in this version.")
+
+    def choose_replica(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("DeploymentHandle.choose_replica is not available in this version.")
+
+    def dispatch(self, selection: Any, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("DeploymentHandle.dispatch is not available in this version.")
+
+
+def _rebuild(deployment_name: str, app_name: str, state: Dict[str, Any]) -> "DeploymentHandle[Any]":
+    return DeploymentHandle(deployment_name, app_name, **state)
+
+
+def _resolve(
+    response: _DeploymentResponseBase,
+    waits: List[_DeploymentResponseBase],
+    args: Tuple[Any, ...],
+    kwargs: Dict[str, Any],
+    meta: bytes,
+) -> None:
+    """Sends a call once the responses among its arguments are there."""
+    if any(isinstance(a, DeploymentResponseGenerator) for a in waits):
+        response._on_loop(
+            response.on_error,
+            RuntimeError(
+                "Streaming deployment handle results cannot be passed to downstream handle calls. If "
+                "you have a use case requiring this feature, please file a feature request on GitHub."
+            ),
+        )
+        return
+    left = len(waits)
+
+    def value(argument: Any) -> Any:
+        return argument._fetch() if isinstance(argument, DeploymentResponse) else argument
+
+    def one_done() -> None:
+        nonlocal left
+        left -= 1
+        if left or response._done:
+            return
+        try:
+            values = tuple(value(a) for a in args)
+            named = {k: value(v) for k, v in kwargs.items()}
+        except BaseException as e:
+            response.on_error(e)
+            return
+        response._handle._transmit(response, values, named, meta)
+
+    def begin() -> None:
+        for wait in list(waits):
+            if not wait._subscribe(one_done):
+                one_done()
+
+    response._on_loop(begin)

@@ -1,0 +1,20 @@
+"""rserve's Python side: what runs inside zygotes and Python replicas.
+
+The package lives in a zip file that the node puts on PYTHONPATH; `ray` beside it is the interface that
+applications import. `vendor/` holds fall-backs for packages that need not be installed (starlette,
+cloudpickle); it stands last on sys.path, so that installed ones win.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__version__ = "0.1.0"
+
+#: The zip file (or, in the source tree, the folder) that holds this package.
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+_VENDOR = os.path.join(ROOT, "vendor")
+if _VENDOR not in sys.path:
+    sys.path.append(_VENDOR)

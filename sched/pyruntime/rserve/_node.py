@@ -1,0 +1,340 @@
+"""A replica's one connection to its node: reads and sorts frames, writes answers, makes calls.
+
+Frames that come together are read together, and what one turn of the loop writes leaves in one system
+call. Everything belongs to the event loop's thread except the methods that say otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import sys
+import threading
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+
+from rserve import _wire as w
+from rserve._call import Call
+
+_current: Optional["NodeLink"] = None
+
+
+def current() -> Optional["NodeLink"]:
+    """The connection of this process, or None outside of a replica."""
+    return _current
+
+
+class PendingCall:
+    """A call that this replica made; the handle's response object derives from it.
+
+    All three are called on the loop's thread.
+    """
+
+    def on_answer(self, frame: w.Frame) -> None:
+        raise NotImplementedError
+
+    def on_error(self, error: BaseException) -> None:
+        raise NotImplementedError
+
+
+class NodeLink:
+    """See the module. `on_request` and `on_control` are set by the replica before `start`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.app = ""
+        self.deployment = ""
+        self.replica_id = ""
+        self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
+        self.thread_id = threading.get_ident()
+        self.calls: Dict[int, Call] = {}
+        self.on_request: Callable[[Call], None] = lambda call: None
+        self.on_control: Callable[[w.Frame], None] = lambda frame: None
+        self._reader = w.Reader(sock)
+        self._inbox: Deque[w.Frame] = deque()
+        self._out: List[bytes] = []
+        self._flush_due = False
+        self._lock = threading.Lock()
+        self._backlog: Deque[Tuple[memoryview, int]] = deque()
+        self._pending: Dict[int, PendingCall] = {}
+        self._next_stream = 1
+        self._found: Dict[int, Dict[str, Any]] = {}
+        self._lookups: "Dict[int, Callable[[Dict[str, Any]], None]]" = {}
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Joins the event loop; makes this the connection of the process."""
+        global _current
+        self.loop = loop
+        self.thread_id = threading.get_ident()
+        self.sock.setblocking(False)
+        loop.add_reader(self.sock.fileno(), self._on_readable)
+        _current = self
+
+    # --- in
+
+    def _on_readable(self) -> None:
+        try:
+            self._reader.read(self._inbox)
+        except (BlockingIOError, InterruptedError):
+            return
+        except w.HangUp:
+            leave(0)
+        except (w.ProtocolError, OSError) as e:
+            print(f"rserve: the node's connection broke: {e}", file=sys.stderr, flush=True)
+            leave(1)
+        self._flush_due = True  # nobody needs to schedule it: it comes right after
+        self._dispatch()
+        self.flush()
+
+    def _dispatch(self) -> None:
+        inbox = self._inbox
+        while inbox:
+            frame = inbox.popleft()
+            kind = frame[0]
+            try:
+                if kind == w.REQUEST:
+                    self._on_request(frame)
+                elif kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and frame.stream & 1):
+                    self._on_answer(frame)
+                elif kind == w.BODY:
+                    call = self.calls.get(frame.stream)
+                    if call is not None:
+                        call.feed(frame.body, frame.flags & w.END)
+                elif kind == w.CANCEL:
+                    call = self.calls.pop(frame.stream, None)
+                    if call is not None:
+                        call.cancel()
+                elif kind == w.WINDOW:
+                    call = self.calls.get(frame.stream)
+                    if call is not None:
+                        call.add_credit(w.number(w.parse_fields(frame.meta), w.T_CREDIT))
+                elif kind == w.FOUND:
+                    self._on_found(frame)
+                else:
+                    self.on_control(frame)
+            except w.ProtocolError as e:
+                print(f"rserve: bad message from the node: {e}", file=sys.stderr, flush=True)
+                leave(1)
+
+    def _on_request(self, frame: w.Frame) -> None:
+        _, flags, stream, meta, body, _ = frame
+        if stream & 1 or stream == 0 or stream in self.calls:
+            raise w.ProtocolError(f"a request cannot have stream number {stream}")
+        call = Call(self, stream, w.parse_fields(meta), body, flags & w.END)
+        self.calls[stream] = call
+        self.on_request(call)
+
+    def _on_answer(self, frame: w.Frame) -> None:
+        if frame.flags & w.END or frame.type == w.ERROR:
+            pending = self._pending.pop(frame.stream, None)
+        else:
+            pending = self._pending.get(frame.stream)
+        if pending is not None:
+            pending.on_answer(frame)
+
+    # --- out
+
+    def send(self, data: bytes) -> None:
+        """Queues a frame that holds no descriptor; it leaves at the end of this turn of the loop."""
+        self._out.append(data)
+        if not self._flush_due:
+            self._flush_due = True
+            self.loop.call_soon(self.flush)
+
+    def send_frame(self, kind: int, flags: int, stream: int, meta: bytes, body: bytes) -> None:
+        """Queues a frame; a long body goes by memfd."""
+        if len(body) <= w.MEMFD_FROM:
+            self.send(w.pack(kind, flags, stream, meta, body))
+            return
+        data, fd = w.pack_memfd(kind, flags, stream, meta, body)
+        with self._lock:
+            self._gather()
+            self._backlog.append((memoryview(data), fd))
+            self._push()
+
+    def send_json(self, kind: int, message: Dict[str, Any], stream: int = 0) -> None:
+        self.send(w.pack_json(kind, message, stream))
+
+    def reply(self, call: Call, meta: bytes, body: bytes) -> None:
+        """The whole answer of a call in one frame. From any thread."""
+        if self.calls.pop(call.stream, None) is None:
+            return
+        call.answered = True
+        self.send_from_any(w.RESPONSE, w.END, call.stream, meta, body)
+
+    def reply_error(self, call: Call, frame: bytes) -> None:
+        """Ends a call with an ERROR frame. From any thread."""
+        if self.calls.pop(call.stream, None) is None:
+            return
+        call.answered = True
+        if threading.get_ident() == self.thread_id:
+            self.send(frame)
+        else:
+            self._send_now(frame, -1)
+
+    def send_from_any(self, kind: int, flags: int, stream: int, meta: bytes, body: bytes) -> None:
+        if threading.get_ident() == self.thread_id:
+            if len(body) <= w.MEMFD_FROM:
+                self._out.append(
+                    w.pack_header(len(meta), kind, flags, 0, stream, len(body)) + meta + body
+                )
+                if not self._flush_due:
+                    self._flush_due = True
+                    self.loop.call_soon(self.flush)
+            else:
+                self.send_frame(kind, flags, stream, meta, body)
+        elif len(body) <= w.MEMFD_FROM:
+            self._send_now(w.pack(kind, flags, stream, meta, body), -1)
+        else:
+            data, fd = w.pack_memfd(kind, flags, stream, meta, body)
+            self._send_now(data, fd)
+
+    def _send_now(self, data: bytes, fd: int) -> None:
+        """From another thread: writes at once if nothing is queued before it."""
+        with self._lock:
+            self._backlog.append((memoryview(data), fd))
+            if len(self._backlog) == 1:
+                blocked = not self._write()
+            else:
+                blocked = False  # a writer is already registered
+        if blocked:
+            self.loop.call_soon_threadsafe(self._want_write)
+
+    def flush(self) -> None:
+        """Writes what is queued."""
+        self._flush_due = False
+        with self._lock:
+            self._gather()
+            self._push()
+
+    def _gather(self) -> None:
+        if self._out:
+            out = self._out
+            self._backlog.append((memoryview(out[0] if len(out) == 1 else b"".join(out)), -1))
+            out.clear()
+
+    def _push(self) -> None:
+        if not self._write():
+            self.loop.add_writer(self.sock.fileno(), self._on_writable)
+
+    def _want_write(self) -> None:
+        with self._lock:
+            self._push()
+
+    def _on_writable(self) -> None:
+        with self._lock:
+            if self._write():
+                self.loop.remove_writer(self.sock.fileno())
+
+    def _write(self) -> bool:
+        """Writes the backlog; false when the socket is full. The lock is held."""
+        backlog = self._backlog
+        while backlog:
+            data, fd = backlog[0]
+            try:
+                if fd < 0:
+                    sent = self.sock.send(data)
+                else:
+                    sent = w.send_with_fds(self.sock, data, [fd])
+                    os.close(fd)
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:
+                leave(0)  # the node is gone
+            if sent == len(data):
+                backlog.popleft()
+            else:
+                backlog[0] = (data[sent:], -1)
+        return True
+
+    # --- calls that this replica makes
+
+    def open_call(self, pending: PendingCall, meta: bytes, body: bytes) -> int:
+        """Sends a handle call; returns its stream number."""
+        stream = self._next_stream
+        self._next_stream += 2
+        self._pending[stream] = pending
+        self.send_from_any(w.REQUEST, w.END, stream, meta, body)
+        return stream
+
+    def cancel_call(self, stream: int) -> None:
+        """Tells the node that an answer is no longer wanted, unless it has come."""
+        if self._pending.pop(stream, None) is not None:
+            self.send(w.pack(w.CANCEL, 0, stream, b""))
+
+    def give_credit(self, stream: int, size: int) -> None:
+        if stream in self._pending:
+            self.send(w.pack(w.WINDOW, 0, stream, w.field_u32(w.T_CREDIT, size)))
+
+    # --- look-ups
+
+    def lookup(self, app: str, deployment: Optional[str]) -> Dict[str, Any]:
+        """Asks the node whether something exists; blocks. From any thread.
+
+        On the loop's own thread nothing else can run meanwhile, so the socket is read here until the
+        answer has come; other frames that come with it wait in the inbox.
+        """
+        message = {"app": app, "deployment": deployment}
+        if threading.get_ident() == self.thread_id:
+            stream = self._next_stream
+            self._next_stream += 2
+            self.send_json(w.LOOKUP, message, stream)
+            while stream not in self._found:
+                self._wait_blocking()
+            return self._found.pop(stream)
+        done = threading.Event()
+        answer: List[Dict[str, Any]] = []
+
+        def found(value: Dict[str, Any]) -> None:
+            answer.append(value)
+            done.set()
+
+        def ask() -> None:
+            stream = self._next_stream
+            self._next_stream += 2
+            self._lookups[stream] = found
+            self.send_json(w.LOOKUP, message, stream)
+
+        self.loop.call_soon_threadsafe(ask)
+        done.wait()
+        return answer[0]
+
+    def _on_found(self, frame: w.Frame) -> None:
+        callback = self._lookups.pop(frame.stream, None)
+        if callback is not None:
+            callback(w.parse_json(frame))
+
+    def _wait_blocking(self) -> None:
+        self.flush()
+        events = select.POLLIN | (select.POLLOUT if self._backlog else 0)
+        poller = select.poll()
+        poller.register(self.sock.fileno(), events)
+        poller.poll(1000)
+        if self._backlog:
+            with self._lock:
+                self._write()
+        fresh: Deque[w.Frame] = deque()
+        try:
+            self._reader.read(fresh)
+        except (BlockingIOError, InterruptedError):
+            pass
+        except (w.HangUp, w.ProtocolError, OSError):
+            leave(1)
+        for frame in fresh:
+            if frame.type == w.FOUND and frame.stream not in self._lookups:
+                self._found[frame.stream] = w.parse_json(frame)
+            else:
+                self._inbox.append(frame)
+        if self._inbox:
+            self.loop.call_soon(self._dispatch)
+
+
+def leave(status: int) -> None:
+    """Ends the process at once, without the cleanup of a normal exit."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

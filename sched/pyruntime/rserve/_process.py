@@ -1,0 +1,86 @@
+"""Process plumbing of zygotes and replicas."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from typing import Optional
+
+_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG = 1
+
+
+def _prctl(option: int, argument: "object") -> bool:
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        return bool(libc.prctl(option, argument, 0, 0, 0) == 0)
+    except Exception:
+        return False
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent goes. The hang-up of the socket covers the rest."""
+    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def set_name(name: str) -> None:
+    """The name that ps and top show."""
+    _prctl(_PR_SET_NAME, name.encode("utf-8", "replace")[:15] + b"\0")
+
+
+def own_process_group() -> None:
+    try:
+        os.setsid()
+    except OSError:
+        pass  # already a leader
+
+
+def ignore_interrupts() -> None:
+    """Ctrl-C is for the node, which then stops its replicas in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def line_buffered_output() -> None:
+    """Lines reach the node's log as they are printed."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            try:
+                reconfigure(line_buffering=True)
+            except (ValueError, OSError):
+                pass
+
+
+def reason_not_to_fork() -> Optional[str]:
+    """Why forking this process would be unsafe, or None."""
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    try:
+        if cuda is not None and cuda.is_initialized():
+            return "CUDA was initialised while the application was imported"
+    except Exception:
+        pass
+    others = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    if others:
+        return f"after import another thread runs: {', '.join(others[:4])}"
+    if _native_threads() > 1:
+        # Libraries such as OpenBLAS end their threads before a fork and start them again after it.
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        left = _native_threads() - 1
+        if left > 0:
+            return f"after import {left} native thread{'s' if left > 1 else ''} of a library run"
+    return None
+
+
+def _native_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 1
