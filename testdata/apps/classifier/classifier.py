@@ -1,4 +1,4 @@
-"""A FastAPI application as the ingress: a naive Bayes classifier of short texts, trained at start."""
+"""A FastAPI application as the ingress: naive Bayes over short texts, trained when it starts."""
 
 import math
 from typing import Dict, List

@@ -1,4 +1,4 @@
-"""Quick start: one deployment that tidies up text, with a replica count and an option in app.yaml."""
+"""Quick start: one deployment that tidies up text, set up by app.yaml."""
 
 import unicodedata
 from typing import Any, Dict

@@ -2,16 +2,16 @@
 
 PASSAGES = {
     "cats": (
-        "Cats purr by moving the muscles of the larynx about 25 times a second, while breathing in "
-        "and out. They purr when they are content, and also when they are hurt, which seems to "
+        "Cats purr by moving the muscles of the larynx about 25 times a second, while breathing "
+        "in and out. They purr when they are content, and also when they are hurt, which seems to "
         "calm them. Big cats such as lions roar instead."),
     "tides": (
         "Tides are caused by the gravity of the moon and, to a lesser degree, of the sun. Most "
         "coasts see two high tides a day, about twelve hours and 25 minutes apart. Spring tides "
         "happen when sun, moon and earth stand in a line."),
     "bread": (
-        "Bread rises because yeast eats sugar and gives off carbon dioxide. Gluten holds the gas in "
-        "the dough, so that bubbles form. Sourdough uses wild yeast together with bacteria, which "
+        "Bread rises because yeast eats sugar and gives off carbon dioxide. Gluten holds the gas "
+        "in the dough, so that bubbles form. Sourdough uses wild yeast together with bacteria, which "
         "make it taste sour."),
     "rainbows": (
         "A rainbow appears when sunlight enters drops of rain, is reflected inside them and leaves "

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""One head and two workers, as processes of their own, joined over TCP on loopback."""
+
+import os
+import signal
+
+from harness import Load, ServeTest, Server, free_port, main, wait_until
+
+
+class Cluster(ServeTest):
+    def head(self) -> Server:
+        port, dashboard, join = free_port(), free_port(), free_port()
+        s = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
+                       "--dashboard-port", str(dashboard), "--join-port", str(join))
+        s.port, s.dashboard, s.join = port, dashboard, join
+        return s
+
+    def worker(self, head: Server, *args: str) -> Server:
+        s = self.spawn("worker", "--address", "127.0.0.1:%d" % head.join, "--num-cpus", "2",
+                       "--host", "127.0.0.1", "--port", "0", *args)
+        return s
+
+    def deploy_rag(self, head: Server) -> None:
+        folder = os.path.dirname(self.copy_app("rag"))
+        answer = head.rest("PUT", {"applications": [{
+            "name": "rag", "route_prefix": "/", "import_path": "rag:app",
+            "rserve": {"app_dir": folder},
+            "deployments": [
+                {"name": n, "num_replicas": 2, "ray_actor_options": {"num_cpus": 0.5}}
+                for n in ("Normalizer", "Retriever", "Generator", "RagPipeline")]}]})
+        self.assertEqual(answer.status, 200, answer.text)
+
+    def nodes_of(self, head: Server) -> set:
+        return {r["node_id"] for d in head.app("rag")["deployments"].values()
+                for r in d["replicas"]}
+
+    def test_rag_over_two_workers(self) -> None:
+        head = self.head()
+        head.wait_rest()
+        workers = [self.worker(head), self.worker(head)]
+        self.deploy_rag(head)
+        head.wait_apps("RUNNING")
+        self.assertEqual(len(self.nodes_of(head)), 2, "4 CPUs of replicas need both workers")
+        for _ in range(10):
+            answer = head.call("/?question=why+do+cats+purr")
+            self.assertEqual(answer.status, 200, answer.text)
+            self.assertEqual(answer.json()["sources"][0]["title"], "cats")
+        # one worker dies: what still has a replica goes on once the head has seen it
+        workers[1].send(signal.SIGKILL)
+        workers[1].wait_exit()
+        wait_until("its replicas are gone", lambda: len(self.nodes_of(head)) == 1)
+        wait_until("it answers", lambda: head.call("/?question=tides").status == 200)
+        # and another takes its place
+        self.worker(head)
+        wait_until("all replicas run on two nodes again", lambda: len(self.nodes_of(head)) == 2)
+        head.wait_apps("RUNNING")
+        load = Load(head.port, "/?question=bread")
+        load.wait(50)
+        self.assertEqual(set(load.stop()), {200})
+
+    def test_nodes_live_on_without_the_head(self) -> None:
+        head = self.head()
+        head.wait_rest()
+        port = free_port()
+        worker = self.worker(head)
+        self.deploy_rag_small(head)
+        head.wait_apps("RUNNING")
+        self.assertEqual(head.call("/?question=tides").status, 200)
+        self.assertNotEqual(port, 0)
+        head.send(signal.SIGKILL)
+        head.wait_exit()
+        self.assertIsNone(worker.process.poll(), "the worker keeps what runs")
+
+    def deploy_rag_small(self, head: Server) -> None:
+        folder = os.path.dirname(self.copy_app("rag"))
+        head.rest("PUT", {"applications": [{
+            "name": "rag", "route_prefix": "/", "import_path": "rag:app",
+            "rserve": {"app_dir": folder},
+            "deployments": [{"name": n, "ray_actor_options": {"num_cpus": 0.2}}
+                            for n in ("Normalizer", "Retriever", "Generator", "RagPipeline")]}]})
+
+    def test_worker_without_a_head_says_so(self) -> None:
+        address = "127.0.0.1:%d" % free_port()
+        s = self.spawn("worker", "--address", address, "--num-cpus", "1", "--host", "127.0.0.1",
+                       "--port", "0")
+        s.wait_output(address)
+        self.assertIn("refused", s.output())
+
+
+if __name__ == "__main__":
+    main()
