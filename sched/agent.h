@@ -134,7 +134,8 @@ RS_MUST_CHECK int rs_agent_target(struct rs_agent *a, const json_t *target, int6
 RS_MUST_CHECK int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now,
                                  struct rs_error *err);
 
-/* From zygotes. */
+/* From zygotes. `output` here and below: the last lines that it wrote to stderr, for a process that
+ * ends without a word; NULL or "" if there are none. */
 void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
 void rs_agent_zygote_graph(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
 /* FAILED: of the build, or of the fork of its "replica_id". */
@@ -142,10 +143,10 @@ void rs_agent_zygote_failed(struct rs_agent *a, const char *key, const json_t *m
 void rs_agent_zygote_forked(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
 /* `why`: garbage or hang-up on its socket, or NULL; the process is still to be ended. */
 void rs_agent_zygote_gone(struct rs_agent *a, const char *key, const char *why, int64_t now);
-void rs_agent_zygote_exited(struct rs_agent *a, const char *key, int wait_status, int64_t now);
+void rs_agent_zygote_exited(struct rs_agent *a, const char *key, int wait_status,
+                            const char *output, int64_t now);
 
-/* From replicas. `output`: last lines that it wrote to stderr, for a process that ends without a
- * word; NULL or "" if there are none. */
+/* From replicas. */
 void rs_agent_heard(struct rs_agent *a, const char *replica_id, enum rs_agent_heard what,
                     uint64_t stream, const json_t *msg, int64_t now);
 void rs_agent_gone(struct rs_agent *a, const char *replica_id, const char *why, int64_t now);

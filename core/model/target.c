@@ -1,0 +1,265 @@
+#include "core/model/target.h"
+
+#include "core/base/alloc.h"
+#include "core/base/json.h"
+#include "core/model/codec.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(type, member) offsetof(struct type, member)
+
+static const struct rs_member target_members[] = {
+    {"revision", RS_MEMBER_U64, AT(rs_target, revision)},
+    {"populated", RS_MEMBER_BOOL, AT(rs_target, populated)},
+};
+
+static const struct rs_member http_members[] = {
+    {"host", RS_MEMBER_TEXT, AT(rs_target_http, host)},
+    {"port", RS_MEMBER_INT, AT(rs_target_http, port)},
+    {"root_path", RS_MEMBER_TEXT, AT(rs_target_http, root_path)},
+    {"request_timeout_s", RS_MEMBER_REAL, AT(rs_target_http, request_timeout_s)},
+    {"keep_alive_timeout_s", RS_MEMBER_REAL, AT(rs_target_http, keep_alive_timeout_s)},
+};
+
+static const struct rs_member app_members[] = {
+    {"name", RS_MEMBER_NAME, AT(rs_target_app, name)},
+    {"version", RS_MEMBER_NAME, AT(rs_target_app, version)},
+    {"route_prefix", RS_MEMBER_TEXT, AT(rs_target_app, route_prefix)},
+    {"docs_path", RS_MEMBER_TEXT, AT(rs_target_app, docs_path)},
+    {"ingress", RS_MEMBER_NAME, AT(rs_target_app, ingress)},
+    {"import_path", RS_MEMBER_TEXT, AT(rs_target_app, import_path)},
+    {"app_dir", RS_MEMBER_TEXT, AT(rs_target_app, app_dir)},
+    {"python", RS_MEMBER_TEXT, AT(rs_target_app, python)},
+    {"args", RS_MEMBER_OBJECT, AT(rs_target_app, args)},
+    {"runtime_env", RS_MEMBER_OBJECT, AT(rs_target_app, runtime_env)},
+    {"spawn", RS_MEMBER_BOOL, AT(rs_target_app, spawn)},
+    {"start_reason", RS_MEMBER_TEXT, AT(rs_target_app, start_reason)},
+};
+
+static const struct rs_member deployment_members[] = {
+    {"name", RS_MEMBER_NAME, AT(rs_target_deployment, name)},
+    {"version", RS_MEMBER_NAME, AT(rs_target_deployment, version)},
+    {"config", RS_MEMBER_OBJECT, AT(rs_target_deployment, config)},
+    {"replicas", RS_MEMBER_UINT, AT(rs_target_deployment, replicas)},
+    {"world_size", RS_MEMBER_UINT, AT(rs_target_deployment, world_size)},
+    {"start_limit", RS_MEMBER_UINT, AT(rs_target_deployment, start_limit)},
+    {"ingress", RS_MEMBER_BOOL, AT(rs_target_deployment, ingress)},
+    {"failed", RS_MEMBER_BOOL, AT(rs_target_deployment, failed)},
+};
+
+static const struct rs_member remote_members[] = {
+    {"node_id", RS_MEMBER_NAME, AT(rs_target_remote, node_id)},
+    {"address", RS_MEMBER_NAME, AT(rs_target_remote, address)},
+    {"replicas", RS_MEMBER_UINT, AT(rs_target_remote, replicas)},
+};
+
+struct rs_target *rs_target_new(void)
+{
+    return rs_alloc(sizeof(struct rs_target));
+}
+
+static void free_deployment(struct rs_target_deployment *d)
+{
+    for (size_t i = 0; i < d->n_remotes; i++)
+        rs_members_fini(&d->remotes[i], remote_members, RS_COUNT(remote_members));
+    free(d->remotes);
+    free(d->ranks);
+    rs_members_fini(d, deployment_members, RS_COUNT(deployment_members));
+}
+
+static void free_app(struct rs_target_app *app)
+{
+    for (size_t i = 0; i < app->n_deployments; i++)
+        free_deployment(&app->deployments[i]);
+    free(app->deployments);
+    rs_members_fini(app, app_members, RS_COUNT(app_members));
+}
+
+void rs_target_free(struct rs_target *t)
+{
+    if (!t)
+        return;
+    for (size_t i = 0; i < t->n_apps; i++)
+        free_app(&t->apps[i]);
+    free(t->apps);
+    rs_members_fini(&t->http, http_members, RS_COUNT(http_members));
+    free(t);
+}
+
+/* One more zeroed element. */
+static void *append(void *array, size_t *n, size_t size)
+{
+    array = rs_realloc(array, (*n + 1) * size);
+    memset((char *)array + *n * size, 0, size);
+    ++*n;
+    return array;
+}
+
+struct rs_target_app *rs_target_add_app(struct rs_target *t, const char *name)
+{
+    struct rs_target_app *app;
+
+    t->apps = append(t->apps, &t->n_apps, sizeof(*t->apps));
+    app = &t->apps[t->n_apps - 1];
+    app->name = rs_strdup(name);
+    return app;
+}
+
+struct rs_target_deployment *rs_target_add_deployment(struct rs_target_app *app, const char *name)
+{
+    struct rs_target_deployment *d;
+
+    app->deployments = append(app->deployments, &app->n_deployments, sizeof(*app->deployments));
+    d = &app->deployments[app->n_deployments - 1];
+    d->name = rs_strdup(name);
+    return d;
+}
+
+struct rs_target_remote *rs_target_add_remote(struct rs_target_deployment *d, const char *node_id,
+                                              const char *address, unsigned replicas)
+{
+    struct rs_target_remote *remote;
+
+    d->remotes = append(d->remotes, &d->n_remotes, sizeof(*d->remotes));
+    remote = &d->remotes[d->n_remotes - 1];
+    remote->node_id = rs_strdup(node_id);
+    remote->address = rs_strdup(address);
+    remote->replicas = replicas;
+    return remote;
+}
+
+static json_t *deployment_to_json(const struct rs_target_deployment *d)
+{
+    json_t *j = rs_members_encode(d, deployment_members, RS_COUNT(deployment_members));
+    json_t *ranks = json_array();
+    json_t *remotes = json_array();
+
+    for (unsigned i = 0; i < d->replicas; i++)
+        json_array_append_new(ranks, json_integer(d->ranks ? d->ranks[i] : i));
+    for (size_t i = 0; i < d->n_remotes; i++)
+        json_array_append_new(
+            remotes, rs_members_encode(&d->remotes[i], remote_members, RS_COUNT(remote_members)));
+    json_object_set_new(j, "ranks", ranks);
+    json_object_set_new(j, "remotes", remotes);
+    return j;
+}
+
+json_t *rs_target_to_json(const struct rs_target *t)
+{
+    json_t *j = rs_members_encode(t, target_members, RS_COUNT(target_members));
+    json_t *apps = json_array();
+
+    json_object_set_new(j, "http",
+                        rs_members_encode(&t->http, http_members, RS_COUNT(http_members)));
+    for (size_t i = 0; i < t->n_apps; i++) {
+        const struct rs_target_app *app = &t->apps[i];
+        json_t *a = rs_members_encode(app, app_members, RS_COUNT(app_members));
+        json_t *deployments = json_array();
+
+        for (size_t k = 0; k < app->n_deployments; k++)
+            json_array_append_new(deployments, deployment_to_json(&app->deployments[k]));
+        json_object_set_new(a, "deployments", deployments);
+        json_array_append_new(apps, a);
+    }
+    json_object_set_new(j, "applications", apps);
+    return j;
+}
+
+static int decode_ranks(struct rs_target_deployment *d, const json_t *j, struct rs_error *err)
+{
+    const json_t *ranks = NULL;
+
+    if (rs_member_array(j, "ranks", &ranks, err) < 0)
+        return -1;
+    if (json_array_size(ranks) != d->replicas)
+        return rs_error_set(err, RS_INVALID, "%s: expected %u ranks, got %zu", d->name, d->replicas,
+                            json_array_size(ranks));
+    d->ranks = rs_alloc(d->replicas * sizeof(*d->ranks));
+    for (unsigned i = 0; i < d->replicas; i++) {
+        const json_t *v = json_array_get(ranks, i);
+
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > INT_MAX)
+            return rs_error_set(err, RS_INVALID, "%s: ranks[%u]: expected an integer >= 0", d->name,
+                                i);
+        d->ranks[i] = (unsigned)json_integer_value(v);
+    }
+    return 0;
+}
+
+static int decode_deployment(struct rs_target_app *app, const json_t *j, struct rs_error *err)
+{
+    struct rs_target_deployment *d;
+    const json_t *remotes = NULL;
+    size_t i;
+    const json_t *item;
+
+    app->deployments = append(app->deployments, &app->n_deployments, sizeof(*app->deployments));
+    d = &app->deployments[app->n_deployments - 1];
+    if (rs_members_decode(d, j, deployment_members, RS_COUNT(deployment_members), "deployment",
+                          err) < 0 ||
+        decode_ranks(d, j, err) < 0 || rs_member_array(j, "remotes", &remotes, err) < 0)
+        return -1;
+    json_array_foreach (remotes, i, item) {
+        d->remotes = append(d->remotes, &d->n_remotes, sizeof(*d->remotes));
+        if (rs_members_decode(&d->remotes[d->n_remotes - 1], item, remote_members,
+                              RS_COUNT(remote_members), "remote", err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err)
+{
+    struct rs_target_app *app;
+    const json_t *deployments = NULL;
+    size_t i;
+    const json_t *item;
+
+    t->apps = append(t->apps, &t->n_apps, sizeof(*t->apps));
+    app = &t->apps[t->n_apps - 1];
+    if (rs_members_decode(app, j, app_members, RS_COUNT(app_members), "application", err) < 0 ||
+        rs_member_array(j, "deployments", &deployments, err) < 0)
+        return -1;
+    json_array_foreach (deployments, i, item)
+        if (decode_deployment(app, item, err) < 0)
+            return rs_error_wrap(err, "application '%s'", app->name);
+    return 0;
+}
+
+int rs_target_from_json(struct rs_target **ret, const json_t *j, struct rs_error *err)
+{
+    rs_auto(rs_target_freep) struct rs_target *t = rs_target_new();
+    const json_t *apps = NULL;
+    size_t i;
+    const json_t *item;
+
+    if (rs_members_decode(t, j, target_members, RS_COUNT(target_members), "target", err) < 0 ||
+        rs_members_decode(&t->http, json_object_get(j, "http"), http_members,
+                          RS_COUNT(http_members), "target.http", err) < 0 ||
+        rs_member_array(j, "applications", &apps, err) < 0)
+        return -1;
+    json_array_foreach (apps, i, item)
+        if (decode_app(t, item, err) < 0)
+            return -1;
+    *ret = rs_steal(t);
+    return 0;
+}
+
+const struct rs_target_app *rs_target_app(const struct rs_target *t, const char *name)
+{
+    for (size_t i = 0; t && i < t->n_apps; i++)
+        if (strcmp(t->apps[i].name, name) == 0)
+            return &t->apps[i];
+    return NULL;
+}
+
+const struct rs_target_deployment *rs_target_deployment(const struct rs_target_app *app,
+                                                        const char *name)
+{
+    for (size_t i = 0; app && i < app->n_deployments; i++)
+        if (strcmp(app->deployments[i].name, name) == 0)
+            return &app->deployments[i];
+    return NULL;
+}
