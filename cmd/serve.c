@@ -1,0 +1,388 @@
+/* Brings up what a serving process consists of, runs the loop, and takes it down again in the
+ * reverse order. Who comes first matters: signals are blocked before any thread exists, the guard
+ * is forked (by the node) before the lanes start.
+ */
+#include "cmd/serve.h"
+
+#include "cmd/head.h"
+#include "cmd/node.h"
+#include "cmd/verb.h"
+#include "cmd/view.h"
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/config/config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { RECONNECT_MS = 500, WAIT_NOTE_MS = 2000 };
+
+const char *const rs_log_formats[] = {"text", "json", NULL};
+
+struct serve {
+    const struct rs_serve_conf *conf;
+    struct rs_loop *loop;
+    struct rs_metrics *metrics;
+    struct rs_head *head; /* NULL: a worker */
+    struct rs_node *node;
+    struct rs_view *view; /* what people are shown; NULL: a worker */
+    struct rs_io signals;
+    struct rs_timer reconnect, note;
+    struct rs_address head_address;
+    char node_id[33];
+    unsigned interrupts;
+    int status; /* exit status */
+    bool away_told;
+};
+
+/* --- the end ------------------------------------------------------------------------------------- */
+
+static int on_note(struct rs_timer *t)
+{
+    struct serve *s = rs_container_of(t, struct serve, note);
+    rs_auto(rs_freep) char *what = rs_node_waits_for(s->node);
+
+    if (!s->conf->options->quiet && what && *what)
+        fprintf(stderr, "waiting for %s; press Ctrl-C again to stop now\n", what);
+    rs_timer_start(t, s->loop, rs_clock_now() + WAIT_NOTE_MS * RS_MS);
+    return 0;
+}
+
+static int on_signal(struct rs_io *io, uint32_t events)
+{
+    struct serve *s = rs_container_of(io, struct serve, signals);
+    struct signalfd_siginfo info;
+    rs_auto(rs_freep) char *what = NULL;
+
+    (void)events;
+    if (read(io->fd, &info, sizeof(info)) != sizeof(info))
+        return 0;
+    if (s->view)
+        rs_view_end(s->view);
+    if (s->interrupts++ > 0) {
+        fputs("stopping now\n", stderr);
+        rs_node_kill(s->node);
+        return 0;
+    }
+    what = rs_node_waits_for(s->node);
+    if (!s->conf->options->quiet)
+        fprintf(stderr, "stopping%s%s\n", what && *what ? ": waiting for " : "",
+                what && *what ? what : "");
+    rs_node_drain(s->node);
+    rs_timer_start(&s->note, s->loop, rs_clock_now() + WAIT_NOTE_MS * RS_MS);
+    return 0;
+}
+
+static void on_drained(void *arg)
+{
+    struct serve *s = arg;
+
+    rs_loop_stop(s->loop);
+}
+
+/* SIGINT, SIGTERM and SIGHUP become a descriptor; children get their masks back at exec. */
+static int take_signals(struct serve *s, struct rs_error *err)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (s->signals.fd < 0)
+        return rs_error_errno(err, errno, "signalfd");
+    s->signals.fn = on_signal;
+    return rs_io_start(&s->signals, s->loop, EPOLLIN, err);
+}
+
+/* --- the link to the head ------------------------------------------------------------------------ */
+
+static int link_inside(struct serve *s, struct rs_error *err)
+{
+    int fds[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return rs_error_errno(err, errno, "cannot create a socket pair");
+    if (rs_head_adopt(s->head, fds[0], err) < 0) {
+        close(fds[1]);
+        return -1;
+    }
+    return rs_node_link(s->node, fds[1], err);
+}
+
+static int link_outside(struct serve *s, struct rs_error *err)
+{
+    int fd;
+
+    if (rs_tcp_connect(&s->head_address, &fd, err) < 0)
+        return -1;
+    return rs_node_link(s->node, fd, err);
+}
+
+static int on_reconnect(struct rs_timer *t)
+{
+    struct serve *s = rs_container_of(t, struct serve, reconnect);
+    struct rs_error err = {0};
+
+    if (link_outside(s, &err) < 0)
+        rs_timer_start(t, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
+    return 0;
+}
+
+/* What runs goes on running; the head is tried again and again. */
+static void on_head_gone(const char *why, void *arg)
+{
+    struct serve *s = arg;
+
+    if (!s->conf->head || s->interrupts)
+        return;
+    if (!s->away_told)
+        rs_log_warn("the head is away, trying again", "head=%s why=\"%s\"", s->conf->head, why);
+    s->away_told = true;
+    rs_timer_start(&s->reconnect, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
+}
+
+static int link_up(struct serve *s, struct rs_error *err)
+{
+    if (s->head)
+        return link_inside(s, err);
+    if (rs_address_parse(s->conf->head, 6379, &s->head_address, err) < 0)
+        return rs_error_wrap(err, "--address");
+    return link_outside(s, err);
+}
+
+/* --- what people see ----------------------------------------------------------------------------- */
+
+static void on_event(const struct rs_controller_event *e, void *arg)
+{
+    struct serve *s = arg;
+
+    if (s->view)
+        rs_view_event(s->view, e);
+}
+
+static void on_failed(void *arg)
+{
+    struct serve *s = arg;
+
+    if (!s->conf->fail_fast || s->interrupts)
+        return;
+    s->status = RS_EXIT_FAILED;
+    s->interrupts++;
+    rs_node_kill(s->node);
+}
+
+static void on_output(int stream, const char *line, size_t len, void *arg)
+{
+    struct serve *s = arg;
+
+    rs_view_output(s->view, stream, line, len);
+}
+
+static const struct rs_view_ops view_ops = {.on_failed = on_failed};
+
+static int start_view(struct serve *s, struct rs_error *err)
+{
+    struct rs_view_conf conf = {
+        .quiet = s->conf->options->quiet,
+        .verbose = s->conf->options->verbose,
+        .json = s->conf->options->log_format == 1,
+        .host = s->conf->config ? s->conf->config->http.host : NULL,
+        .port = rs_node_port(s->node),
+    };
+
+    return rs_view_new(&s->view, s->loop, &conf, rs_head_controller(s->head), &view_ops, s, err);
+}
+
+/* --- resources ----------------------------------------------------------------------------------- */
+
+int rs_serve_resources(const struct rs_serve_options *o, json_t **ret, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *all = json_object();
+    struct rs_resources checked = {0};
+    double cpus =
+        o->num_cpus >= 0 ? rs_fixed_double(o->num_cpus) : (double)sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t memory =
+        o->memory > 0 ? o->memory : sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE);
+
+    if (o->resources)
+        json_object_update(all, o->resources);
+    json_object_set_new(all, "CPU", json_real(cpus));
+    if (o->num_gpus > 0)
+        json_object_set_new(all, "GPU", json_real(rs_fixed_double(o->num_gpus)));
+    json_object_set_new(all, "memory", json_integer(memory));
+    if (rs_resources_from_json(&checked, all, err) < 0)
+        return rs_error_wrap(err, "--resources");
+    rs_resources_fini(&checked);
+    *ret = rs_steal(all);
+    return 0;
+}
+
+/* --- life ---------------------------------------------------------------------------------------- */
+
+static void node_id(char out[33])
+{
+    unsigned char bits[16];
+
+    while (getrandom(bits, sizeof(bits), 0) != sizeof(bits))
+        ;
+    for (size_t i = 0; i < sizeof(bits); i++)
+        snprintf(out + 2 * i, 3, "%02x", bits[i]);
+}
+
+static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
+{
+    const struct rs_serve_options *o = s->conf->options;
+    const struct rs_config *c = s->conf->config;
+
+    *ret = (struct rs_ingress_conf){
+        .host = o->host             ? o->host
+                : c && c->http.host ? c->http.host
+                                    : "127.0.0.1",
+        .port = (uint16_t)(o->port >= 0 ? o->port
+                           : c          ? c->http.port
+                                        : 8000),
+        .root_path = c ? c->http.root_path : "",
+        .request_timeout = c && c->http.request_timeout > 0 ? c->http.request_timeout : 0,
+        .keep_alive_timeout = c ? c->http.keep_alive_timeout : 90 * RS_SEC,
+        .buffer_body = (size_t)o->buffer_body,
+        .max_body = (size_t)o->max_body,
+        .max_header = 64 << 10,
+        .max_connections = 0,
+        .lanes = (unsigned)o->lanes,
+    };
+    if (!s->conf->http || (c && c->proxy_location == RS_PROXY_DISABLED))
+        ret->host = NULL;
+}
+
+static const struct rs_node_ops node_ops_plain = {
+    .on_head_gone = on_head_gone,
+    .on_drained = on_drained,
+};
+static const struct rs_node_ops node_ops_view = {
+    .on_output = on_output,
+    .on_head_gone = on_head_gone,
+    .on_drained = on_drained,
+};
+
+static int start_node(struct serve *s, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *resources = NULL;
+    struct rs_address peers;
+    char host[256] = "localhost";
+    struct rs_node_conf conf = {
+        .node_id = s->node_id,
+        .name = s->conf->name ? s->conf->name : host,
+        .state_dir = s->conf->options->state_dir,
+        .python = s->conf->options->python,
+        .echo = true,
+    };
+
+    (void)gethostname(host, sizeof(host) - 1);
+    if (rs_serve_resources(s->conf->options, &resources, err) < 0)
+        return -1;
+    if (s->conf->peer) {
+        if (rs_address_parse(s->conf->peer, 0, &peers, err) < 0)
+            return -1;
+        conf.peers = &peers;
+    }
+    conf.resources = resources;
+    ingress_of(s, &conf.ingress);
+    return rs_node_new(&s->node, s->loop, &conf, s->metrics,
+                       s->conf->head ? &node_ops_plain : &node_ops_view, s, err);
+}
+
+static int start_head(struct serve *s, struct rs_error *err)
+{
+    struct rs_address join;
+    rs_auto(rs_freep) char *cwd = getcwd(NULL, 0);
+    struct rs_head_conf conf = {
+        .node_id = s->node_id,
+        .app_dir = s->conf->app_dir ? s->conf->app_dir : cwd,
+        .dashboard_host = s->conf->options->dashboard_host,
+        .dashboard_port = (uint16_t)s->conf->options->dashboard_port,
+    };
+
+    if (s->conf->join) {
+        if (rs_address_parse(s->conf->join, 6379, &join, err) < 0)
+            return -1;
+        conf.join = &join;
+    }
+    return rs_head_new(&s->head, s->loop, &conf, s->metrics, &(struct rs_head_ops){on_event}, s,
+                       err);
+}
+
+/* Thousands of connections need as many descriptors. */
+static void raise_limits(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int start(struct serve *s, struct rs_config **config, struct rs_error *err)
+{
+    if (rs_loop_new(&s->loop, err) < 0 || take_signals(s, err) < 0)
+        return -1;
+    s->metrics = rs_metrics_new();
+    if (start_node(s, err) < 0)
+        return -1;
+    if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0))
+        return -1;
+    if (link_up(s, err) < 0)
+        return -1;
+    if (*config)
+        return rs_head_apply(s->head, rs_steal(*config), err);
+    return 0;
+}
+
+static void finish(struct serve *s)
+{
+    rs_timer_stop(&s->reconnect);
+    rs_timer_stop(&s->note);
+    rs_view_free(s->view);
+    rs_head_free(s->head);
+    rs_node_free(s->node);
+    rs_io_stop(&s->signals);
+    rs_closep(&s->signals.fd);
+    rs_loop_free(s->loop);
+    rs_metrics_free(s->metrics);
+}
+
+int rs_serve(const struct rs_serve_conf *conf, struct rs_error *err)
+{
+    struct serve s = {.conf = conf,
+                      .signals = {.fd = -1},
+                      .reconnect = {.fn = on_reconnect},
+                      .note = {.fn = on_note}};
+    rs_auto(rs_config_freep) struct rs_config *config = conf->config;
+    const struct rs_serve_options *o = conf->options;
+    int r;
+
+    rs_log_setup(o->quiet     ? RS_LOG_ERROR
+                 : o->verbose ? RS_LOG_DEBUG
+                              : RS_LOG_WARN,
+                 o->log_format == 1 ? RS_LOG_JSON : RS_LOG_TEXT);
+    raise_limits();
+    node_id(s.node_id);
+    r = start(&s, &config, err);
+    if (r == 0)
+        r = rs_loop_run(s.loop);
+    finish(&s);
+    return r < 0 ? r : s.status;
+}

@@ -1,0 +1,127 @@
+/* The process behind `run`, `head` and `worker`: an event loop, a node, and (but for a worker) a head,
+ * until a signal ends it.
+ *
+ * First SIGINT or SIGTERM: drain, say what it waits for. Second: stop now.
+ */
+#pragma once
+
+#include "cmd/options.h"
+#include "core/base/error.h"
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rs_config;
+
+/* What the command line says about a node; shared by the verbs through RS_SERVE_OPTIONS. */
+struct rs_serve_options {
+    const char *host;
+    int64_t port; /* -1: as the configuration says */
+    const char *dashboard_host;
+    int64_t dashboard_port;
+    int64_t num_cpus, num_gpus, memory; /* -1: what the machine has */
+    json_t *resources;
+    const char *state_dir, *python;
+    int64_t lanes, max_body, buffer_body;
+    int log_format; /* 0 text, 1 json */
+    bool verbose, quiet;
+};
+
+#define RS_SERVE_DEFAULTS                                                                          \
+    {                                                                                              \
+        .port = -1, .dashboard_host = "127.0.0.1", .dashboard_port = 8265, .num_cpus = -1,         \
+        .num_gpus = -1, .memory = -1, .buffer_body = 1 << 20                                       \
+    }
+
+extern const char *const rs_log_formats[];
+
+/* Rows of an option table; `member` is the struct rs_serve_options inside `type`. */
+#define RS_SERVE_AT(type, member, field)                                                           \
+    offsetof(type, member) + offsetof(struct rs_serve_options, field)
+#define RS_SERVE_HTTP_OPTIONS(type, member)                                                        \
+    {"host",        0,                                                                             \
+     RS_OPT_STRING, RS_SERVE_AT(type, member, host),                                               \
+     "ADDRESS",     "address of the HTTP listener (default 127.0.0.1, or http_options.host)"},     \
+    {                                                                                              \
+        "port", 'p', RS_OPT_INT, RS_SERVE_AT(type, member, port), "PORT",                          \
+            "port of the HTTP listener (default 8000, or http_options.port); 0: a free one",       \
+            .min = 0, .max = 65535                                                                 \
+    }
+#define RS_SERVE_HEAD_OPTIONS(type, member)                                                        \
+    {"dashboard-host", 0,                                                                          \
+     RS_OPT_STRING,    RS_SERVE_AT(type, member, dashboard_host),                                  \
+     "ADDRESS",        "address of the REST API (default 127.0.0.1)"},                             \
+    {                                                                                              \
+        "dashboard-port", 0, RS_OPT_INT, RS_SERVE_AT(type, member, dashboard_port), "PORT",        \
+            "port of the REST API (default 8265); 0: a free one", .min = 0, .max = 65535           \
+    }
+#define RS_SERVE_NODE_OPTIONS(type, member)                                                        \
+    {"num-cpus",   0,                                                                              \
+     RS_OPT_FIXED, RS_SERVE_AT(type, member, num_cpus),                                            \
+     "N",          "CPUs that replicas may reserve (default: those of the machine)",               \
+     .min = 0,     .max = 100000000},                                                              \
+        {"num-gpus",   0,                                                                          \
+         RS_OPT_FIXED, RS_SERVE_AT(type, member, num_gpus),                                        \
+         "N",          "GPUs that replicas may reserve (default 0)",                               \
+         .min = 0,     .max = 10240000},                                                           \
+        {"memory",    0,                                                                           \
+         RS_OPT_SIZE, RS_SERVE_AT(type, member, memory),                                           \
+         "SIZE",      "memory that replicas may reserve (default: that of the machine)",           \
+         .min = 0,    .max = INT64_C(1) << 60},                                                    \
+        {"resources", 0,                                                                           \
+         RS_OPT_JSON, RS_SERVE_AT(type, member, resources),                                        \
+         "JSON",      "further resources, such as '{\"disk\": 2}'"},                               \
+        {"python",      0,                                                                         \
+         RS_OPT_STRING, RS_SERVE_AT(type, member, python),                                         \
+         "PATH",        "Python interpreter of applications that name none (default python3)"},    \
+        {"lanes",    0,                                                                            \
+         RS_OPT_INT, RS_SERVE_AT(type, member, lanes),                                             \
+         "N",        "threads of the data plane (default: one per core)",                          \
+         .min = 0,   .max = 256},                                                                  \
+        {"max-body",  0,                                                                           \
+         RS_OPT_SIZE, RS_SERVE_AT(type, member, max_body),                                         \
+         "SIZE",      "longest request body taken; longer ones get 413 (default: no limit)",       \
+         .min = 0,    .max = INT64_C(1) << 60},                                                    \
+        {"buffer-body",                                                                            \
+         0,                                                                                        \
+         RS_OPT_SIZE,                                                                              \
+         RS_SERVE_AT(type, member, buffer_body),                                                   \
+         "SIZE",                                                                                   \
+         "request body read before a replica is chosen; more is streamed (default 1M)",            \
+         .min = 0,                                                                                 \
+         .max = INT64_C(1) << 30},                                                                 \
+        {"state-dir",   0,                                                                         \
+         RS_OPT_STRING, RS_SERVE_AT(type, member, state_dir),                                      \
+         "DIR",         "logs and other files (default $XDG_STATE_HOME/rserve)"},                  \
+        {"log-format",                                                                             \
+         0,                                                                                        \
+         RS_OPT_CHOICE,                                                                            \
+         RS_SERVE_AT(type, member, log_format),                                                    \
+         "FORMAT",                                                                                 \
+         "text or json",                                                                           \
+         .choices = rs_log_formats},                                                               \
+        {"verbose", 'v', RS_OPT_FLAG, RS_SERVE_AT(type, member, verbose), NULL, "say more"},       \
+    {                                                                                              \
+        "quiet", 'q', RS_OPT_FLAG, RS_SERVE_AT(type, member, quiet), NULL,                         \
+            "only errors and the output of replicas"                                               \
+    }
+
+struct rs_serve_conf {
+    const struct rs_serve_options *options;
+    struct rs_config *config; /* taken; NULL: none yet */
+    const char *app_dir; /* of configurations that come over REST; NULL: the working directory */
+    const char *join;    /* a head's: where workers reach it, HOST:PORT; NULL: nowhere */
+    const char *head;    /* a worker's: the head's address; NULL: this process is the head */
+    const char *peer;    /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
+    const char *name;    /* of the node; NULL: the host's name */
+    bool http;           /* has an HTTP listener */
+    bool fail_fast;      /* end with status 1 if an application fails to deploy */
+};
+
+/* Serves until a signal. 0, -1 with `err`, or an exit status. */
+RS_MUST_CHECK int rs_serve(const struct rs_serve_conf *conf, struct rs_error *err);
+
+/* {"CPU": 2.0, ...} of this node as the options say. A new reference. */
+RS_MUST_CHECK int rs_serve_resources(const struct rs_serve_options *o, json_t **ret,
+                                     struct rs_error *err);
