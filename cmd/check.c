@@ -167,7 +167,7 @@ static int build(struct checking *c, const struct rs_serve_options *o, struct rs
 static void note(const struct rs_graph_node *n, struct rs_buf *out, void *arg)
 {
     (void)arg;
-    rs_buf_printf(out, "  [%s%s%s]", rs_runner_name(n->kind), n->object ? " " : "",
+    rs_buf_printf(out, "  [%s%s%s]", rs_deployment_kind_name(n->kind), n->object ? " " : "",
                   n->object ? n->object : "");
 }
 

@@ -14,17 +14,18 @@
 #include "core/base/cleanup.h"
 #include "core/base/json.h"
 #include "core/config/diag.h"
-#include "core/model/target.h" /* enum rs_runner: the kinds of deployments */
 
 #include <stdint.h>
 
 #define RS_CONFIG_MAX (4u << 20) /* bytes of a document */
 
 enum rs_proxy_location { RS_PROXY_DISABLED, RS_PROXY_HEAD_ONLY, RS_PROXY_EVERY_NODE };
-enum rs_start { RS_CONFIG_FORK, RS_CONFIG_SPAWN }; /* not core/model's, which also knows "auto" */
+enum rs_deployment_kind { RS_KIND_PYTHON, RS_KIND_EXEC, RS_KIND_HTTP };
+enum rs_start { RS_CONFIG_FORK, RS_CONFIG_SPAWN };
 enum rs_log_encoding { RS_ENCODING_TEXT, RS_ENCODING_JSON };
 
 const char *rs_proxy_location_name(enum rs_proxy_location v); /* "EveryNode" */
+const char *rs_deployment_kind_name(enum rs_deployment_kind v);
 
 struct rs_http_options {
     const char *host; /* NULL: the file does not say (Ray: 0.0.0.0); the verb decides */
@@ -60,7 +61,7 @@ struct rs_tracing_conf {
 struct rs_config_deployment {
     const char *name;
     json_t *options; /* as in rs_config_app.json; includes "name" */
-    enum rs_runner kind;
+    enum rs_deployment_kind kind;
     int line, column;
 };
 

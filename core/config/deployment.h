@@ -61,7 +61,7 @@ struct rs_deployment_conf {
     int64_t backpressure_retry_after; /* ns; -1: the header's own default */
     struct rs_logging_conf logging;
 
-    enum rs_runner kind;
+    enum rs_deployment_kind kind;
     const char **command;    /* argv, NULL at the end; owned; NULL for kind python */
     const json_t *env;       /* object of text, or NULL */
     const char *cwd;         /* absolute; NULL: the application's app_dir */

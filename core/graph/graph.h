@@ -17,7 +17,7 @@
 
 struct rs_graph_node {
     char *name;
-    enum rs_runner kind;
+    enum rs_deployment_kind kind;
     bool from_file; /* declared by the file alone */
     bool asgi, function;
     char *object;    /* "module.Class", or NULL */
