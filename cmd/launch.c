@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
 #include "core/base/json.h"
+#include "core/config/deployment.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -110,28 +111,10 @@ static int free_port(uint16_t *ret, struct rs_error *err)
     return 0;
 }
 
-/* `text` with every `what` replaced. */
-static char *replace(const char *text, const char *what, const char *with)
+static bool mentions(const char *const *command, const char *what)
 {
-    struct rs_buf out = {0};
-    const char *hit;
-
-    while ((hit = strstr(text, what))) {
-        rs_buf_append(&out, text, (size_t)(hit - text));
-        rs_buf_puts(&out, with);
-        text = hit + strlen(what);
-    }
-    rs_buf_puts(&out, text);
-    return rs_buf_steal(&out);
-}
-
-static bool mentions(const json_t *command, const char *what)
-{
-    size_t i;
-    json_t *word;
-
-    json_array_foreach (command, i, word) {
-        if (json_is_string(word) && strstr(json_string_value(word), what))
+    for (; *command; command++) {
+        if (strstr(*command, what))
             return true;
     }
     return false;
@@ -141,39 +124,39 @@ static bool mentions(const json_t *command, const char *what)
 static int choose_place(const struct rs_launch_conf *c, const struct rs_agent_start *s,
                         struct rs_launched *where, struct rs_error *err)
 {
-    const json_t *command = json_object_get(s->launch, "command");
-    int64_t port = rs_json_int(s->launch, "port", 0);
-
-    if (mentions(command, "{socket}")) {
+    if (mentions(s->conf->command, "{socket}")) {
         where->socket_path = rs_asprintf("%s/%s.sock", c->run_dir, s->replica_id);
         if (strlen(where->socket_path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
             return rs_error_set(err, RS_INVALID, "the path of a Unix socket is too long: %s",
                                 where->socket_path);
         return 0;
     }
-    if (port) {
-        where->port = (uint16_t)port;
+    if (s->conf->port) {
+        where->port = (uint16_t)s->conf->port;
         return 0;
     }
     return free_port(&where->port, err);
 }
 
+static char *expand(const char *word, const struct rs_launched *where)
+{
+    struct rs_buf out = {0};
+
+    rs_command_expand(&out, word, where->port, where->socket_path);
+    return rs_buf_steal(&out);
+}
+
 /* The command's words with placeholders filled in; NULL-ended, the caller frees words and array. */
 static char **command_of(const struct rs_agent_start *s, const struct rs_launched *where)
 {
-    const json_t *command = json_object_get(s->launch, "command");
-    size_t n = json_array_size(command);
-    char **argv = rs_alloc((n + 1) * sizeof(*argv));
-    char port[8];
+    size_t n = 0;
+    char **argv;
 
-    snprintf(port, sizeof(port), "%u", where->port);
-    for (size_t i = 0; i < n; i++) {
-        const char *word = json_string_value(json_array_get(command, i));
-        char *with_port = replace(word ? word : "", "{port}", port);
-
-        argv[i] = replace(with_port, "{socket}", where->socket_path ? where->socket_path : "");
-        free(with_port);
-    }
+    while (s->conf->command[n])
+        n++;
+    argv = rs_alloc((n + 1) * sizeof(*argv));
+    for (size_t i = 0; i < n; i++)
+        argv[i] = expand(s->conf->command[i], where);
     return argv;
 }
 
@@ -184,14 +167,18 @@ static void argv_free(char **argv)
     free(argv);
 }
 
-static void launch_env(const struct rs_agent_start *s, struct rs_env *env)
+/* Placeholders work in the values of the file's env too. */
+static void launch_env(const struct rs_agent_start *s, const struct rs_launched *where,
+                       struct rs_env *env)
 {
-    const char *name;
-    json_t *value;
+    size_t n = json_object_size(s->conf->env);
 
-    json_object_foreach ((json_t *)(uintptr_t)json_object_get(s->launch, "env"), name, value) {
-        if (json_is_string(value))
-            rs_env_set(env, name, json_string_value(value));
+    for (void *it = n ? json_object_iter((json_t *)(uintptr_t)s->conf->env) : NULL; it;
+         it = json_object_iter_next((json_t *)(uintptr_t)s->conf->env, it)) {
+        const char *value = json_string_value(json_object_iter_value(it));
+        rs_auto(rs_freep) char *text = expand(value ? value : "", where);
+
+        rs_env_set(env, json_object_iter_key(it), text);
     }
 }
 
@@ -206,17 +193,19 @@ int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
     char **argv = NULL;
     int r;
 
-    if (s->runner == RS_RUNNER_HTTP && choose_place(c, s, where, err) < 0)
+    if (s->conf->kind != RS_KIND_PYTHON && (!s->conf->command || !s->conf->command[0]))
+        return rs_error_set(err, RS_INVALID, "deployment %s has an empty command", s->deployment);
+    if (s->conf->kind == RS_KIND_HTTP && choose_place(c, s, where, err) < 0)
         return -1;
     env_of(&env, s->env);
-    if (s->runner == RS_RUNNER_PYTHON) {
+    if (s->conf->kind == RS_KIND_PYTHON) {
         spec.argv = python;
         python_env(c, &env);
     } else {
         argv = command_of(s, where);
         spec.argv = (const char *const *)argv;
-        spec.cwd = rs_json_str(s->launch, "cwd", s->app_dir);
-        launch_env(s, &env);
+        spec.cwd = s->conf->cwd ? s->conf->cwd : s->app_dir;
+        launch_env(s, where, &env);
     }
     if (fd >= 0) {
         spec.fds = &pass;
@@ -224,10 +213,7 @@ int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
         rs_env_set(&env, "RSERVE_FD", "3");
     }
     spec.env = rs_env_list(&env);
-    if (!spec.argv[0])
-        r = rs_error_set(err, RS_INVALID, "deployment %s has an empty command", s->deployment);
-    else
-        r = rs_keeper_spawn(k, s->replica_id, label, &spec, pid, err);
+    r = rs_keeper_spawn(k, s->replica_id, label, &spec, pid, err);
     rs_env_fini(&env);
     if (argv)
         argv_free(argv);

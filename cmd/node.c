@@ -13,6 +13,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/map.h"
+#include "core/config/deployment.h"
 #include "net/http/probe.h"
 #include "net/wire/conn.h"
 #include "sched/agent.h"
@@ -233,7 +234,7 @@ static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
     struct rs_launched where = {.fd = -1};
     int pair[2] = {-1, -1}, r;
 
-    if (s->runner != RS_RUNNER_HTTP && socket_pair(pair, err) < 0)
+    if (s->conf->kind != RS_KIND_HTTP && socket_pair(pair, err) < 0)
         return -1;
     r = rs_launch_replica(&n->launch, n->keeper, s, label, pair[1], &where, pid, err);
     rs_closep(&pair[1]);
@@ -242,7 +243,7 @@ static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
         free(where.socket_path);
         return -1;
     }
-    if (s->runner == RS_RUNNER_HTTP)
+    if (s->conf->kind == RS_KIND_HTTP)
         rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->replica_id, "127.0.0.1",
                                  where.port, where.socket_path);
     else
@@ -479,7 +480,7 @@ static void on_exit_of(const char *id, int status, const char *output, void *arg
     if (n->closing)
         return;
     if (rs_map_get(&n->zygotes, id)) {
-        rs_agent_zygote_exited(n->agent, id, status, now_of(n));
+        rs_agent_zygote_exited(n->agent, id, status, output, now_of(n));
         z = rs_map_remove(&n->zygotes, id);
         if (z)
             zygote_free(z);
