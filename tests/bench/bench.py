@@ -283,8 +283,8 @@ def milliseconds(text: str) -> float:
     return float(m[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}[m[2]]
 
 
-def load(target: Target, seconds: float, folder: str) -> Result:
-    command = ["wrk", "-t", "1", "-c", str(target.connections), "-d", "%gs" % seconds, "--latency",
+def load(target: Target, seconds: int, folder: str) -> Result:
+    command = ["wrk", "-t", "1", "-c", str(target.connections), "-d", "%ds" % seconds, "--latency",
                "--timeout", "10s"]
     if target.body is not None:
         script = os.path.join(folder, target.key + ".lua")
@@ -309,11 +309,11 @@ def check(target: Target) -> None:
         raise SystemExit("bench: %s answers %r" % (target.what, got[:200]))
 
 
-def measure(targets: List[Target], seconds: float, rounds: int, folder: str) -> Dict[str, Result]:
+def measure(targets: List[Target], seconds: int, rounds: int, folder: str) -> Dict[str, Result]:
     """Medians; the targets take turns, so that a slow minute of the machine meets all of them."""
     for t in targets:
         check(t)
-        load(t, 0.5, folder)  # warm
+        load(t, 1, folder)  # warm
     seen: Dict[str, List[Result]] = {t.key: [] for t in targets}
     for n in range(rounds):
         for t in targets:
@@ -480,7 +480,7 @@ def arguments() -> argparse.Namespace:
     p.add_argument("--rserve", default=os.path.join(ROOT, "build", "rserve"))
     p.add_argument("--c-echo", help="the built C stage (default: compiled here)")
     p.add_argument("--python", default=sys.executable, help="interpreter that has uvicorn")
-    p.add_argument("--seconds", type=float, default=float(os.environ.get("SECONDS") or 3))
+    p.add_argument("--seconds", type=int, default=int(os.environ.get("SECONDS") or 3))
     p.add_argument("--rounds", type=int, default=int(os.environ.get("ROUNDS") or 3))
     p.add_argument("--only", nargs="*", help="keys of targets: noop echo rag stream c ...")
     p.add_argument("--update-readme", action="store_true")
@@ -511,7 +511,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     if args.only:
         return 0
-    about = ("%d cores, wrk -t1 with 64 connections (32 for streams), median of %d rounds of %g s; "
+    about = ("%d cores, wrk -t1 with 64 connections (32 for streams), median of %d rounds of %d s; "
              "Ray's figures were measured on another machine with 2 cores."
              % (os.cpu_count() or 1, args.rounds, args.seconds))
     table, met = report(found, figures, about)
