@@ -64,7 +64,7 @@ class BeforeItRuns(ServeTest):
             port = s.getsockname()[1]
             text = self.refuse("app.yaml", "--port", str(port), "--dashboard-port",
                                str(free_port()))
-        self.assertOneLine(text, "127.0.0.1:%d" % port, "in use", str(os.getpid()))
+        self.assertOneLine(text, "port %d" % port, "in use", "pid %d" % os.getpid())
 
     def test_second_run_names_the_first(self) -> None:
         first = self.serve_code(HELLO)

@@ -16,7 +16,7 @@ class Mixed:
 
     async def __call__(self, request: Request) -> Dict[str, Any]:
         echoed = await self.echo.remote(await request.body())
-        menu = await self.files.remote("/menu.txt")
+        menu = await self.files.get.remote("/menu.txt")
         return {"echo": bytes(echoed).decode(), "menu": bytes(menu).decode().splitlines()}
 
 
