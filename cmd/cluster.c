@@ -10,12 +10,15 @@
 
 struct head_options {
     struct rs_serve_options serve;
-    const char *join, *peer, *name;
+    const char *join_host, *peer, *name;
+    int64_t join_port;
 };
 
 static const struct rs_option head_options[] = {
-    {"listen", 0, RS_OPT_STRING, offsetof(struct head_options, join), "HOST:PORT",
-     "where workers join (default 127.0.0.1:6379)"},
+    {"join-host", 0, RS_OPT_STRING, offsetof(struct head_options, join_host), "ADDRESS",
+     "address where workers join (default 127.0.0.1)"},
+    {"join-port", 0, RS_OPT_INT, offsetof(struct head_options, join_port), "PORT",
+     "port where workers join (default 6379); 0: a free one", .min = 0, .max = 65535},
     {"peer-listen", 0, RS_OPT_STRING, offsetof(struct head_options, peer), "HOST:PORT",
      "where other nodes send requests to this one (default 127.0.0.1, a free port)"},
     {"node-name", 0, RS_OPT_STRING, offsetof(struct head_options, name), "NAME",
@@ -32,7 +35,7 @@ const struct rs_verb rs_verb_head = {
     .name = "head",
     .args = "[FILE]",
     .summary = "run the control plane of a cluster, and a node of it",
-    .details = "Workers join at --listen. Applications come from FILE or over the REST API "
+    .details = "Workers join at --join-port. Applications come from FILE or over the REST API "
                "(PUT /api/serve/applications/).\n"
                "Links between nodes are not encrypted yet: keep them on addresses that only "
                "trusted machines reach.",
@@ -45,8 +48,11 @@ const struct rs_verb rs_verb_head = {
 
 static int cmd_head(int argc, char *argv[], struct rs_error *err)
 {
-    struct head_options o = {
-        .serve = RS_SERVE_DEFAULTS, .join = "127.0.0.1:6379", .peer = "127.0.0.1:0"};
+    struct head_options o = {.serve = RS_SERVE_DEFAULTS,
+                             .join_host = "127.0.0.1",
+                             .join_port = 6379,
+                             .peer = "127.0.0.1:0"};
+    char join[128];
     struct rs_config *config = NULL;
     struct rs_diags diags = {0};
     struct rs_buf text = {0};
@@ -64,10 +70,12 @@ static int cmd_head(int argc, char *argv[], struct rs_error *err)
         if (r < 0)
             r = RS_EXIT_USAGE;
     }
+    snprintf(join, sizeof(join), "%s%s%s:%d", strchr(o.join_host, ':') ? "[" : "", o.join_host,
+             strchr(o.join_host, ':') ? "]" : "", (int)o.join_port);
     if (r == 0)
         r = rs_serve(&(struct rs_serve_conf){.options = &o.serve,
                                              .config = config,
-                                             .join = o.join,
+                                             .join = join,
                                              .peer = o.peer,
                                              .name = o.name,
                                              .http = true},
@@ -81,7 +89,7 @@ static int cmd_head(int argc, char *argv[], struct rs_error *err)
 struct worker_options {
     struct rs_serve_options serve;
     const char *address, *peer, *name;
-    bool http;
+    bool no_http;
 };
 
 static const struct rs_option worker_options[] = {
@@ -91,8 +99,8 @@ static const struct rs_option worker_options[] = {
      "where other nodes send requests to this one (default 127.0.0.1, a free port)"},
     {"node-name", 0, RS_OPT_STRING, offsetof(struct worker_options, name), "NAME",
      "name of this node (default: the host's)"},
-    {"http", 0, RS_OPT_FLAG, offsetof(struct worker_options, http), NULL,
-     "take HTTP requests on this node too"},
+    {"no-http", 0, RS_OPT_FLAG, offsetof(struct worker_options, no_http), NULL,
+     "take no HTTP requests on this node"},
     RS_SERVE_HTTP_OPTIONS(struct worker_options, serve),
     RS_SERVE_NODE_OPTIONS(struct worker_options, serve),
     {NULL},
@@ -125,7 +133,7 @@ static int cmd_worker(int argc, char *argv[], struct rs_error *err)
                                              .head = o.address,
                                              .peer = o.peer,
                                              .name = o.name,
-                                             .http = o.http},
+                                             .http = !o.no_http},
                      err);
     rs_options_fini(worker_options, &o);
     return r;

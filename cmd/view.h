@@ -1,0 +1,34 @@
+/* What people see while `run` and `head` work: controller summaries -> progress text on the terminal,
+ * and the output of replicas in between.
+ *
+ * Thread: the control thread.
+ */
+#pragma once
+
+#include "core/base/error.h"
+#include "core/loop/loop.h"
+#include "sched/controller.h"
+
+struct rs_view;
+
+struct rs_view_conf {
+    bool quiet, verbose, json;
+    const char *host; /* of the HTTP listener, for the URL; NULL: 127.0.0.1 */
+    uint16_t port;    /* 0: none */
+};
+
+struct rs_view_ops {
+    void (*on_failed)(void *arg); /* everything settled, and some application failed */
+};
+
+RS_MUST_CHECK int rs_view_new(struct rs_view **ret, struct rs_loop *loop,
+                              const struct rs_view_conf *conf, const struct rs_controller *c,
+                              const struct rs_view_ops *ops, void *arg, struct rs_error *err);
+void rs_view_free(struct rs_view *v);
+
+/* Something changed: look again, soon. */
+void rs_view_event(struct rs_view *v, const struct rs_controller_event *e);
+/* A line that a replica wrote; with its newline. */
+void rs_view_output(struct rs_view *v, int stream, const char *line, size_t len);
+/* Takes the block off the terminal and draws it no more. */
+void rs_view_end(struct rs_view *v);
