@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/config/config.h"
+#include "core/resource/resources.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -356,6 +357,7 @@ static void finish(struct serve *s)
     rs_timer_stop(&s->reconnect);
     rs_timer_stop(&s->note);
     rs_view_free(s->view);
+    s->view = NULL; /* what replicas still write is shown without it */
     rs_head_free(s->head);
     rs_node_free(s->node);
     rs_io_stop(&s->signals);
