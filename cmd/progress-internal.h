@@ -30,6 +30,7 @@ struct rs_progress {
 
 bool rs_progress_is_busy(const char *status);
 bool rs_progress_is_failed(const char *status);
+bool rs_progress_has_traceback(const char *message);
 
 /* Events, each appended in the form that is configured. */
 void rs_progress_say_app(const struct rs_progress *p, struct rs_buf *out,

@@ -92,8 +92,7 @@ static bool is_worth_a_line(const struct rs_progress *p, const struct rs_progres
     return (counted && d->running == d->target) || (explained && text_of(d->message)[0]);
 }
 
-/* Returns whether a failure was told. */
-static bool feed_deployment(const struct rs_progress *p, struct app *a, const char *app, bool busy,
+static void feed_deployment(const struct rs_progress *p, struct app *a, const char *app, bool busy,
                             const struct rs_progress_deployment *d, struct rs_buf *out)
 {
     struct deployment *known = rs_map_get(&a->deployments, d->name);
@@ -113,12 +112,11 @@ static bool feed_deployment(const struct rs_progress *p, struct app *a, const ch
     if (rs_progress_is_failed(text_of(d->status))) {
         if (changed || explained)
             rs_progress_say_failed(p, out, app, d->name, d->status, text_of(d->message));
-        return changed || explained;
+        return;
     }
     if (!p->conf.quiet && (counted || changed || explained) &&
         is_worth_a_line(p, d, counted || changed, explained, busy))
         rs_progress_say_deployment(p, out, app, d);
-    return false;
 }
 
 static void forget_deployments(struct app *a)
@@ -152,11 +150,28 @@ static struct app *app_of(struct rs_progress *p, const char *name)
     return a;
 }
 
+/* A failed deployment says more than "Failed to update the deployments ['A'].", unless only the
+ * application brings the traceback. */
+static bool says_more(const struct rs_progress_app *a)
+{
+    bool deployment = false, traced = false;
+
+    for (size_t i = 0; i < a->n_deployments; i++) {
+        const struct rs_progress_deployment *d = &a->deployments[i];
+
+        if (rs_progress_is_failed(text_of(d->status))) {
+            deployment = true;
+            traced = traced || rs_progress_has_traceback(text_of(d->message));
+        }
+    }
+    return !deployment || (!traced && rs_progress_has_traceback(text_of(a->message)));
+}
+
 static void feed_app(struct rs_progress *p, const struct rs_progress_app *now, struct rs_buf *out)
 {
     struct app *a = app_of(p, now->name);
     const char *status = text_of(now->status);
-    bool was_busy = rs_progress_is_busy(a->status), is_new = !a->status[0], told = false;
+    bool was_busy = rs_progress_is_busy(a->status), is_new = !a->status[0];
     bool busy = rs_progress_is_busy(status), failed = rs_progress_is_failed(status);
     bool changed, explained;
 
@@ -169,7 +184,7 @@ static void feed_app(struct rs_progress *p, const struct rs_progress_app *now, s
         (!p->conf.tty || p->conf.json))
         rs_progress_say_app(p, out, now);
     for (size_t i = 0; i < now->n_deployments; i++)
-        told = feed_deployment(p, a, now->name, busy, &now->deployments[i], out) || told;
+        feed_deployment(p, a, now->name, busy, &now->deployments[i], out);
     forget_deployments(a);
     if (changed && !p->conf.quiet && strcmp(status, "RUNNING") == 0) {
         if (was_busy || is_new)
@@ -177,8 +192,7 @@ static void feed_app(struct rs_progress *p, const struct rs_progress_app *now, s
         else
             rs_progress_say_app(p, out, now); /* well again */
     }
-    /* a deployment's failure says more than "Failed to update the deployments ['A']." */
-    if (failed && (changed || explained) && !told)
+    if (failed && (changed || explained) && says_more(now))
         rs_progress_say_failed(p, out, now->name, NULL, status, a->message);
     p->busy += busy;
     p->failed += failed;

@@ -22,6 +22,11 @@ static const char *text_of(const char *text)
 
 static const char traceback_head[] = "Traceback (most recent call last):";
 
+bool rs_progress_has_traceback(const char *message)
+{
+    return strstr(message, traceback_head) != NULL;
+}
+
 /* A frame that the user did not write and cannot change. */
 static bool is_foreign_frame(const char *line, size_t n)
 {

@@ -40,6 +40,9 @@ static struct rs_progress_deployment broken[] = {D("Normalizer", "HEALTHY", 2, 2
 static struct rs_progress_deployment dead[] = {D("Normalizer", "HEALTHY", 2, 2, ""),
                                                D("Generator", "UNHEALTHY", 0, 1, "gone")};
 
+static struct rs_progress_deployment vague[] = {D("Normalizer", "HEALTHY", 2, 2, ""),
+                                                D("Generator", "DEPLOY_FAILED", 0, 1, "gave up")};
+
 #define APP(status, message, deployments)                                                          \
     {                                                                                              \
         "rag", "/", status, message, deployments, 2                                                \
@@ -52,9 +55,11 @@ static const struct rs_progress_app steps[] = {
     APP("UNHEALTHY", "The deployments ['Generator'] are UNHEALTHY.", dead),
     {"rag", "/", "DEPLOY_FAILED", failure, NULL, 0},
     {"rag", NULL, "DEPLOYING", "", NULL, 0},
+    APP("DEPLOYING", "", broken),
+    APP("DEPLOY_FAILED", failure, vague),
 };
 
-enum { DEPLOYING, STUCK, READY, BROKEN, DEAD, IMPORT, BEGINS };
+enum { DEPLOYING, STUCK, READY, BROKEN, DEAD, IMPORT, BEGINS, BREAKING, VAGUE };
 
 /* Steps are 200 ms apart; -1 ends a list, -2 is a snapshot without applications. */
 static char *play(const struct rs_progress_conf *conf, const int *list)
@@ -110,13 +115,22 @@ static const struct {
      "rag: RUNNING\n"},
     /* failures, once */
     {{URL, .width = 80, .quiet = true},
-     {DEPLOYING, BROKEN, BROKEN, -1},
+     {DEPLOYING, BREAKING, BROKEN, BROKEN, -1},
      "Traceback (most recent call last):\n"
      "  File \"/home/u/app.py\", line 7, in __init__\n"
      "    raise RuntimeError(\"no\")\n"
      "RuntimeError: no\n"
      "failed: rag#Generator: The deployment failed to start 3 times in a row due to a problem with "
      "its constructor: RuntimeError: no\n"},
+    {{URL, .width = 80},
+     {VAGUE, -1},
+     "failed: rag#Generator: gave up\n"
+     "Traceback (most recent call last):\n"
+     "  File \"/home/u/app.py\", line 7, in __init__\n"
+     "    raise RuntimeError(\"no\")\n"
+     "RuntimeError: no\n"
+     "failed: rag: The deployment failed to start 3 times in a row due to a problem with its "
+     "constructor: RuntimeError: no\n"},
     {{URL, .width = 80, .color = true},
      {IMPORT, -1},
      "Traceback (most recent call last):\n"
