@@ -160,10 +160,12 @@ void rs_text_wrap(struct rs_buf *out, const char *text, size_t indent, size_t wi
         if (n == 0)
             rs_buf_puts(out, "\n");
         for (size_t done = 0; done < n;) {
-            size_t len = line_length(text + done, n - done, room);
+            size_t len = line_length(text + done, n - done, room), shown = len;
 
-            rs_buf_printf(out, "%*s", (int)indent, "");
-            put_columns(out, text + done, len, SIZE_MAX);
+            while (shown > 0 && text[done + shown - 1] == ' ')
+                shown--;
+            rs_buf_printf(out, "%*s", shown ? (int)indent : 0, "");
+            put_columns(out, text + done, shown, SIZE_MAX);
             rs_buf_puts(out, "\n");
             done += len;
             while (done < n && text[done] == ' ')

@@ -83,6 +83,7 @@ static const struct {
     {"abcdefghijklmnop", 0, 10, "abcdefghij\nklmnop\n"},
     {"ab abcdefghijklmnop", 0, 10, "ab\nabcdefghij\nklmnop\n"},
     {"  deep abcdefghijkl", 0, 12, "  deep\nabcdefghijkl\n"},
+    {"a   \n   \nb ", 2, 20, "  a\n\n  b\n"},
     {"never less than eight", 40, 20,
      "                                        never\n"
      "                                        less\n"
