@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define rs_auto(fn) __attribute__((cleanup(fn)))
+/* A variable that is only there to be released is used by that. */
+#define rs_auto(fn) __attribute__((cleanup(fn), unused))
 #define RS_DEFINE_AUTO(type, fn)                                                                   \
     static inline void fn##p(type *p)                                                              \
     {                                                                                              \
