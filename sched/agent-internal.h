@@ -1,0 +1,163 @@
+/* What the files of the agent share: agent.c (targets, time), agent-replica.c (the state machine of a
+ * replica), agent-reconcile.c (how many of which version), agent-zygote.c, agent-report.c.
+ *
+ * Intent (what the target wants, `stopping`, `failed`) is kept apart from what was observed (state,
+ * health). rs_ag_enter is the only writer of a replica's state, rs_ag_zygote_enter of a zygote's.
+ */
+#pragma once
+
+#include "core/base/list.h"
+#include "core/base/map.h"
+#include "core/resource/ledger.h"
+#include "sched/agent.h"
+
+#define RS_AG_ERROR_MAX 8192    /* bytes kept of a traceback */
+#define RS_AG_DEAD_MAX 10       /* ended replicas remembered per deployment */
+#define RS_AG_UNHEALTHY_AFTER 3 /* failed health checks in a row */
+
+#define RS_ZYGOTE_STATES(X)                                                                        \
+    X(WAITING, "waiting")   /* no process; starts at retry_at */                                   \
+    X(STARTING, "starting") /* no HELLO yet */                                                     \
+    X(BUILDING, "building") /* BUILD was sent */                                                   \
+    X(READY, "ready")       /* forks */                                                            \
+    X(FAILED, "failed")     /* the build failed; the process may still be there */                 \
+    X(STOPPING, "stopping") /* was told to stop, or killed */
+#define RS_X(name, text) RS_ZYGOTE_##name,
+enum rs_ag_zygote_state { RS_ZYGOTE_STATES(RS_X) RS_ZYGOTE_STATE_COUNT };
+#undef RS_X
+
+struct rs_ag_zygote {
+    char *key, *app, *version;
+    enum rs_ag_zygote_state state;
+    pid_t pid;              /* 0: no process */
+    json_t *build;          /* BUILD to send */
+    char *python, *app_dir; /* NULL: defaults */
+    json_t *runtime_env;
+    bool answer;                /* the head waits for GRAPH or FAILED */
+    int64_t linger_until;       /* built for the head; no target that names this version came yet */
+    bool spawn;                 /* it said that replicas must be fresh processes */
+    bool again;                 /* start anew when the process has ended */
+    char *reason;               /* why spawn; NULL */
+    char *executable;           /* as HELLO said; NULL */
+    char *trouble;              /* why its socket was closed; NULL */
+    int64_t retry_at, deadline; /* 0: none */
+    unsigned failures;          /* in a row */
+};
+
+struct rs_ag_deployment {
+    struct rs_agent *agent;
+    char *app, *name, *version;
+    struct rs_deployment_conf *conf;
+    struct rs_resources want; /* of one replica; borrowed from conf */
+    unsigned replicas, world_size, start_limit;
+    unsigned *ranks; /* `replicas` of them */
+    bool ingress, failed;
+    bool gone; /* not in the target: everything stops, then it is forgotten */
+
+    struct rs_list list; /* of rs_ag_replica */
+    unsigned start_failures, failures_total, deaths;
+    unsigned fail_step, death_step; /* of the back-off */
+    bool ever_ran;
+    char *last_error, *blocked;
+    int64_t retry_at;                              /* nothing is started before */
+    struct rs_report_replica dead[RS_AG_DEAD_MAX]; /* oldest first */
+    size_t n_dead;
+};
+
+struct rs_ag_replica {
+    struct rs_list link;
+    struct rs_ag_deployment *deployment;
+    char *id, *version;
+    char *zygote; /* key; NULL: a fresh process */
+    enum rs_deployment_kind kind;
+    enum rs_replica_state state;
+    pid_t pid;      /* 0: none, or not told yet */
+    pid_t last_pid; /* kept after its end */
+    unsigned rank;
+    struct rs_reservation *reservation;
+    json_t *env;                /* object of what was added to its environment */
+    int64_t start_at, ready_at; /* 0: not yet */
+    int64_t deadline;           /* of the state; 0: none */
+    int64_t stop_by;            /* end of the grace period, once it is to stop */
+    int kill_stage;             /* 0; 1 SIGTERM was sent; 2 SIGKILL was sent */
+    bool attached;              /* the data plane knows it */
+    bool hello;                 /* INIT was sent */
+    bool stale;                 /* it runs older light options than the deployment's */
+    bool cut;                   /* its connection closed while it ran */
+    bool counted;               /* its failure or death stands in the counters */
+    char *message;
+
+    /* what its own version wants */
+    int64_t period, timeout, grace;
+    char *ready_path; /* http */
+
+    int64_t check_at; /* next PING or probe; 0: none */
+    int64_t asked_at; /* of the check under way; 0: none */
+    uint64_t check_no;
+    unsigned sick;     /* failed checks in a row */
+    int64_t probe_gap; /* http, while it starts */
+    char *last_probe;
+};
+
+struct rs_agent {
+    struct rs_agent_ops ops;
+    void *arg;
+    char *node_id, *log_dir;
+    double wall_offset_s;
+    bool omp_set, draining, killing;
+    struct rs_ledger *ledger;
+    struct rs_target *target;  /* the last one; NULL before the first */
+    struct rs_map deployments; /* "app#name" -> struct rs_ag_deployment */
+    struct rs_map zygotes;     /* key -> struct rs_ag_zygote */
+    struct rs_map replicas;    /* id -> struct rs_ag_replica */
+    char *routes_text;         /* what the routers were told last */
+};
+
+/* agent.c */
+void rs_ag_changed(struct rs_agent *a);
+void rs_ag_set(char **text, char *value); /* takes `value` */
+char *rs_ag_bounded(const char *text);    /* its end, at most RS_AG_ERROR_MAX bytes, valid UTF-8 */
+int64_t rs_ag_sooner(int64_t x, int64_t y); /* 0 counts as never */
+const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name);
+void rs_ag_routes(struct rs_agent *a); /* tells the routers if something changed for them */
+struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
+                                          const char *name);
+
+/* agent-replica.c */
+bool rs_ag_may(enum rs_replica_state from, enum rs_replica_state to);
+void rs_ag_enter(struct rs_ag_replica *r, enum rs_replica_state to, int64_t now);
+/* It counts for its deployment: not on its way out. */
+bool rs_ag_live(const struct rs_ag_replica *r);
+struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, unsigned rank,
+                                        struct rs_reservation *reservation);
+void rs_ag_replica_free(struct rs_ag_replica *r);
+/* Makes its process, or has it made. */
+void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now);
+/* No longer wanted: drains, or ends at once if it has not started yet. */
+void rs_ag_retire(struct rs_ag_replica *r, const char *why, int64_t now);
+void rs_ag_kill(struct rs_ag_replica *r, const char *why, int64_t now);
+/* The start did not come to an end; counts once. */
+void rs_ag_start_failed(struct rs_ag_replica *r, const char *error, int64_t now);
+/* Counts a failure of a start that had no replica: the zygote's. */
+void rs_ag_count_failure(struct rs_ag_deployment *d, const char *error, int64_t now);
+/* Light options changed. */
+void rs_ag_replica_reconfigure(struct rs_ag_replica *r, int64_t now);
+void rs_ag_replica_adjust(struct rs_ag_replica *r);
+void rs_ag_replica_tick(struct rs_ag_replica *r, int64_t now);
+int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r); /* 0: none */
+/* It never came to be: no process to wait for. */
+void rs_ag_lost(struct rs_ag_replica *r, int64_t now);
+/* Forgets replicas that are STOPPED. */
+void rs_ag_sweep(struct rs_agent *a, int64_t now);
+
+/* agent-reconcile.c */
+void rs_ag_reconcile(struct rs_agent *a, int64_t now);
+void rs_ag_deployment_free(struct rs_ag_deployment *d);
+
+/* agent-zygote.c */
+struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app);
+void rs_ag_zygote_free(struct rs_ag_zygote *z);
+/* Starts those that are due, stops those that nobody needs. */
+void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now);
+int64_t rs_ag_zygote_deadline(const struct rs_ag_zygote *z); /* 0: none */
+const char *rs_ag_zygote_state_name(enum rs_ag_zygote_state s);

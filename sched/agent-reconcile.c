@@ -1,0 +1,348 @@
+/* How many replicas of which version: what is wanted against what is there.
+ *
+ * A new version rolls in: new replicas start beside the old ones as far as the resources of the node
+ * allow, and an old one drains for each new one that runs, so that there are never fewer than wanted
+ * and no request is lost. Where there is no room for a new one beside the old ones, one batch of old
+ * ones goes first. A version that does not come up leaves the old one in place.
+ */
+#include "sched/agent-internal.h"
+
+#include "core/base/alloc.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct census {
+    unsigned cur, cur_up, cur_starting; /* of the wanted version: live, of those running, not yet */
+    unsigned old, old_up;               /* of other versions */
+    unsigned leaving;                   /* of any version, on their way out */
+};
+
+static bool is_current(const struct rs_ag_replica *r)
+{
+    return strcmp(r->version, r->deployment->version) == 0;
+}
+
+static bool is_up(const struct rs_ag_replica *r)
+{
+    return r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING;
+}
+
+static struct census count(struct rs_ag_deployment *d)
+{
+    struct census c = {0};
+
+    rs_list_for_each (it, &d->list) {
+        const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (!rs_ag_live(r)) {
+            c.leaving += r->state != RS_REPLICA_STOPPED;
+        } else if (is_current(r)) {
+            c.cur++;
+            c.cur_up += is_up(r);
+            c.cur_starting += !is_up(r);
+        } else {
+            c.old++;
+            c.old_up += is_up(r);
+        }
+    }
+    return c;
+}
+
+/* --- ranks --- */
+
+static bool rank_wanted(const struct rs_ag_deployment *d, unsigned rank)
+{
+    for (unsigned i = 0; i < d->replicas; i++)
+        if (d->ranks[i] == rank)
+            return true;
+    return false;
+}
+
+static bool rank_taken(struct rs_ag_deployment *d, unsigned rank)
+{
+    rs_list_for_each (it, &d->list) {
+        const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (rs_ag_live(r) && is_current(r) && r->rank == rank)
+            return true;
+    }
+    return false;
+}
+
+static unsigned free_rank(struct rs_ag_deployment *d)
+{
+    unsigned best = 0;
+    bool found = false;
+
+    for (unsigned i = 0; i < d->replicas; i++)
+        if (!rank_taken(d, d->ranks[i]) && (!found || d->ranks[i] < best)) {
+            best = d->ranks[i];
+            found = true;
+        }
+    return best;
+}
+
+/* --- stopping --- */
+
+/* Which of two should go first: not started, then without a wanted rank, then the newer one. */
+static bool goes_before(const struct rs_ag_replica *a, const struct rs_ag_replica *b)
+{
+    if (is_up(a) != is_up(b))
+        return !is_up(a);
+    if (rank_wanted(a->deployment, a->rank) != rank_wanted(b->deployment, b->rank))
+        return !rank_wanted(a->deployment, a->rank);
+    return a->start_at >= b->start_at;
+}
+
+static void retire_one(struct rs_ag_deployment *d, bool of_current, const char *why, int64_t now)
+{
+    struct rs_ag_replica *pick = NULL;
+
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (rs_ag_live(r) && is_current(r) == of_current && (!pick || goes_before(r, pick)))
+            pick = r;
+    }
+    if (pick)
+        rs_ag_retire(pick, why, now);
+}
+
+/* Requests that an application's ingress still works on may need the other deployments. */
+static bool ingress_at_work(const struct rs_agent *a, const struct rs_ag_deployment *d)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        const struct rs_ag_deployment *other = rs_map_at(&a->deployments, i, NULL);
+
+        if (!other || other == d || !other->ingress || strcmp(other->app, d->app) != 0)
+            continue;
+        rs_list_for_each (it, &other->list) {
+            const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+            if (r->state == RS_REPLICA_DRAINING || is_up(r))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void retire_all(struct rs_ag_deployment *d, const char *why, int64_t now)
+{
+    bool wait = !d->ingress && ingress_at_work(d->agent, d);
+
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (!wait || !is_up(r))
+            rs_ag_retire(r, why, now);
+    }
+}
+
+/* --- starting --- */
+
+static void block(struct rs_ag_deployment *d, char *why)
+{
+    if (!d->blocked != !why || (why && strcmp(d->blocked, why) != 0))
+        rs_ag_changed(d->agent);
+    rs_ag_set(&d->blocked, why);
+}
+
+static bool given_up(const struct rs_ag_deployment *d)
+{
+    return d->failed || (!d->ever_ran && d->start_limit && d->start_failures >= d->start_limit);
+}
+
+/* Replicas above the wanted number while a version rolls. */
+static unsigned surge(const struct rs_ag_deployment *d)
+{
+    double n = d->replicas;
+    double by_surge = ceil(d->conf->max_surge_percent / 100.0 * n);
+    double by_roll = floor(d->conf->rolling_update_percentage * n);
+    double s = by_surge > by_roll ? by_surge : by_roll;
+
+    return s < 1 ? 1 : (unsigned)s;
+}
+
+static bool start_one(struct rs_ag_deployment *d, int64_t now)
+{
+    struct rs_agent *a = d->agent;
+    const struct rs_target_app *app = rs_ag_app(a, d->app);
+    struct rs_reservation *reservation = NULL;
+    struct rs_ag_replica *r;
+    struct rs_ag_zygote *z = NULL;
+
+    if (rs_ledger_reserve(a->ledger, &d->want, &reservation) == RS_LEDGER_NO_ROOM) {
+        struct rs_buf why = {0};
+
+        rs_ledger_why(a->ledger, &d->want, &why);
+        block(d, rs_strdup(rs_buf_text(&why)));
+        rs_buf_fini(&why);
+        return false;
+    }
+    r = rs_ag_replica_new(d, free_rank(d), reservation);
+    if (d->conf->kind == RS_KIND_PYTHON && app && !app->spawn) {
+        z = rs_ag_zygote_for(a, app);
+        r->zygote = rs_strdup(z->key);
+        if (z->state != RS_ZYGOTE_READY)
+            return true; /* PENDING until it is */
+    }
+    rs_ag_replica_launch(r, now);
+    return true;
+}
+
+/* No room for a new one beside the old ones: some of those go first. */
+static void make_room(struct rs_ag_deployment *d, const struct census *c, int64_t now)
+{
+    double batch = floor(d->conf->rolling_update_percentage * d->replicas);
+
+    if (c->leaving > 0 || c->cur_starting > 0 || !rs_ledger_feasible(d->agent->ledger, &d->want))
+        return;
+    for (unsigned n = batch < 1 ? 1 : (unsigned)batch; n > 0; n--)
+        retire_one(d, false, "replaced by a new version", now);
+}
+
+static void start_missing(struct rs_ag_deployment *d, const struct census *c, int64_t now)
+{
+    unsigned room = c->old > 0 ? d->replicas + surge(d) : d->replicas;
+    unsigned cur = c->cur;
+
+    if (cur >= d->replicas || given_up(d)) {
+        block(d, NULL);
+        return;
+    }
+    if (now < d->retry_at)
+        return;
+    while (cur < d->replicas && cur + c->old < room) {
+        if (!start_one(d, now)) {
+            if (c->old > 0)
+                make_room(d, c, now);
+            return;
+        }
+        cur++;
+        if (now < d->retry_at || given_up(d)) /* that start failed at once */
+            return;
+    }
+    block(d, NULL);
+}
+
+static void drop_pending(struct rs_ag_deployment *d, int64_t now)
+{
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (r->state == RS_REPLICA_PENDING)
+            rs_ag_retire(r, "given up", now);
+    }
+}
+
+static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
+{
+    struct rs_agent *a = d->agent;
+    struct census c = count(d);
+
+    if (d->gone || a->draining || d->replicas == 0) {
+        block(d, NULL);
+        retire_all(d, d->gone ? "deleted" : a->draining ? "the node stops" : "scaled down", now);
+        return;
+    }
+    /* Old replicas that never came up are of no use to anyone. */
+    while (c.old > c.old_up) {
+        retire_one(d, false, "replaced by a new version", now);
+        c.old--;
+    }
+    while (c.cur > d->replicas) {
+        retire_one(d, true, "scaled down", now);
+        c.cur--;
+    }
+    if (given_up(d))
+        drop_pending(d, now);
+    start_missing(d, &c, now);
+    c = count(d);
+    while (c.old > 0 && c.cur_up + c.old > d->replicas) {
+        retire_one(d, false, "replaced by a new version", now);
+        c.old--;
+    }
+}
+
+/* Replicas that waited for their zygote. */
+static void launch_pending(struct rs_ag_deployment *d, int64_t now)
+{
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+        const struct rs_target_app *app = rs_ag_app(d->agent, d->app);
+        const struct rs_ag_zygote *z = r->zygote ? rs_map_get(&d->agent->zygotes, r->zygote) : NULL;
+
+        if (r->state != RS_REPLICA_PENDING)
+            continue;
+        if (z && z->state == RS_ZYGOTE_READY && z->spawn) {
+            free(r->zygote); /* found out when it was imported here */
+            r->zygote = NULL;
+            rs_ag_replica_launch(r, now);
+        } else if (z && z->state == RS_ZYGOTE_READY) {
+            rs_ag_replica_launch(r, now);
+        } else if (!z && app) {
+            struct rs_ag_zygote *next = rs_ag_zygote_for(d->agent, app);
+
+            rs_ag_set(&r->zygote, rs_strdup(next->key));
+        }
+    }
+}
+
+static void deployment_free(struct rs_ag_deployment *d)
+{
+    rs_deployment_conf_free(d->conf);
+    for (size_t i = 0; i < d->n_dead; i++) {
+        free(d->dead[i].replica_id);
+        free(d->dead[i].version);
+        free(d->dead[i].message);
+    }
+    free(d->app);
+    free(d->name);
+    free(d->version);
+    free(d->ranks);
+    free(d->last_error);
+    free(d->blocked);
+    free(d);
+}
+
+void rs_ag_deployment_free(struct rs_ag_deployment *d)
+{
+    rs_list_for_each (it, &d->list)
+        rs_ag_replica_free(rs_container_of(it, struct rs_ag_replica, link));
+    deployment_free(d);
+}
+
+static void forget_gone(struct rs_agent *a)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        const char *key = NULL;
+        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, &key);
+
+        if (!d || !d->gone || !rs_list_empty(&d->list))
+            continue;
+        rs_map_remove(&a->deployments, key);
+        rs_ag_deployment_free(d);
+    }
+}
+
+/* One pass may make work for the next (a place that became free); a few settle it, and what is left
+ * is taken up with the next event. */
+void rs_ag_reconcile(struct rs_agent *a, int64_t now)
+{
+    for (int pass = 0; pass < 3; pass++) {
+        for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+            struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+            if (!d)
+                continue;
+            reconcile_one(d, now);
+            launch_pending(d, now);
+        }
+        rs_ag_sweep(a, now);
+    }
+    forget_gone(a);
+    rs_ag_routes(a);
+    rs_ag_zygotes_tick(a, now);
+}

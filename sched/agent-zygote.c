@@ -1,0 +1,421 @@
+/* Zygotes: one per application and build version, kept while someone needs to be forked. */
+#include "sched/agent-internal.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "sched/supervise/spawn.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINGER (60 * RS_SEC) /* from GRAPH to the TARGET that makes use of it */
+#define STOP_WAIT (2 * RS_SEC)
+#define RETRY_FIRST (200 * RS_MS)
+#define RETRY_MAX (10 * RS_SEC)
+
+#define TO(state) (1u << RS_ZYGOTE_##state)
+
+static const unsigned allowed[RS_ZYGOTE_STATE_COUNT] = {
+    [RS_ZYGOTE_WAITING] = TO(STARTING) | TO(FAILED),
+    [RS_ZYGOTE_STARTING] = TO(BUILDING) | TO(FAILED) | TO(STOPPING) | TO(WAITING),
+    [RS_ZYGOTE_BUILDING] = TO(READY) | TO(FAILED) | TO(STOPPING) | TO(WAITING),
+    [RS_ZYGOTE_READY] = TO(STOPPING) | TO(WAITING),
+    [RS_ZYGOTE_FAILED] = TO(WAITING) | TO(STOPPING),
+    [RS_ZYGOTE_STOPPING] = TO(WAITING),
+};
+
+static const char *const names[] = {
+#define RS_X(name, text) text,
+    RS_ZYGOTE_STATES(RS_X)
+#undef RS_X
+};
+
+const char *rs_ag_zygote_state_name(enum rs_ag_zygote_state s)
+{
+    return names[s];
+}
+
+static void enter(struct rs_agent *a, struct rs_ag_zygote *z, enum rs_ag_zygote_state to)
+{
+    assert(allowed[z->state] & (1u << to));
+    z->state = to;
+    z->deadline = 0;
+    rs_ag_changed(a);
+}
+
+void rs_ag_zygote_free(struct rs_ag_zygote *z)
+{
+    if (!z)
+        return;
+    json_decref(z->build);
+    json_decref(z->runtime_env);
+    free(z->key);
+    free(z->app);
+    free(z->version);
+    free(z->python);
+    free(z->app_dir);
+    free(z->reason);
+    free(z->executable);
+    free(z->trouble);
+    free(z);
+}
+
+static struct rs_ag_zygote *zygote_new(struct rs_agent *a, const char *app, const char *version)
+{
+    struct rs_ag_zygote *z = rs_alloc(sizeof(*z));
+
+    z->key = rs_asprintf("%s@%s", app, version);
+    z->app = rs_strdup(app);
+    z->version = rs_strdup(version);
+    rs_map_put(&a->zygotes, z->key, z);
+    rs_ag_changed(a);
+    return z;
+}
+
+static struct rs_ag_zygote *find(const struct rs_agent *a, const char *app, const char *version)
+{
+    rs_auto(rs_freep) char *key = rs_asprintf("%s@%s", app, version);
+
+    return rs_map_get(&a->zygotes, key);
+}
+
+struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app)
+{
+    struct rs_ag_zygote *z = find(a, app->name, app->version);
+
+    if (z) {
+        z->again |= z->state == RS_ZYGOTE_STOPPING;
+        return z;
+    }
+    z = zygote_new(a, app->name, app->version);
+    z->python = rs_strdup(app->python);
+    z->app_dir = rs_strdup(app->app_dir);
+    z->runtime_env = json_incref(app->runtime_env);
+    z->build =
+        json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", app->name, "import_path", app->import_path,
+                  "app_dir", app->app_dir, "args", app->args, "runtime_env", app->runtime_env);
+    return z;
+}
+
+/* --- from the head --- */
+
+int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct rs_error *err)
+{
+    const char *app = rs_json_str(build, "app", NULL);
+    const char *version = rs_json_str(build, "version", NULL);
+    json_t *env = json_object_get(build, "runtime_env");
+    struct rs_ag_zygote *z;
+
+    if (!app || !version || !*app || !*version)
+        return rs_error_set(err, RS_INVALID, "BUILD without an application or version");
+    z = find(a, app, version);
+    if (z && z->state == RS_ZYGOTE_STOPPING) {
+        z->again = true; /* starts when the old one has ended */
+    } else if (z && z->state == RS_ZYGOTE_READY) {
+        z->again = true; /* build anew: the head knows why it asks */
+        a->ops.zygote_stop(z->key, a->arg);
+        enter(a, z, RS_ZYGOTE_STOPPING);
+        z->deadline = now + STOP_WAIT;
+    } else if (!z) {
+        z = zygote_new(a, app, version);
+    }
+    if (!z->build)
+        z->build = json_deep_copy(build);
+    if (!z->runtime_env)
+        z->runtime_env = env ? json_incref(env) : json_object();
+    if (!z->python)
+        z->python = rs_strdup(rs_json_str(build, "python", NULL));
+    if (!z->app_dir)
+        z->app_dir = rs_strdup(rs_json_str(build, "app_dir", NULL));
+    z->answer = true;
+    z->failures = 0;
+    z->retry_at = 0;
+    rs_ag_zygotes_tick(a, now);
+    return 0;
+}
+
+/* --- need --- */
+
+static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64_t now)
+{
+    const struct rs_target_app *app = rs_ag_app(a, z->app);
+
+    if (a->draining)
+        return false;
+    if (z->answer || now < z->linger_until)
+        return true;
+    if (!app || app->spawn || strcmp(app->version, z->version) != 0 || !app->import_path)
+        return false;
+    for (size_t i = 0; i < app->n_deployments; i++) {
+        const struct rs_ag_deployment *d = rs_ag_deployment(a, z->app, app->deployments[i].name);
+
+        if (d && !d->gone && !d->failed && d->replicas > 0 && d->conf->kind == RS_KIND_PYTHON)
+            return true;
+    }
+    return false;
+}
+
+static char **env_list(const json_t *runtime_env)
+{
+    json_t *vars = json_object_get(runtime_env, "env_vars");
+    char **list = rs_alloc((json_object_size(vars) + 1) * sizeof(*list));
+    size_t n = 0;
+    const char *key;
+    json_t *v;
+
+    json_object_foreach (vars, key, v)
+        if (json_is_string(v))
+            list[n++] = rs_asprintf("%s=%s", key, json_string_value(v));
+    return list;
+}
+
+static int64_t retry_after(unsigned failures)
+{
+    int64_t wait = failures > 6 ? RETRY_MAX : RETRY_FIRST << failures;
+
+    return wait < RETRY_MAX ? wait : RETRY_MAX;
+}
+
+/* The build failed: tell who waits for it, the head or the deployments here. */
+static void build_failed(struct rs_agent *a, struct rs_ag_zygote *z, json_t *msg, int64_t now)
+{
+    const char *trace = rs_json_str(msg, "traceback", "");
+    const char *error = rs_json_str(msg, "error", "the build failed");
+
+    z->failures++;
+    z->retry_at = now + retry_after(z->failures);
+    json_object_set_new(msg, "app", json_string(z->app));
+    json_object_set_new(msg, "version", json_string(z->version));
+    if (z->answer) {
+        z->answer = false;
+        a->ops.built(false, msg, a->arg);
+        return;
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d && !d->gone && strcmp(d->app, z->app) == 0 && d->conf->kind == RS_KIND_PYTHON)
+            rs_ag_count_failure(d, *trace ? trace : error, now);
+    }
+}
+
+static void start(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+{
+    char **env = env_list(z->runtime_env);
+    struct rs_agent_zygote conf = {
+        .key = z->key,
+        .app = z->app,
+        .python = z->python,
+        .app_dir = z->app_dir,
+        .runtime_env = z->runtime_env,
+        .env = (const char *const *)env,
+    };
+    struct rs_error err = {0};
+    int r = a->ops.zygote_start(&conf, &z->pid, a->arg, &err);
+
+    for (size_t i = 0; env[i]; i++)
+        free(env[i]);
+    free(env);
+    rs_ag_set(&z->trouble, NULL);
+    z->retry_at = 0;
+    z->again = false;
+    if (r == 0) {
+        enter(a, z, RS_ZYGOTE_STARTING);
+        return;
+    }
+    rs_auto(rs_json_decrefp) json_t *msg =
+        json_pack("{s:s, s:s, s:s, s:s}", "phase", "interpreter", "kind", "OSError", "error",
+                  err.msg, "traceback", "");
+
+    z->pid = 0;
+    enter(a, z, RS_ZYGOTE_FAILED);
+    build_failed(a, z, msg, now);
+}
+
+static void stop(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+{
+    if (z->pid <= 0 || z->state == RS_ZYGOTE_STOPPING)
+        return;
+    a->ops.zygote_stop(z->key, a->arg);
+    enter(a, z, RS_ZYGOTE_STOPPING);
+    z->deadline = now + STOP_WAIT;
+}
+
+void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
+        const char *key = NULL;
+        struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, &key);
+        bool want = z && needed(a, z, now);
+
+        if (!z)
+            continue;
+        if (now >= z->linger_until)
+            z->linger_until = 0;
+        if (z->state == RS_ZYGOTE_STOPPING && z->deadline && now >= z->deadline) {
+            a->ops.kill(z->key, SIGKILL, a->arg);
+            z->deadline = now + STOP_WAIT;
+        }
+        if (!want && z->pid > 0) {
+            stop(a, z, now);
+        } else if (!want && z->pid <= 0) {
+            rs_map_remove(&a->zygotes, key);
+            rs_ag_zygote_free(z);
+            rs_ag_changed(a);
+        } else if (z->pid <= 0 && now >= z->retry_at) {
+            if (z->state != RS_ZYGOTE_WAITING)
+                enter(a, z, RS_ZYGOTE_WAITING);
+            start(a, z, now);
+        } else if (z->state == RS_ZYGOTE_FAILED && z->pid > 0 && now >= z->retry_at) {
+            z->again = true;
+            stop(a, z, now);
+        }
+    }
+}
+
+int64_t rs_ag_zygote_deadline(const struct rs_ag_zygote *z)
+{
+    int64_t at = z->deadline;
+
+    if (z->pid <= 0 || z->state == RS_ZYGOTE_FAILED)
+        at = rs_ag_sooner(at, z->retry_at ? z->retry_at : 1);
+    at = rs_ag_sooner(at, z->linger_until);
+    return at;
+}
+
+/* --- what it says --- */
+
+void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)
+{
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+
+    if (!z || z->state != RS_ZYGOTE_STARTING)
+        return;
+    rs_ag_set(&z->executable, rs_strdup(rs_json_str(msg, "executable", NULL)));
+    enter(a, z, RS_ZYGOTE_BUILDING);
+    a->ops.zygote_build(key, z->build, a->arg);
+}
+
+void rs_agent_zygote_graph(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)
+{
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+
+    if (!z || z->state != RS_ZYGOTE_BUILDING)
+        return;
+    z->failures = 0;
+    z->spawn = strcmp(rs_json_str(msg, "start", "fork"), "spawn") == 0;
+    rs_ag_set(&z->reason, rs_strdup(rs_json_str(msg, "start_reason", NULL)));
+    enter(a, z, RS_ZYGOTE_READY);
+    if (z->answer) {
+        rs_auto(rs_json_decrefp) json_t *graph = json_copy((json_t *)(uintptr_t)msg);
+
+        z->answer = false;
+        z->linger_until = now + LINGER;
+        json_object_set_new(graph, "app", json_string(z->app));
+        json_object_set_new(graph, "version", json_string(z->version));
+        a->ops.built(true, graph, a->arg);
+    }
+    rs_ag_reconcile(a, now);
+}
+
+void rs_agent_zygote_failed(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)
+{
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+    const char *replica_id = rs_json_str(msg, "replica_id", NULL);
+    struct rs_ag_replica *r = replica_id ? rs_map_get(&a->replicas, replica_id) : NULL;
+
+    if (replica_id) { /* nothing was forked */
+        if (r && r->state == RS_REPLICA_STARTING && !r->pid) {
+            rs_ag_start_failed(r, rs_json_str(msg, "error", "the zygote could not fork"), now);
+            rs_ag_lost(r, now);
+        }
+        rs_ag_reconcile(a, now);
+        return;
+    }
+    if (!z || z->state != RS_ZYGOTE_BUILDING)
+        return;
+    rs_auto(rs_json_decrefp) json_t *copy = json_copy((json_t *)(uintptr_t)msg);
+
+    enter(a, z, RS_ZYGOTE_FAILED);
+    build_failed(a, z, copy, now);
+    rs_ag_reconcile(a, now);
+}
+
+void rs_agent_zygote_forked(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)
+{
+    const char *replica_id = rs_json_str(msg, "replica_id", "");
+    struct rs_ag_replica *r = rs_map_get(&a->replicas, replica_id);
+    pid_t pid = (pid_t)rs_json_int(msg, "pid", 0);
+
+    if (!r || pid <= 0)
+        return;
+    r->pid = r->last_pid = pid;
+    if (r->state == RS_REPLICA_STOPPING && r->kill_stage) /* it was to end before it was known */
+        a->ops.kill(r->id, r->kill_stage == 2 ? SIGKILL : SIGTERM, a->arg);
+    rs_ag_changed(a);
+}
+
+void rs_agent_zygote_gone(struct rs_agent *a, const char *key, const char *why, int64_t now)
+{
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+
+    if (!z || z->pid <= 0 || z->state == RS_ZYGOTE_STOPPING)
+        return;
+    if (why && *why)
+        rs_ag_set(&z->trouble, rs_strdup(why));
+    a->ops.kill(key, SIGKILL, a->arg); /* its end follows */
+}
+
+static json_t *end_message(const struct rs_ag_zygote *z, int status, const char *output)
+{
+    char how[64];
+    const char *what = rs_json_str(z->build, "import_path", "the application");
+
+    rs_exit_text(status, how, sizeof(how));
+    rs_auto(rs_freep) char *error =
+        rs_asprintf("the interpreter %s while it imported '%s'%s%s", how, what,
+                    z->trouble ? ": " : "", z->trouble ? z->trouble : "");
+    rs_auto(rs_freep) char *all =
+        output && *output ? rs_asprintf("%s\n%s", error, output) : rs_strdup(error);
+    rs_auto(rs_freep) char *line = rs_ag_bounded(error);
+    rs_auto(rs_freep) char *trace = rs_ag_bounded(all);
+
+    return json_pack("{s:s, s:s, s:s, s:s}", "phase", "import", "kind", "SystemExit", "error", line,
+                     "traceback", trace);
+}
+
+void rs_agent_zygote_exited(struct rs_agent *a, const char *key, int wait_status,
+                            const char *output, int64_t now)
+{
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+    bool building;
+
+    if (!z)
+        return;
+    building = z->state == RS_ZYGOTE_STARTING || z->state == RS_ZYGOTE_BUILDING;
+    z->pid = 0;
+    /* A fork that it had not confirmed may never have happened. */
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r && r->zygote && strcmp(r->zygote, key) == 0 && !r->pid &&
+            r->state != RS_REPLICA_PENDING && r->state != RS_REPLICA_STOPPED)
+            rs_ag_lost(r, now);
+    }
+    if (building) {
+        rs_auto(rs_json_decrefp) json_t *msg = end_message(z, wait_status, output);
+
+        enter(a, z, RS_ZYGOTE_FAILED);
+        build_failed(a, z, msg, now);
+    } else {
+        if (z->state == RS_ZYGOTE_READY)
+            z->retry_at = now + retry_after(z->failures++);
+        if (z->state == RS_ZYGOTE_STOPPING)
+            z->retry_at = now;
+        enter(a, z, RS_ZYGOTE_WAITING);
+    }
+    /* Started anew by the next tick: its name is in use until this call returns. */
+    rs_ag_changed(a);
+}

@@ -1,0 +1,489 @@
+#include "sched/agent-internal.h"
+
+#include "core/base/alloc.h"
+#include "core/base/text.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- small things --- */
+
+void rs_ag_changed(struct rs_agent *a)
+{
+    a->ops.changed(a->arg);
+}
+
+void rs_ag_set(char **text, char *value)
+{
+    free(*text);
+    *text = value;
+}
+
+char *rs_ag_bounded(const char *text)
+{
+    size_t len = text ? strlen(text) : 0;
+    struct rs_buf out = {0};
+
+    if (!text)
+        return NULL;
+    const char *at = len > RS_AG_ERROR_MAX ? text + (len - RS_AG_ERROR_MAX) : text;
+    const char *end = text + len;
+
+    while (at < end) {
+        const char *from = at;
+
+        if (rs_utf8_next(&at, end) < 0)
+            rs_buf_puts(&out, "\xef\xbf\xbd");
+        else
+            rs_buf_append(&out, from, (size_t)(at - from));
+    }
+    while (rs_buf_len(&out) > 0 && out.data[out.end - 1] == '\n')
+        out.data[--out.end] = '\0';
+    return out.data ? rs_buf_steal(&out) : rs_strdup("");
+}
+
+int64_t rs_ag_sooner(int64_t x, int64_t y)
+{
+    if (!x || !y)
+        return x ? x : y;
+    return x < y ? x : y;
+}
+
+const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name)
+{
+    return a->target ? rs_target_app(a->target, name) : NULL;
+}
+
+struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
+                                          const char *name)
+{
+    rs_auto(rs_freep) char *key = rs_asprintf("%s#%s", app, name);
+
+    return rs_map_get(&a->deployments, key);
+}
+
+/* --- life --- */
+
+int rs_agent_new(struct rs_agent **ret, const struct rs_agent_conf *conf,
+                 const struct rs_agent_ops *ops, void *arg, struct rs_error *err)
+{
+    rs_auto(rs_agent_freep) struct rs_agent *a = rs_alloc(sizeof(*a));
+    struct rs_resources total = {0};
+    int r;
+
+    a->ops = *ops;
+    a->arg = arg;
+    a->node_id = rs_strdup(conf->node_id);
+    a->log_dir = rs_strdup(conf->log_dir);
+    a->wall_offset_s = conf->wall_offset_s;
+    a->omp_set = conf->omp_set;
+    if (rs_resources_from_json(&total, conf->resources, err) < 0)
+        return -1;
+    r = rs_ledger_new(&a->ledger, &total, err);
+    rs_resources_fini(&total);
+    if (r < 0)
+        return -1;
+    *ret = rs_steal(a);
+    return 0;
+}
+
+void rs_agent_free(struct rs_agent *a)
+{
+    if (!a)
+        return;
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d)
+            rs_ag_deployment_free(d);
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++)
+        rs_ag_zygote_free(rs_map_at(&a->zygotes, i, NULL));
+    rs_map_fini(&a->deployments);
+    rs_map_fini(&a->zygotes);
+    rs_map_fini(&a->replicas);
+    rs_ledger_free(a->ledger);
+    rs_target_free(a->target);
+    free(a->routes_text);
+    free(a->node_id);
+    free(a->log_dir);
+    free(a);
+}
+
+/* --- routes --- */
+
+static unsigned remote_replicas(const struct rs_agent *a, const struct rs_ag_deployment *d)
+{
+    const struct rs_target_deployment *t = rs_target_deployment(rs_ag_app(a, d->app), d->name);
+    unsigned n = 0;
+
+    for (size_t i = 0; t && i < t->n_remotes; i++)
+        n += t->remotes[i].replicas;
+    return n;
+}
+
+/* Nothing of it runs anywhere, and nothing will. */
+static bool unavailable(const struct rs_agent *a, const struct rs_ag_deployment *d)
+{
+    if (!d->failed || remote_replicas(a, d) > 0)
+        return false;
+    rs_list_for_each (it, &d->list) {
+        const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING)
+            return false;
+    }
+    return true;
+}
+
+/* One text for all that the routers know: it changes when they must be told. */
+static char *routes_text(const struct rs_agent_routes *r)
+{
+    struct rs_buf b = {0};
+
+    rs_buf_printf(&b, "%d %d\n", r->populated, r->draining);
+    for (size_t i = 0; i < r->n_apps; i++)
+        rs_buf_printf(&b, "a %s %s %s\n", r->apps[i].name,
+                      r->apps[i].prefix ? r->apps[i].prefix : "", r->apps[i].ingress);
+    for (size_t i = 0; i < r->n_deployments; i++) {
+        const struct rs_agent_route_deployment *d = &r->deployments[i];
+
+        rs_buf_printf(&b, "d %s %s %d %d %d %g %d\n", d->app, d->name, d->max_ongoing,
+                      d->max_queued, d->backpressure_status, d->retry_after_s, d->failed);
+    }
+    return rs_buf_steal(&b);
+}
+
+void rs_ag_routes(struct rs_agent *a)
+{
+    size_t n_apps = a->target ? a->target->n_apps : 0;
+    struct rs_agent_route_app *apps = rs_alloc(n_apps * sizeof(*apps));
+    struct rs_agent_route_deployment *deployments =
+        rs_alloc(rs_map_count(&a->deployments) * sizeof(*deployments));
+    struct rs_agent_routes r = {.apps = apps,
+                                .deployments = deployments,
+                                .populated = a->target && a->target->populated,
+                                .draining = a->draining};
+    char *text;
+
+    for (size_t i = 0; i < n_apps; i++)
+        apps[r.n_apps++] = (struct rs_agent_route_app){
+            a->target->apps[i].name, a->target->apps[i].route_prefix, a->target->apps[i].ingress};
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (!d)
+            continue;
+        deployments[r.n_deployments++] = (struct rs_agent_route_deployment){
+            .app = d->app,
+            .name = d->name,
+            .max_ongoing = d->conf->max_ongoing_requests,
+            .max_queued = d->conf->max_queued_requests,
+            .backpressure_status = d->conf->backpressure_status,
+            .retry_after_s = d->conf->backpressure_retry_after < 0
+                                 ? -1
+                                 : (double)d->conf->backpressure_retry_after / 1e9,
+            .failed = unavailable(a, d),
+        };
+    }
+    text = routes_text(&r);
+    if (!a->routes_text || strcmp(text, a->routes_text) != 0)
+        a->ops.routes(&r, a->arg);
+    rs_ag_set(&a->routes_text, text);
+    free(apps);
+    free(deployments);
+}
+
+/* --- other nodes --- */
+
+static const struct rs_target_remote *find_remote(const struct rs_target *t, const char *app,
+                                                  const char *deployment, const char *node_id)
+{
+    const struct rs_target_deployment *d =
+        t ? rs_target_deployment(rs_target_app(t, app), deployment) : NULL;
+
+    for (size_t i = 0; d && i < d->n_remotes; i++)
+        if (strcmp(d->remotes[i].node_id, node_id) == 0)
+            return &d->remotes[i];
+    return NULL;
+}
+
+static int max_ongoing(const struct rs_agent *a, const char *app, const char *deployment)
+{
+    const struct rs_ag_deployment *d = rs_ag_deployment(a, app, deployment);
+
+    return d ? d->conf->max_ongoing_requests : 1;
+}
+
+/* Tells what `from` has and `to` lacks (slots 0), or what `to` has now. */
+static void tell_remotes(struct rs_agent *a, const struct rs_target *from,
+                         const struct rs_target *to, bool removed)
+{
+    const struct rs_target *walk = removed ? from : to;
+
+    for (size_t i = 0; walk && i < walk->n_apps; i++) {
+        const struct rs_target_app *app = &walk->apps[i];
+
+        for (size_t k = 0; k < app->n_deployments; k++) {
+            const struct rs_target_deployment *d = &app->deployments[k];
+
+            for (size_t n = 0; n < d->n_remotes; n++) {
+                const struct rs_target_remote *m = &d->remotes[n];
+
+                if (!removed)
+                    a->ops.remote(app->name, d->name, m->node_id, m->address,
+                                  m->replicas * (unsigned)max_ongoing(a, app->name, d->name),
+                                  a->arg);
+                else if (!find_remote(to, app->name, d->name, m->node_id))
+                    a->ops.remote(app->name, d->name, m->node_id, m->address, 0, a->arg);
+            }
+        }
+    }
+}
+
+/* --- target --- */
+
+static void reset_counters(struct rs_ag_deployment *d)
+{
+    d->start_failures = d->failures_total = d->deaths = 0;
+    d->fail_step = d->death_step = 0;
+    d->retry_at = 0;
+    d->ever_ran = false;
+    rs_ag_set(&d->last_error, NULL);
+    rs_ag_set(&d->blocked, NULL);
+}
+
+static struct rs_ag_deployment *deployment_new(struct rs_agent *a, const char *app,
+                                               const char *name)
+{
+    struct rs_ag_deployment *d = rs_alloc(sizeof(*d));
+    rs_auto(rs_freep) char *key = rs_asprintf("%s#%s", app, name);
+
+    d->agent = a;
+    d->app = rs_strdup(app);
+    d->name = rs_strdup(name);
+    rs_list_init(&d->list);
+    rs_map_put(&a->deployments, key, d);
+    return d;
+}
+
+/* Options changed that do not ask for new replicas. */
+static void adjust_replicas(struct rs_ag_deployment *d, bool reconfigure, int64_t now)
+{
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (strcmp(r->version, d->version) != 0 || !rs_ag_live(r))
+            continue;
+        rs_ag_replica_adjust(r);
+        if (reconfigure)
+            rs_ag_replica_reconfigure(r, now);
+    }
+}
+
+/* Takes `conf`. */
+static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
+                           const struct rs_target_deployment *t, struct rs_deployment_conf *conf,
+                           int64_t now)
+{
+    struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, t->name);
+    struct rs_deployment_conf *old;
+    bool same;
+
+    if (!d)
+        d = deployment_new(a, app->name, t->name);
+    old = d->conf;
+    same = old && !d->gone && strcmp(d->version, t->version) == 0;
+    d->conf = conf;
+    d->want = conf->resources;
+    d->gone = false;
+    rs_ag_set(&d->version, rs_strdup(t->version));
+    d->replicas = t->replicas;
+    free(d->ranks);
+    d->ranks = rs_memdup(t->ranks, t->replicas * sizeof(*t->ranks));
+    d->world_size = t->world_size;
+    d->start_limit = t->start_limit;
+    d->ingress = t->ingress;
+    d->failed = t->failed;
+    if (!same) {
+        reset_counters(d);
+    } else {
+        unsigned bits = rs_deployment_conf_diff(old, conf, NULL);
+        bool reconfigure = (bits & RS_RELOAD_RECONFIGURE) && conf->kind != RS_KIND_HTTP;
+
+        if (reconfigure) {
+            reset_counters(d);
+            if (rs_list_empty(&d->list))
+                d->ever_ran = false;
+        }
+        if (bits)
+            adjust_replicas(d, reconfigure, now);
+    }
+    rs_deployment_conf_free(old);
+}
+
+/* All effective options, in the order of the target; -1: one of them makes no sense. */
+static int read_confs(const struct rs_target *t, struct rs_deployment_conf ***ret, size_t *n,
+                      struct rs_error *err)
+{
+    struct rs_deployment_conf **confs = NULL;
+    size_t cap = 0;
+
+    *n = 0;
+    for (size_t i = 0; i < t->n_apps; i++)
+        for (size_t k = 0; k < t->apps[i].n_deployments; k++) {
+            confs = rs_grow(confs, &cap, *n + 1, sizeof(struct rs_deployment_conf *));
+            confs[*n] = NULL;
+            if (rs_deployment_conf_from_json(&confs[*n], t->apps[i].deployments[k].config, err) <
+                0) {
+                while (*n > 0)
+                    rs_deployment_conf_free(confs[--*n]);
+                free(confs);
+                return rs_error_wrap(err, "application '%s': deployment '%s'", t->apps[i].name,
+                                     t->apps[i].deployments[k].name);
+            }
+            ++*n;
+        }
+    *ret = confs;
+    return 0;
+}
+
+static void mark_gone(struct rs_agent *a)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d && !rs_target_deployment(rs_ag_app(a, d->app), d->name))
+            d->gone = true;
+    }
+}
+
+static void end_linger(struct rs_agent *a)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
+        struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
+        const struct rs_target_app *app = z ? rs_ag_app(a, z->app) : NULL;
+
+        if (app && strcmp(app->version, z->version) == 0)
+            z->linger_until = 0;
+    }
+}
+
+int rs_agent_target(struct rs_agent *a, const json_t *target, int64_t now, struct rs_error *err)
+{
+    rs_auto(rs_target_freep) struct rs_target *t = NULL;
+    rs_auto(rs_target_freep) struct rs_target *old = NULL;
+    struct rs_deployment_conf **confs = NULL;
+    size_t n = 0;
+    size_t at = 0;
+
+    if (rs_target_from_json(&t, target, err) < 0)
+        return -1;
+    if (a->target && t->revision < a->target->revision)
+        return 0;
+    if (read_confs(t, &confs, &n, err) < 0)
+        return -1;
+    old = a->target;
+    a->target = rs_steal(t);
+    for (size_t i = 0; i < a->target->n_apps; i++) {
+        const struct rs_target_app *app = &a->target->apps[i];
+
+        for (size_t k = 0; k < app->n_deployments; k++)
+            set_deployment(a, app, &app->deployments[k], confs[at++], now);
+    }
+    free(confs);
+    mark_gone(a);
+    end_linger(a);
+    rs_ag_routes(a);
+    tell_remotes(a, old, a->target, true);
+    tell_remotes(a, old, a->target, false);
+    rs_ag_reconcile(a, now);
+    rs_ag_changed(a);
+    return 0;
+}
+
+/* --- time --- */
+
+void rs_agent_tick(struct rs_agent *a, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r && r->state != RS_REPLICA_STOPPED)
+            rs_ag_replica_tick(r, now);
+    }
+    rs_ag_zygotes_tick(a, now);
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d && now >= d->retry_at)
+            d->retry_at = 0;
+    }
+    rs_ag_reconcile(a, now);
+}
+
+int64_t rs_agent_deadline(const struct rs_agent *a)
+{
+    int64_t at = 0;
+
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        const struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r)
+            at = rs_ag_sooner(at, rs_ag_replica_deadline(r));
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
+        const struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
+
+        if (z)
+            at = rs_ag_sooner(at, rs_ag_zygote_deadline(z));
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d)
+            at = rs_ag_sooner(at, d->retry_at);
+    }
+    return at ? at : INT64_MAX;
+}
+
+void rs_agent_drain(struct rs_agent *a, int64_t now)
+{
+    if (a->draining)
+        return;
+    a->draining = true;
+    rs_ag_reconcile(a, now);
+    rs_ag_changed(a);
+}
+
+void rs_agent_kill_all(struct rs_agent *a, int64_t now)
+{
+    a->draining = a->killing = true;
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r)
+            rs_ag_kill(r, "the node stops now", now);
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
+        const struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
+
+        if (z && z->pid > 0)
+            a->ops.kill(z->key, SIGKILL, a->arg);
+    }
+    rs_ag_reconcile(a, now);
+}
+
+bool rs_agent_done(const struct rs_agent *a)
+{
+    if (rs_map_count(&a->replicas) > 0)
+        return false;
+    for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
+        const struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
+
+        if (z && z->pid > 0)
+            return false;
+    }
+    return true;
+}
