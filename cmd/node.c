@@ -340,11 +340,14 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
 struct probe {
     struct rs_node *node;
     char *replica_id;
-    struct rs_probe *handle;
+    struct rs_probe *handle; /* NULL: it could not be started, and `failed` will say so */
+    struct rs_timer failed;
+    struct rs_error why;
 };
 
 static void probe_free(struct probe *p)
 {
+    rs_timer_stop(&p->failed);
     rs_probe_free(p->handle);
     free(p->replica_id);
     free(p);
@@ -361,10 +364,20 @@ static void on_probed(bool ok, const char *why, void *arg)
     rs_agent_probed(n->agent, id, ok, why, now_of(n));
 }
 
+static int on_probe_failed(struct rs_timer *t)
+{
+    struct probe *p = rs_container_of(t, struct probe, failed);
+    struct rs_error why = p->why;
+
+    on_probed(false, why.msg, p);
+    return 0;
+}
+
 static void do_probe(const char *replica_id, const char *path, int64_t timeout, void *arg)
 {
     struct rs_node *n = arg;
     const struct rs_launched *where = rs_launch_where(&n->launch, replica_id);
+    struct rs_probe_conf conf = {.path = path, .deadline = rs_clock_now() + timeout, .once = true};
     struct probe *p, *old;
 
     if (!where)
@@ -372,11 +385,16 @@ static void do_probe(const char *replica_id, const char *path, int64_t timeout, 
     p = rs_alloc(sizeof(*p));
     p->node = n;
     p->replica_id = rs_strdup(replica_id);
+    p->failed.fn = on_probe_failed;
     old = rs_map_put(&n->probes, replica_id, p);
     if (old)
         probe_free(old);
-    p->handle = rs_probe_start(n->loop, "127.0.0.1", where->port, where->socket_path, path,
-                               rs_clock_now() + timeout, on_probed, p);
+    conf.host = "127.0.0.1";
+    conf.port = where->port;
+    conf.unix_path = where->socket_path;
+    /* An op may not call back into the agent: a failure is told in the next turn. */
+    if (rs_probe_start(&p->handle, n->loop, &conf, on_probed, p, &p->why) < 0)
+        rs_timer_start(&p->failed, n->loop, 0);
 }
 
 static void do_built(bool ok, const json_t *answer, void *arg)
