@@ -242,6 +242,7 @@ class FakeNode:
         self.selector = selectors.DefaultSelector()
         self.zygote: Optional[Peer] = None
         self.process: Optional[subprocess.Popen[bytes]] = None
+        self.spawned: "List[subprocess.Popen[bytes]]" = []
         self.replicas: Dict[str, Peer] = {}
         self.apps: Dict[str, Dict[str, Any]] = {}
         self.graph: Dict[str, Any] = {}
@@ -264,6 +265,8 @@ class FakeNode:
                     os.waitpid(peer.pid, 0)
                 except (ProcessLookupError, ChildProcessError):
                     pass
+        for process in self.spawned:
+            process.poll()
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -276,21 +279,30 @@ class FakeNode:
         env["RSERVE_FD"] = str(fd)
         return env
 
+    def _popen(
+        self, module: str, sock: socket.socket, environment: Dict[str, str], name: str
+    ) -> "subprocess.Popen[bytes]":
+        with open(self.folder / f"{name}.out", "wb") as out, open(
+            self.folder / f"{name}.err", "wb"
+        ) as err:
+            process = subprocess.Popen(
+                [PYTHON, "-W", "error", "-m", module],
+                pass_fds=[sock.fileno()],
+                env=environment,
+                cwd=self.folder,
+                stdout=out,
+                stderr=err,
+            )
+        sock.close()
+        return process
+
     # --- zygote
 
     def start_zygote(self, **env: str) -> Dict[str, Any]:
         ours, theirs = socket.socketpair()
         environment = self.environment(theirs.fileno())
         environment.update(env)
-        self.process = subprocess.Popen(
-            [PYTHON, "-W", "error", "-m", "rserve.zygote"],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd=self.folder,
-            stdout=open(self.folder / "zygote.out", "wb"),
-            stderr=open(self.folder / "zygote.err", "wb"),
-        )
-        theirs.close()
+        self.process = self._popen("rserve.zygote", theirs, environment, "zygote")
         self.zygote = self._peer(ours, "zygote")
         self.zygote.err_path = str(self.folder / "zygote.err")
         self.zygote.out_path = str(self.folder / "zygote.out")
@@ -347,15 +359,9 @@ class FakeNode:
         ours, theirs = socket.socketpair()
         number = len(self.replicas)
         out, err = self.folder / f"r{number}.out", self.folder / f"r{number}.err"
-        process = subprocess.Popen(
-            [PYTHON, "-W", "error", "-m", "rserve.replica"],
-            pass_fds=[theirs.fileno()],
-            env=self.environment(theirs.fileno()),
-            cwd=self.folder,
-            stdout=open(out, "wb"),
-            stderr=open(err, "wb"),
-        )
-        theirs.close()
+        environment = self.environment(theirs.fileno())
+        process = self._popen("rserve.replica", theirs, environment, f"r{number}")
+        self.spawned.append(process)
         peer = self._peer(ours, deployment)
         peer.pid = process.pid
         peer.out_path, peer.err_path = str(out), str(err)
@@ -420,7 +426,7 @@ class FakeNode:
         while not until():
             left = deadline - time.monotonic()
             if left <= 0:
-                errors = "".join(p.stderr() for p in self.replicas.values() if p.err_path)
+                errors = "".join(p.stderr()[-2000:] for p in self.replicas.values() if p.err_path)
                 raise AssertionError(f"timed out waiting for {what}; stderr:\n{errors}")
             for key, _ in self.selector.select(left):
                 self._read(key.data)

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import types
+from collections import deque
 from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
 from contextvars import Context
-from typing import Any, Callable, Coroutine, Generator, List, Optional, Tuple
+from typing import Any, Callable, Coroutine, Deque, Generator, List, Optional, Tuple
 
 from rserve._call import Call
 
@@ -71,6 +72,7 @@ class Driver:
         self._done = done
         self._failed = failed
         self._free: List[_Parked] = []
+        self._waiting: Deque[Tuple[Call, Coroutine[Any, Any, Any], Context]] = deque()
         self._starting = 0
         self._tasks: "set[asyncio.Task[Any]]" = set()
         self._refill(2)
@@ -78,8 +80,8 @@ class Driver:
     def start(self, call: Call, coro: Coroutine[Any, Any, Any], context: Context) -> None:
         """Begins to work on `call`. Must be called outside of any task."""
         if not self._free:
-            self._refill(PARKED // 4)
-            call.task = self._spawn(self._whole(call, coro, context))
+            self._waiting.append((call, coro, context))
+            self._spawn(self._park())
             return
         parked = self._free[-1]
         loop, task = self._loop, parked.task
@@ -112,20 +114,28 @@ class Driver:
 
     def _refill(self, count: int) -> None:
         for _ in range(min(count, PARKED - len(self._free) - self._starting)):
-            self._starting += 1
             self._spawn(self._park())
 
-    def _spawn(self, coro: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
+        self._starting += 1
         task = self._loop.create_task(coro)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _park(self) -> None:
         task = asyncio.current_task()
         assert task is not None
-        parked = _Parked(task, self._loop.create_future())
         self._starting -= 1
+        if self._waiting:
+            call, coro, context = self._waiting.popleft()
+            if call.cancelled:
+                coro.close()
+                self._failed(call, asyncio.CancelledError())
+            else:
+                call.task = task
+                await self._finish(call, coro, context, None, None)
+            return
+        parked = _Parked(task, self._loop.create_future())
         self._free.append(parked)
         error: Optional[BaseException] = None
         try:
@@ -143,9 +153,6 @@ class Driver:
             waiting.cancel()  # its cancellation reaches the coroutine when it is waited for
             error = None
         await self._finish(call, coro, context, waiting, error)
-
-    async def _whole(self, call: Call, coro: Coroutine[Any, Any, Any], context: Context) -> None:
-        await self._finish(call, coro, context, None, None)
 
     async def _finish(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import sys
 import traceback
@@ -16,7 +17,7 @@ MAX_TRACEBACK = 64 << 10
 
 
 def _is_library(filename: str) -> bool:
-    return filename.startswith(ROOT) or filename.startswith("<frozen ")
+    return filename.startswith((ROOT, "<frozen ")) or filename == importlib.__file__
 
 
 def user_traceback(error: BaseException) -> str:

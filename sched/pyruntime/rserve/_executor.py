@@ -95,11 +95,10 @@ class Executor:
         self._idle = asyncio.Event()
         while self.ongoing > 0:
             try:
-                await asyncio.wait_for(self._idle.wait(), max(report_s, 0.1))
+                await asyncio.wait_for(self._idle.wait(), max(report_s, 2.0))
             except asyncio.TimeoutError:
                 logger.info(
-                    "Waiting for an additional %ss to shut down because there are %d ongoing requests.",
-                    report_s,
+                    "Waiting to shut down because there are %d ongoing requests.",
                     self.ongoing,
                 )
             self._idle.clear()

@@ -118,7 +118,7 @@ class Channel:
                     await call.send_body(body)
                 return
             self.opened = True
-            meta = w.field_u16(w.T_STATUS, self.status) + w.field(w.T_HEADERS, self.headers)
+            meta = self.meta()
             if more:
                 call.open_answer(meta, body)
             elif self._whole():
@@ -129,6 +129,9 @@ class Channel:
                 call.end_answer()
         elif kind not in ("http.response.push", "http.response.debug", "http.response.early_hint"):
             raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+    def meta(self) -> bytes:
+        return w.field_u16(w.T_STATUS, self.status) + w.field(w.T_HEADERS, self.headers)
 
     def _whole(self) -> bool:
         """Whether the answer may go as one frame, which gets a content-length if it has none."""
@@ -226,7 +229,12 @@ async def _background(response: Any) -> Any:
 async def run_asgi(call: Call, app: Any, scope: Dict[str, Any]) -> Any:
     """Lets an ASGI application answer."""
     channel = Channel(call)
-    await app(scope, channel.receive, channel.send)
+    try:
+        await app(scope, channel.receive, channel.send)
+    except Exception:
+        if channel.status and not channel.opened and not call.answered and not call.cancelled:
+            call.open_answer(channel.meta())  # what was promised goes out, and then breaks off
+        raise
     if not call.answered and not call.cancelled:
         if channel.opened:
             message = "the ASGI application returned before it ended its answer"

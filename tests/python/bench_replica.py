@@ -1,0 +1,166 @@
+"""Requests per second of one replica, without a node: pipelined frames over its socket.
+
+    python3 tests/python/bench_replica.py [in flight] [seconds]
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from fakenode import FakeNode, Peer, w  # noqa: E402
+
+APP = """
+import asyncio
+from ray import serve
+from starlette.requests import Request
+
+@serve.deployment(max_ongoing_requests=1000)
+class Noop:
+    async def __call__(self, request: Request):
+        return "ok"
+
+@serve.deployment(max_ongoing_requests=1000)
+class NoArgument:
+    async def __call__(self):
+        return "ok"
+
+@serve.deployment(max_ongoing_requests=1000)
+class Yields:
+    async def __call__(self, request):
+        await asyncio.sleep(0)
+        return "ok"
+
+@serve.deployment(max_ongoing_requests=1000)
+class Reads:
+    async def __call__(self, request: Request):
+        await request.body()
+        return {"path": request.url.path, "x": request.query_params.get("x")}
+
+@serve.deployment(max_ongoing_requests=100)
+class Sync:
+    def __call__(self, request: Request):
+        return "ok"
+
+@serve.deployment
+class Front:
+    def __init__(self, *others):
+        pass
+
+app = Front.bind(Noop.bind(), NoArgument.bind(), Yields.bind(), Reads.bind(), Sync.bind())
+"""
+
+FASTAPI = """
+
+from fastapi import FastAPI
+api = FastAPI()
+
+@serve.deployment(max_ongoing_requests=1000)
+@serve.ingress(api)
+class Fast:
+    @api.get("/")
+    async def root(self):
+        return "ok"
+
+app = Front.bind(Noop.bind(), NoArgument.bind(), Yields.bind(), Reads.bind(), Sync.bind(), Fast.bind())
+"""
+
+
+def http_meta() -> bytes:
+    headers = [
+        (b"host", b"127.0.0.1:8000"),
+        (b"user-agent", b"wrk/4.1.0"),
+        (b"accept", b"*/*"),
+        (b"x-request-id", b"0123456789abcdef0123456789abcdef0123"),
+    ]
+    return (
+        w.field_u8(w.T_KIND, 1)
+        + w.field_str(w.T_REQUEST_ID, "0123456789abcdef0123456789abcdef0123")
+        + w.field_str(w.T_APP, "default")
+        + w.field_str(w.T_DEPLOYMENT, "Noop")
+        + w.field_str(w.T_ROUTE, "/")
+        + w.field_str(w.T_HTTP_METHOD, "GET")
+        + w.field_str(w.T_PATH, "/")
+        + w.field_str(w.T_QUERY, "")
+        + w.field(w.T_HEADERS, w.pack_headers(headers))
+        + w.field_str(w.T_ROOT_PATH, "")
+        + w.field_str(w.T_CLIENT, "127.0.0.1:50000")
+        + w.field_str(w.T_SERVER, "127.0.0.1:8000")
+        + w.field_str(w.T_SCHEME, "http")
+        + w.field_str(w.T_HTTP_VERSION, "1.1")
+    )
+
+
+def measure(peer: Peer, meta: bytes, in_flight: int, seconds: float) -> float:
+    sock: socket.socket = peer.sock
+    sock.setblocking(True)
+    frame = w.pack(w.REQUEST, w.END, 0, meta)
+    stream = peer.stream()
+    batch = bytearray(frame * in_flight)
+    size = len(frame)
+
+    def fill(count: int) -> memoryview:
+        nonlocal stream
+        for i in range(count):
+            struct.pack_into("<Q", batch, i * size + 8, stream)
+            stream += 2
+        return memoryview(batch)[: count * size]
+
+    sock.sendall(fill(1))
+    answer = len(sock.recv(65536))
+    sock.sendall(fill(in_flight))
+    done = 0
+    left = 0
+    start = time.perf_counter()
+    cpu = os.times()
+    end = start + seconds
+    while True:
+        left += len(sock.recv(1 << 18))
+        count, left = divmod(left, answer)
+        done += count
+        if time.perf_counter() >= end:
+            break
+        if count:
+            sock.sendall(fill(count))
+    took = time.perf_counter() - start
+    want = (in_flight - count) * answer - left
+    while want > 0:
+        want -= len(sock.recv(1 << 18))
+    del cpu
+    return done / took
+
+
+def replica_cpu(pid: int) -> float:
+    fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    in_flight = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 2.0
+    python = os.environ.get("RSERVE_TEST_PYTHON", sys.executable)
+    has_fastapi = os.system(f"{python} -c 'import fastapi' 2>/dev/null") == 0
+    with FakeNode(APP + (FASTAPI if has_fastapi else "")) as node:
+        graph = node.build()
+        assert "deployments" in graph, graph
+        for deployment in graph["deployments"]:
+            name = deployment["name"]
+            if name == "Front":
+                continue
+            peer = node.fork(name, **deployment["options"])
+            node.selector.unregister(peer.sock)
+            before = replica_cpu(peer.pid)
+            rate = measure(peer, http_meta(), in_flight, seconds)
+            used = replica_cpu(peer.pid) - before
+            print(f"{name:12} {rate:9.0f} requests/s  {used / (rate * seconds) * 1e6:6.1f} us CPU each")
+            one = measure(peer, http_meta(), 1, seconds / 2)
+            print(f"{'':12} {one:9.0f} requests/s with one in flight")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""The zygote: building, describing, refusing, forking."""
+
+from __future__ import annotations
+
+import os
+import signal
+import unittest
+from typing import Any, Dict
+
+from fakenode import FakeNode, w
+
+HELLO = """
+from ray import serve
+
+@serve.deployment
+class A:
+    def __call__(self):
+        return "hello"
+
+app = A.bind()
+"""
+
+
+class Build(unittest.TestCase):
+    def failed(self, source: str, import_path: str = "app:app", args: Any = None, **files: str) -> Dict[str, Any]:
+        with FakeNode(source, **files) as node:
+            message = node.build(import_path, args)
+            self.assertNotIn("deployments", message)
+            self.assertEqual(message["app"], "default")
+            self.assertNotIn("\n", message["error"])
+            self.assertNotIn("sched/pyruntime", message["traceback"])
+            self.assertNotIn("frozen importlib", message["traceback"])
+            # The zygote survives: another BUILD is answered.
+            (node.folder / "fine.py").write_text(HELLO)
+            self.assertIn("deployments", node.build("fine:app"))
+            return message
+
+    def test_hello(self) -> None:
+        with FakeNode(HELLO) as node:
+            hello = node.start_zygote()
+            self.assertEqual(hello["kind"], "zygote")
+            self.assertEqual(hello["protocol"], 1)
+            self.assertEqual(hello["pid"], node.process.pid if node.process else 0)
+            self.assertRegex(hello["python"], r"^3\.\d+\.\d+$")
+
+    def test_graph(self) -> None:
+        source = """
+        from ray import serve
+        from ray.serve.config import AutoscalingConfig
+
+        @serve.deployment(num_replicas=2, max_ongoing_requests=7, user_config={"a": [1]})
+        class Leaf:
+            def reconfigure(self, c): pass
+
+        @serve.deployment
+        def function(x): return x
+
+        class Holder:
+            def __init__(self, inside): self.inside = inside
+
+        @serve.deployment(autoscaling_config=AutoscalingConfig(max_replicas=3), ray_actor_options={"num_cpus": 0.5})
+        class Root:
+            def __init__(self, *a, **k): pass
+
+        leaf = Leaf.bind(1)
+        app = Root.bind(leaf, [function.bind()], x={"y": (Leaf.bind(2), leaf)}, z=Holder(Leaf.bind(3)))
+        """
+        with FakeNode(source) as node:
+            graph = node.build()
+            self.assertEqual(graph["ingress"], "Root")
+            self.assertEqual(graph["start"], "fork")
+            nodes = {d["name"]: d for d in graph["deployments"]}
+            self.assertEqual(list(nodes), ["Leaf", "function", "Leaf_1", "Leaf_2", "Root"])
+            self.assertEqual(nodes["Root"]["calls"], ["Leaf", "function", "Leaf_1", "Leaf_2"])
+            self.assertEqual(
+                nodes["Leaf"]["options"],
+                {"num_replicas": 2, "max_ongoing_requests": 7, "user_config": {"a": [1]}},
+            )
+            self.assertEqual(
+                nodes["Root"]["options"],
+                {"autoscaling_config": {"max_replicas": 3}, "ray_actor_options": {"num_cpus": 0.5}},
+            )
+            self.assertTrue(nodes["function"]["function"])
+            self.assertFalse(nodes["Root"]["function"])
+            self.assertEqual(nodes["Leaf"]["object"], "app.Leaf")
+            self.assertEqual(len(graph["warnings"]), 2)
+            self.assertIn("Leaf_1", graph["warnings"][0])
+
+    def test_dotted_import_path(self) -> None:
+        with FakeNode(HELLO) as node:
+            self.assertIn("deployments", node.build("app.app"))
+
+    def test_builder(self) -> None:
+        source = HELLO + "def build(args):\n    return A.options(name=args['n']).bind()\n"
+        with FakeNode(source) as node:
+            graph = node.build("app:build", {"n": "Given"})
+            self.assertEqual(graph["ingress"], "Given")
+
+    def test_missing_module(self) -> None:
+        message = self.failed("", "nothing:app")
+        self.assertEqual((message["phase"], message["kind"]), ("import", "ModuleNotFoundError"))
+        self.assertIn("no module named 'nothing' in /", message["error"])
+
+    def test_missing_package(self) -> None:
+        message = self.failed("import os\nimport not_installed.part\n")
+        self.assertEqual(message["phase"], "import")
+        self.assertIn("no module named 'not_installed'", message["error"])
+        self.assertIn("app.py:2", message["error"])
+        self.assertIn("pip install not_installed", message["error"])
+        self.assertIn("import not_installed.part", message["traceback"])
+
+    def test_missing_own_module(self) -> None:
+        message = self.failed("from helper import thing\n", helper="import app2\n")
+        self.assertIn("no module named 'app2'", message["error"])
+        self.assertIn("helper.py:1", message["error"])
+
+    def test_syntax_error(self) -> None:
+        message = self.failed("def broken(:\n    pass\n")
+        self.assertEqual(message["kind"], "SyntaxError")
+        self.assertRegex(message["error"], r"app\.py:1:\d+: ")
+
+    def test_raises(self) -> None:
+        message = self.failed("def f():\n    return 1 / 0\nf()\n")
+        self.assertEqual(message["kind"], "ZeroDivisionError")
+        self.assertRegex(message["error"], r"^ZeroDivisionError: division by zero \(.*app\.py:2\)$")
+        self.assertIn("line 3", message["traceback"])
+
+    def test_exits(self) -> None:
+        for source in ("import sys\nsys.exit(3)\n", "raise SystemExit('no')\n"):
+            message = self.failed(source)
+            self.assertEqual(message["kind"], "SystemExit")
+            self.assertIn("while it was imported", message["error"])
+
+    def test_keyboard_interrupt(self) -> None:
+        self.assertEqual(self.failed("raise KeyboardInterrupt\n")["kind"], "KeyboardInterrupt")
+
+    def test_attribute(self) -> None:
+        message = self.failed(HELLO, "app:absent")
+        self.assertEqual((message["phase"], message["kind"]), ("attribute", "AttributeError"))
+        self.assertIn("has no attribute 'absent'", message["error"])
+        self.assertIn("it has: serve, A, app", message["error"])
+
+    def test_bad_import_path(self) -> None:
+        for path in ("", "app", ":app", "app:", "a:b:c", ".app"):
+            self.assertEqual(self.failed(HELLO, path)["kind"], "ValueError")
+
+    def test_build_errors(self) -> None:
+        source = HELLO + """
+def wrong(args): return 5
+def two(a, b): return app
+def breaks(args): raise LookupError("in the builder")
+"""
+        for path, args, kind, text in (
+            ("app:A", None, "TypeError", ".bind()"),
+            ("app:app", {"x": 1}, "ValueError", "Arguments can only be passed"),
+            ("app:wrong", None, "TypeError", "must return an `Application`"),
+            ("app:two", None, "TypeError", "exactly one parameter"),
+            ("app:breaks", None, "LookupError", "in the builder"),
+            ("app:serve", None, "TypeError", "Expected a built Serve application"),
+        ):
+            with self.subTest(path=path):
+                message = self.failed(source, path, args)
+                self.assertEqual((message["phase"], message["kind"]), ("build", kind))
+                self.assertIn(text, message["error"])
+
+    def test_cycle(self) -> None:
+        source = HELLO + "app._args = (app,)\n"
+        self.assertIn("cycle", self.failed(source)["error"])
+
+    def test_exception_whose_text_fails(self) -> None:
+        message = self.failed("class E(Exception):\n    def __str__(self): raise KeyError\nraise E()\n")
+        self.assertEqual(message["kind"], "E")
+
+
+class Fork(unittest.TestCase):
+    def test_replica_is_not_the_zygotes_child(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            peer = node.fork("A")
+            with open(f"/proc/{peer.pid}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+            self.assertEqual(int(fields[1]), os.getpid())  # parent
+            self.assertEqual(int(fields[2]), peer.pid)  # process group
+            self.assertEqual(int(fields[3]), peer.pid)  # session
+
+    def test_many_replicas(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            peers = [node.fork("A") for _ in range(5)]
+            self.assertEqual(len({p.pid for p in peers}), 5)
+            for peer in peers:
+                self.assertEqual(peer.http().body, b"hello")
+
+    def test_no_zombie_is_left_behind(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            node.fork("A")
+            assert node.process is not None
+            with open(f"/proc/{node.process.pid}/task/{node.process.pid}/children") as file:
+                self.assertEqual(file.read().strip(), "")
+
+    def test_output(self) -> None:
+        source = """
+        import os, sys
+        from ray import serve
+        print("at import")
+
+        @serve.deployment
+        class A:
+            def __call__(self):
+                print("to stdout")
+                print("to stderr", file=sys.stderr)
+                os.system("echo from a child")
+
+        app = A.bind()
+        """
+        with FakeNode(source) as node:
+            peer = node.serve()
+            peer.http()
+            self.assertEqual(peer.stdout(), "to stdout\nfrom a child\n")
+            self.assertEqual(peer.stderr(), "to stderr\n")
+            assert node.zygote is not None
+            self.assertEqual(node.zygote.stdout(), "at import\n")
+
+    def test_before_build(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.start_zygote()
+            assert node.zygote is not None
+            with open("/dev/null", "wb") as null:
+                fds = (null.fileno(),) * 3
+                w.send_frame(node.zygote.sock, w.FORK, meta=b'{"replica_id": "x"}', fds=fds)
+            message = node.zygote.expect_json(w.FAILED)
+            self.assertEqual(message["replica_id"], "x")
+
+    def test_without_descriptors(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            assert node.zygote is not None
+            node.zygote.send_json(w.FORK, {"replica_id": "y"})
+            self.assertIn("3 descriptors", node.zygote.expect_json(w.FAILED)["error"])
+
+    def test_unknown_deployment(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            peer = node.fork("B", start=False)
+            self.assertEqual(peer.expect_json(w.FAILED)["phase"], "import")
+            self.assertEqual(os.waitstatus_to_exitcode(peer.exit_status()), 1)
+
+    def test_thread_after_import(self) -> None:
+        source = HELLO + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n"
+        with FakeNode(source) as node:
+            graph = node.build()
+            self.assertEqual(graph["start"], "spawn")
+            self.assertIn("poller", graph["start_reason"])
+
+    def test_cuda_initialised(self) -> None:
+        torch = "class cuda:\n    @staticmethod\n    def is_initialized(): return True\n"
+        with FakeNode("import torch\n" + HELLO, torch=torch) as node:
+            graph = node.build()
+            self.assertEqual(graph["start"], "spawn")
+            self.assertIn("CUDA", graph["start_reason"])
+
+    def test_numpy_can_be_forked(self) -> None:
+        with FakeNode("import numpy\nnumpy.ones((300, 300)) @ numpy.ones((300, 300))\n" + HELLO) as node:
+            graph = node.build()
+            if graph.get("kind") == "ModuleNotFoundError":
+                self.skipTest("numpy is not installed")
+            self.assertEqual((graph["start"], graph["start_reason"]), ("fork", ""))
+
+    def test_spawned_replica(self) -> None:
+        with FakeNode(HELLO) as node:
+            peer = node.spawn("A")
+            self.assertEqual(peer.http().body, b"hello")
+            peer.stop()
+            self.assertEqual(peer.exit_status(), 0)
+
+    def test_spawned_replica_that_cannot_import(self) -> None:
+        with FakeNode("1 / 0") as node:
+            peer = node.spawn("A", start=False)
+            message = peer.expect_json(w.FAILED)
+            self.assertEqual((message["phase"], message["kind"]), ("import", "ZeroDivisionError"))
+            self.assertIn("1 / 0", message["traceback"])
+
+
+class End(unittest.TestCase):
+    def test_hang_up(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            peer = node.fork("A")
+            assert node.zygote is not None and node.process is not None
+            node.selector.unregister(node.zygote.sock)
+            node.zygote.sock.close()
+            self.assertEqual(node.process.wait(10), 0)
+            self.assertEqual(peer.http().body, b"hello")  # replicas live on
+
+    def test_stop(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            assert node.zygote is not None and node.process is not None
+            node.zygote.send_json(w.STOP, {})
+            self.assertEqual(node.process.wait(10), 0)
+
+    def test_garbage(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            assert node.zygote is not None and node.process is not None
+            node.zygote.sock.sendall(b"\xff" * 100)
+            self.assertEqual(node.process.wait(10), 0)
+
+    def test_interrupt_is_ignored(self) -> None:
+        with FakeNode(HELLO) as node:
+            node.build()
+            assert node.process is not None
+            node.process.send_signal(signal.SIGINT)
+            self.assertEqual(node.fork("A").http().body, b"hello")
+
+
+if __name__ == "__main__":
+    unittest.main()
