@@ -88,11 +88,13 @@ static int on_value_complete(llhttp_t *p)
             value[i] = ' ';
     while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
         value[--len] = '\0';
+    if (!rs_http_header_ok(name, value))
+        return give_up(a, "a header whose name is none");
     if (strcmp(name, "connection") == 0) {
         rs_buf_puts(&a->dropped, value);
         rs_buf_puts(&a->dropped, ",");
     }
-    if (rs_http_hop_by_hop(name) || !rs_http_header_ok(name, value))
+    if (rs_http_hop_by_hop(name))
         a->headers.end = a->headers.start + a->name_at;
     else
         a->headers.end = (size_t)(value - a->headers.data) + len + 1;
@@ -127,13 +129,15 @@ static int on_headers_complete(llhttp_t *p)
 
     if (p->status_code == 101 || p->upgrade)
         return give_up(a, "a change of protocol that nobody asked for");
+    if (p->status_code < 100)
+        return give_up(a, "a status below 100");
     if (p->status_code < 200)
-        return 0; /* not the answer yet */
+        return 1; /* not the answer yet */
     if (p->http_major != 1)
         return give_up(a, "a version other than HTTP/1");
     drop_listed(a);
     a->status = p->status_code;
-    return a->to_head ? 1 : 0;
+    return a->to_head || a->status == 204 || a->status == 304 ? 1 : 0; /* 1: no body */
 }
 
 static int on_body(llhttp_t *p, const char *at, size_t n)
