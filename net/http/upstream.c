@@ -484,6 +484,18 @@ static void start(struct exchange *x)
     x->c->x = x;
 }
 
+/* What was asked is nothing that can be sent. */
+static void refuse_call(struct exchange *x)
+{
+    bool call = x->r->kind == RS_REQUEST_CALL;
+    struct rs_error why = x->problem;
+
+    if (call && why.code == RS_NOT_FOUND)
+        fail(x, RS_WIRE_NOT_FOUND, "AttributeError", why.msg);
+    else
+        fail(x, call ? RS_WIRE_USER : RS_WIRE_PROTOCOL, call ? "TypeError" : "ValueError", why.msg);
+}
+
 /* Does what was noted in this turn. */
 static int64_t on_work(struct rs_after *a)
 {
@@ -495,7 +507,7 @@ static int64_t on_work(struct rs_after *a)
         struct exchange *x = rs_container_of(it, struct exchange, todo);
 
         if (x->problem.code) {
-            fail(x, RS_WIRE_PROTOCOL, "ValueError", x->problem.msg);
+            refuse_call(x);
             continue;
         }
         if (x->refused) {
