@@ -1,0 +1,26 @@
+/* What `rserve status` prints, made from ServeInstanceDetails (GET /api/serve/applications/). Pure.
+ *
+ * Beside Ray's members a replica may have {"rserve": {"in_flight": N}} and a deployment
+ * {"rserve": {"queued": N}}; without them the columns show a dash.
+ */
+#pragma once
+
+#include "core/base/buf.h"
+#include "core/base/error.h"
+
+#include <jansson.h>
+
+struct rs_status_style {
+    const char *address; /* where the details are from */
+    const char *app;     /* only this application; NULL: all */
+    size_t width;        /* columns */
+    bool color;
+    double now; /* wall clock, seconds */
+};
+
+/* -1: there is no application of the name `style->app`. */
+RS_MUST_CHECK int rs_status_table(const json_t *details, const struct rs_status_style *style,
+                                  struct rs_buf *out, struct rs_error *err);
+/* The document of `serve status`, or of one application of it, as YAML. */
+RS_MUST_CHECK int rs_status_yaml(const json_t *details, const char *app, struct rs_buf *out,
+                                 struct rs_error *err);
