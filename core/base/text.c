@@ -186,7 +186,10 @@ const char *rs_text_double(double value, char out[RS_DOUBLE_TEXT])
         if (strtod(out, NULL) == value)
             break;
     }
-    if (!strpbrk(out, ".e"))
-        strcat(out, ".0");
+    if (!strpbrk(out, ".e")) {
+        size_t n = strlen(out);
+
+        snprintf(out + n, RS_DOUBLE_TEXT - n, ".0");
+    }
     return out;
 }

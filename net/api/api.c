@@ -81,17 +81,17 @@ static void RS_PRINTF(3, 4) answer_error(struct rs_web_answer *a, int status, co
 /* --- routes ---------------------------------------------------------------------------------------- */
 
 /* A copy of the details with the applications of this source only. */
-static json_t *of_source(const json_t *details, const char *source)
+static json_t *of_source(json_t *details, const char *source)
 {
-    const json_t *applications = json_object_get(details, "applications");
+    json_t *applications = json_object_get(details, "applications");
     json_t *some = json_object(), *copy = json_object();
     const char *key;
     json_t *value;
 
-    json_object_foreach ((json_t *)(uintptr_t)applications, key, value)
+    json_object_foreach (applications, key, value)
         if (strcasecmp(rs_json_str(value, "source", ""), source) == 0)
             json_object_set(some, key, value);
-    json_object_update(copy, (json_t *)(uintptr_t)details);
+    json_object_update(copy, details);
     json_object_set_new(copy, "applications", some);
     return copy;
 }
@@ -148,6 +148,7 @@ static void delete_applications(struct rs_api *api, const struct rs_web_request 
     int status = 0;
     int r = api->ops->delete_all(&error, &status, api->arg);
 
+    (void)req;
     answer_change(a, r, status, &error);
 }
 
@@ -159,12 +160,14 @@ static void get_version(struct rs_api *api, const struct rs_web_request *req,
                   RAY_VERSION, "ray_commit", api->commit, "session_name", api->session,
                   "rserve_version", api->version, "rserve_commit", api->commit);
 
+    (void)req;
     answer_json(a, 200, value);
 }
 
 static void get_metrics(struct rs_api *api, const struct rs_web_request *req,
                         struct rs_web_answer *a)
 {
+    (void)req;
     if (api->ops->collect)
         api->ops->collect(api->arg);
     a->status = 200;
@@ -177,6 +180,8 @@ static void get_metrics(struct rs_api *api, const struct rs_web_request *req,
 static void get_health(struct rs_api *api, const struct rs_web_request *req,
                        struct rs_web_answer *a)
 {
+    (void)api;
+    (void)req;
     answer_text(a, 200, "success");
 }
 
@@ -202,6 +207,8 @@ static void get_routes(struct rs_api *api, const struct rs_web_request *req,
 {
     rs_auto(rs_json_decrefp) json_t *list = json_array();
 
+    (void)api;
+    (void)req;
     for (size_t i = 0; i < RS_COUNT(routes); i++)
         json_array_append_new(list, json_pack("{s:s,s:s,s:s}", "method", routes[i].method, "path",
                                               routes[i].path, "help", routes[i].help));
@@ -295,6 +302,7 @@ static void on_request(const struct rs_web_request *req, struct rs_web_answer *a
 
 static void on_refused(int status, const char *why, struct rs_web_answer *a, void *arg)
 {
+    (void)arg;
     answer_error(a, status, "%s", why);
 }
 

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -30,56 +31,63 @@ static bool read_text(const char *path, char *out, size_t size)
     return n > 0;
 }
 
+/* The number at place `nr` (from 0) among fields between blanks; 0 if there is none. */
+static double number(const char *fields, int nr)
+{
+    for (; nr > 0; nr--) {
+        fields += strspn(fields, " ");
+        fields += strcspn(fields, " ");
+    }
+    return (double)strtoull(fields, NULL, 10);
+}
+
 /* Seconds since the epoch at which the machine started; 0 if that is not known. */
 static double boot_time(void)
 {
     FILE *f = fopen("/proc/stat", "re");
-    unsigned long long seconds = 0;
+    double seconds = 0;
     char line[512];
 
     if (!f)
         return 0;
-    while (fgets(line, sizeof(line), f))
-        if (sscanf(line, "btime %llu", &seconds) == 1)
-            break;
+    while (seconds == 0 && fgets(line, sizeof(line), f))
+        if (strncmp(line, "btime ", 6) == 0)
+            seconds = number(line, 1);
     fclose(f);
-    return (double)seconds;
+    return seconds;
 }
 
 static void put_stat(struct rs_buf *out)
 {
+    enum { USER = 12, SYSTEM = 13, START = 20 }; /* counted from the field behind the name */
     double tick = (double)sysconf(_SC_CLK_TCK), boot = boot_time();
-    unsigned long long user, sys, start;
-    char text[1024], *fields;
+    const char *fields;
+    char text[1024];
 
     if (!read_text("/proc/self/stat", text, sizeof(text)))
         return;
     fields = strrchr(text, ')'); /* the name before it may hold anything */
-    if (!fields || sscanf(fields + 1,
-                          " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d "
-                          "%*d %*d %llu",
-                          &user, &sys, &start) != 3)
+    if (!fields)
         return;
     put(out, "process_cpu_seconds_total", "counter", "User and system CPU time spent in seconds.",
-        (double)(user + sys) / tick);
+        (number(fields, USER) + number(fields, SYSTEM)) / tick);
     if (boot > 0)
         put(out, "process_start_time_seconds", "gauge",
-            "Start time of the process since unix epoch in seconds.", boot + (double)start / tick);
+            "Start time of the process since unix epoch in seconds.",
+            boot + number(fields, START) / tick);
 }
 
 static void put_memory(struct rs_buf *out)
 {
-    unsigned long long size, resident;
     double page = (double)sysconf(_SC_PAGESIZE);
     char text[256];
 
-    if (!read_text("/proc/self/statm", text, sizeof(text)) ||
-        sscanf(text, "%llu %llu", &size, &resident) != 2)
+    if (!read_text("/proc/self/statm", text, sizeof(text)))
         return;
     put(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
-        (double)size * page);
+        number(text, 0) * page);
     put(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
-        (double)resident * page);
+        number(text, 1) * page);
 }
 
 static void put_descriptors(struct rs_buf *out)

@@ -230,7 +230,7 @@ struct url {
 static int parse_url(const char *base, struct url *ret, struct rs_error *err)
 {
     static const char scheme[] = "http://";
-    struct rs_error why;
+    struct rs_error why = {0};
     const char *from;
     size_t n;
 
@@ -296,8 +296,8 @@ int rs_http_call(const struct rs_http_call *call, struct rs_http_answer *ret, st
     rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
     rs_auto(rs_buf_fini) struct rs_buf request = {0};
     rs_auto(rs_closep) int fd = -1;
+    struct url url = {0};
     struct reader r;
-    struct url url;
 
     if (parse_url(call->base, &url, err) < 0 ||
         connect_to(&url.to, deadline, url.authority, &fd, err) < 0)

@@ -50,52 +50,66 @@ static int host_address(const char *host, struct in6_addr *ret)
     return 0;
 }
 
-/* The kernel prints addresses as 32-bit words in the byte order of the machine. */
-static int hex_address(const char *hex, struct in6_addr *ret)
+/* The kernel prints addresses as 32-bit words in the byte order of the machine, `n` digits in all. */
+static int hex_address(const char *hex, size_t n, struct in6_addr *ret)
 {
-    uint32_t words[4];
-    size_t n = strlen(hex) / 8;
+    uint32_t words[4] = {0};
+    char word[9] = "";
 
-    if (n != 1 && n != 4)
+    if (n != 8 && n != 32)
         return -1;
-    for (size_t i = 0; i < n; i++)
-        if (sscanf(hex + i * 8, "%8x", &words[i]) != 1)
-            return -1;
-    if (n == 1)
+    for (size_t i = 0; i < n / 8; i++) {
+        memcpy(word, hex + i * 8, 8);
+        words[i] = (uint32_t)strtoul(word, NULL, 16);
+    }
+    if (n == 8)
         map_v4(ret, words);
     else
         memcpy(ret, words, sizeof(words));
     return 0;
 }
 
+/* The field at place `nr` (from 0) of a line. */
+static const char *field(const char *line, int nr)
+{
+    line += strspn(line, " ");
+    for (; nr > 0; nr--) {
+        line += strcspn(line, " ");
+        line += strspn(line, " ");
+    }
+    return line;
+}
+
 /* Adds the inodes of the sockets that listen on (host, port) and are named in this file of /proc/net. */
 static void find_inodes(const char *path, const struct in6_addr *host, unsigned port,
                         struct inodes *found)
 {
+    enum { LOCAL = 1, STATE = 3, INODE = 9, LISTENING = 0x0a };
     FILE *f = fopen(path, "re");
-    char line[512], address[40];
-    unsigned at, state;
-    unsigned long inode;
     struct in6_addr local;
+    char line[512];
 
     if (!f)
         return;
     while (found->n < INODES_MAX && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, " %*d: %39[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu",
-                   address, &at, &state, &inode) != 4)
-            continue;
-        if (state != 0x0a || at != port || inode == 0 || hex_address(address, &local) < 0)
+        const char *address = field(line, LOCAL);
+        size_t n = strcspn(address, ":");
+
+        if (address[n] != ':' || strtoul(address + n + 1, NULL, 16) != port ||
+            strtoul(field(line, STATE), NULL, 16) != LISTENING ||
+            hex_address(address, n, &local) < 0)
             continue;
         if (is_any(host) || is_any(&local) || memcmp(host, &local, sizeof(local)) == 0)
-            found->of[found->n++] = inode;
+            found->of[found->n++] = strtoul(field(line, INODE), NULL, 10);
     }
     fclose(f);
 }
 
 static bool has_socket(long pid, const struct inodes *inodes)
 {
+    static const char prefix[] = "socket:[";
     char path[64], target[64];
-    struct dirent *e;
+    const struct dirent *e;
     bool found = false;
     DIR *dir;
 
@@ -110,8 +124,9 @@ static bool has_socket(long pid, const struct inodes *inodes)
         if (n <= 0)
             continue;
         target[n] = '\0';
-        if (sscanf(target, "socket:[%lu]", &inode) != 1)
+        if (strncmp(target, prefix, sizeof(prefix) - 1) != 0)
             continue;
+        inode = strtoul(target + sizeof(prefix) - 1, NULL, 10);
         for (size_t i = 0; i < inodes->n; i++)
             found = found || inodes->of[i] == inode;
     }
@@ -122,7 +137,7 @@ static bool has_socket(long pid, const struct inodes *inodes)
 static char *describe(long pid)
 {
     struct rs_buf out = {0};
-    char path[64], args[1024], *line = args;
+    char path[64], args[1024], *line;
     ssize_t n = -1;
     int fd;
 

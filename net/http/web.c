@@ -130,6 +130,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
     const struct rs_web *w = cls;
     struct exchange *x = *state;
 
+    (void)version;
     if (!x) {
         x = begin(w, c, path, method);
         *state = x;
@@ -153,6 +154,9 @@ static void on_completed(void *cls, struct MHD_Connection *c, void **state,
 {
     struct exchange *x = *state;
 
+    (void)cls;
+    (void)c;
+    (void)how;
     *state = NULL;
     if (!x)
         return;
@@ -166,6 +170,7 @@ static void on_log(void *cls, const char *fmt, va_list args)
 {
     char text[256];
 
+    (void)cls;
     vsnprintf(text, sizeof(text), fmt, args);
     text[strcspn(text, "\n")] = '\0';
     rs_log_debug("http server", "says=\"%s\"", text);
@@ -175,6 +180,7 @@ static int on_io(struct rs_io *io, uint32_t events)
 {
     struct rs_web *w = rs_container_of(io, struct rs_web, io);
 
+    (void)events;
     MHD_run(w->daemon);
     return 0;
 }

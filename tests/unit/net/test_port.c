@@ -38,7 +38,7 @@ START_TEST(names_the_process)
     rs_auto(rs_freep) char *holder = rs_port_holder(holders[_i].asked, port);
     char want[64];
 
-    snprintf(want, sizeof(want), "pid %d (test_net_port", (int)getpid());
+    snprintf(want, sizeof(want), "pid %d (%s", (int)getpid(), program_invocation_short_name);
     if (!holders[_i].found)
         ck_assert_ptr_null(holder);
     else
@@ -65,8 +65,7 @@ START_TEST(a_taken_port_is_refused)
     struct rs_error err = {0};
     char begin[64];
 
-    snprintf(begin, sizeof(begin), "port %u is in use by pid %d (test_net_port", port,
-             (int)getpid());
+    snprintf(begin, sizeof(begin), "port %u is in use by pid %d (%s", port, (int)getpid());
     ck_assert_int_eq(rs_port_listen("127.0.0.1", port, "--port", &other, NULL, &err), -1);
     ck_assert_int_eq(err.code, RS_CONFLICT);
     ck_assert_int_eq(err.sys_errno, EADDRINUSE);
