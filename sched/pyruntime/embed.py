@@ -5,12 +5,17 @@
 
 Defines `const unsigned char SYMBOL[]` and `const size_t SYMBOL_size`. A FILE is named in the archive by its
 path relative to this script; the Python files of a --package FOLDER go under vendor/. The result depends on
-nothing but the contents: names are sorted, times are those of 1980.
+nothing but the contents and the Python that runs this: names are sorted, times are those of 1980.
+
+Each module goes in twice: as source, and compiled for this Python, which interpreters of the same version
+load in half the time. Others take the source.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import marshal
 import sys
 import zipfile
 from pathlib import Path
@@ -39,8 +44,20 @@ def collect(arguments: List[str]) -> Dict[str, bytes]:
     return files
 
 
+def compiled(name: str, source: bytes) -> bytes:
+    """A .pyc that is never checked against its source (PEP 552)."""
+    code = compile(source, f"<rserve>/{name}", "exec", dont_inherit=True)
+    flags = (1).to_bytes(4, "little")
+    check = importlib.util.source_hash(source)
+    return importlib.util.MAGIC_NUMBER + flags + check + marshal.dumps(code)
+
+
 def pack(files: Dict[str, bytes]) -> bytes:
     """The archive."""
+    files = dict(files)
+    for name, source in list(files.items()):
+        if name.endswith(".py"):
+            files[name + "c"] = compiled(name, source)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in sorted(files):

@@ -688,6 +688,7 @@ class Life(unittest.TestCase):
         peer = node.fork("A", logging_config={"enable_access_log": True})
         peer.http(root_path="/pre")
         peer.call()
+        node.pump_for(0.1)  # the line is written after the answer
         self.assertRegex(peer.stderr(), r"-- GET /pre \d+\.\dms\n.*-- CALL __call__ OK \d+\.\dms\n")
 
     def test_stop_while_a_thread_works(self) -> None:

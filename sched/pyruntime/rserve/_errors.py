@@ -16,8 +16,12 @@ from rserve import _wire as w
 MAX_TRACEBACK = 64 << 10
 
 
+#: Where code that embed.py compiled says that it comes from.
+COMPILED = "<rserve>/"
+
+
 def _is_library(filename: str) -> bool:
-    return filename.startswith((ROOT, "<frozen ")) or filename == importlib.__file__
+    return filename.startswith((ROOT, COMPILED, "<frozen ")) or filename == importlib.__file__
 
 
 def user_traceback(error: BaseException) -> str:

@@ -6,20 +6,31 @@ import os
 import signal
 import sys
 import threading
-from typing import Optional
+import warnings
+from typing import Any, Optional
 
 _PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
 
 
-def _prctl(option: int, argument: "object") -> bool:
-    try:
-        import ctypes
+_libc: Any = None
 
-        libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(option, argument, 0, 0, 0) == 0)
-    except Exception:
-        return False
+
+def load_libc() -> None:
+    """Makes prctl() callable; before forking, so that each replica need not. May not be possible."""
+    global _libc
+    if _libc is None:
+        try:
+            import ctypes
+
+            _libc = ctypes.CDLL(None)
+        except Exception:
+            _libc = False
+
+
+def _prctl(option: int, argument: Any) -> bool:
+    load_libc()
+    return bool(_libc) and _libc.prctl(option, argument, 0, 0, 0) == 0
 
 
 def die_with_parent() -> None:
@@ -69,9 +80,11 @@ def reason_not_to_fork() -> Optional[str]:
         return f"after import another thread runs: {', '.join(others[:4])}"
     if _native_threads() > 1:
         # Libraries such as OpenBLAS end their threads before a fork and start them again after it.
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer Pythons warn of what is being found out here
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
         os.waitpid(pid, 0)
         left = _native_threads() - 1
         if left > 0:

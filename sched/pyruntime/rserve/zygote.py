@@ -179,6 +179,7 @@ def _warm_up(graph: Any) -> None:
     from rserve import _http, _log
 
     _http.request_class()
+    _process.load_libc()
     _log.configure(graph.app, "build", str(os.getpid()))
 
 
