@@ -36,7 +36,7 @@ START_TEST(names_the_process)
     uint16_t port;
     rs_auto(rs_closep) int fd = listen_on(holders[_i].host, &port);
     rs_auto(rs_freep) char *holder = rs_port_holder(holders[_i].asked, port);
-    char want[64];
+    char want[100];
 
     snprintf(want, sizeof(want), "pid %d (%s", (int)getpid(), program_invocation_short_name);
     if (!holders[_i].found)
@@ -63,9 +63,10 @@ START_TEST(a_taken_port_is_refused)
     rs_auto(rs_closep) int fd = listen_on("127.0.0.1", &port);
     rs_auto(rs_closep) int other = -1;
     struct rs_error err = {0};
-    char begin[64];
+    char begin[100];
 
-    snprintf(begin, sizeof(begin), "port %u is in use by pid %d (%s", port, (int)getpid());
+    snprintf(begin, sizeof(begin), "port %u is in use by pid %d (%s", port, (int)getpid(),
+             program_invocation_short_name);
     ck_assert_int_eq(rs_port_listen("127.0.0.1", port, "--port", &other, NULL, &err), -1);
     ck_assert_int_eq(err.code, RS_CONFLICT);
     ck_assert_int_eq(err.sys_errno, EADDRINUSE);
