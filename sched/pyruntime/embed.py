@@ -3,12 +3,13 @@
 
     embed.py SYMBOL OUTPUT.c [--package FOLDER]... FILE...
 
-Defines `const unsigned char SYMBOL[]` and `const size_t SYMBOL_size`. A FILE is named in the archive by its
-path relative to this script; the Python files of a --package FOLDER go under vendor/. The result depends on
-nothing but the contents and the Python that runs this: names are sorted, times are those of 1980.
+Defines `const unsigned char SYMBOL[]` and `const size_t SYMBOL_size`. A FILE is named in the
+archive by its path relative to this script; the Python files of a --package FOLDER go under
+vendor/. The result depends on nothing but the contents and the Python that runs this: names are
+sorted, times are those of 1980.
 
-Each module goes in twice: as source, and compiled for this Python, which interpreters of the same version
-load in half the time. Others take the source.
+Each module goes in twice: as source, and compiled for this Python, which interpreters of the same
+version load in half the time. Others take the source.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def collect(arguments: List[str]) -> Dict[str, bytes]:
             at += 2
             found = sorted(folder.glob("*.py"))
             if not found:
-                sys.exit(f"embed.py: no Python files in {folder}: install the Debian package that has it")
+                sys.exit(
+                    f"embed.py: no Python files in {folder}: install the Debian package that has it"
+                )
             for path in found:
                 files[f"vendor/{folder.name}/{path.name}"] = path.read_bytes()
             continue

@@ -1,6 +1,6 @@
 """Requests per second of one replica, without a node: pipelined frames over its socket.
 
-    python3 tests/python/bench_replica.py [in flight] [seconds]
+python3 tests/python/bench_replica.py [in flight] [seconds]
 """
 
 from __future__ import annotations
@@ -157,7 +157,9 @@ def main() -> None:
             before = replica_cpu(peer.pid)
             rate = measure(peer, http_meta(), in_flight, seconds)
             used = replica_cpu(peer.pid) - before
-            print(f"{name:12} {rate:9.0f} requests/s  {used / (rate * seconds) * 1e6:6.1f} us CPU each")
+            print(
+                f"{name:12} {rate:9.0f} requests/s  {used / (rate * seconds) * 1e6:6.1f} us CPU each"
+            )
             one = measure(peer, http_meta(), 1, seconds / 2)
             print(f"{'':12} {one:9.0f} requests/s with one in flight")
 

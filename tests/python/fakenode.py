@@ -1,7 +1,8 @@
-"""Plays the node for tests of the Python runtime: starts zygotes, forks replicas, routes their calls.
+"""Plays the node for tests of the Python runtime: starts zygotes, forks replicas, routes their
+calls.
 
-Everything happens in the test's own thread: each operation reads from all sockets until what it waits for
-has come, or fails after TIMEOUT seconds.
+Everything happens in the test's own thread: each operation reads from all sockets until what it
+waits for has come, or fails after TIMEOUT seconds.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ class Peer:
         self.next_stream += 2
         return self.next_stream - 2
 
-    def send(self, kind: int, flags: int, stream: int, meta: bytes = b"", body: bytes = b"") -> None:
+    def send(
+        self, kind: int, flags: int, stream: int, meta: bytes = b"", body: bytes = b""
+    ) -> None:
         self.sock.setblocking(True)
         w.send_frame(self.sock, kind, flags, stream, meta, body)
 
@@ -282,9 +285,10 @@ class FakeNode:
     def _popen(
         self, module: str, sock: socket.socket, environment: Dict[str, str], name: str
     ) -> "subprocess.Popen[bytes]":
-        with open(self.folder / f"{name}.out", "wb") as out, open(
-            self.folder / f"{name}.err", "wb"
-        ) as err:
+        with (
+            open(self.folder / f"{name}.out", "wb") as out,
+            open(self.folder / f"{name}.err", "wb") as err,
+        ):
             process = subprocess.Popen(
                 [PYTHON, "-W", "error", "-m", module],
                 pass_fds=[sock.fileno()],
@@ -308,7 +312,9 @@ class FakeNode:
         self.zygote.out_path = str(self.folder / "zygote.out")
         return self.zygote.expect_json(w.HELLO)
 
-    def build(self, import_path: str = "app:app", args: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    def build(
+        self, import_path: str = "app:app", args: Optional[Dict[str, Any]] = None
+    ) -> Dict[str, Any]:
         """GRAPH, or FAILED."""
         if self.zygote is None:
             self.start_zygote()
@@ -354,7 +360,9 @@ class FakeNode:
         self.replicas[f"{deployment}/{number}"] = peer
         return self._init(peer, deployment, number, start, config)
 
-    def spawn(self, deployment: str, import_path: str = "app:app", start: bool = True, **config: Any) -> Peer:
+    def spawn(
+        self, deployment: str, import_path: str = "app:app", start: bool = True, **config: Any
+    ) -> Peer:
         """A replica in an interpreter of its own."""
         ours, theirs = socket.socketpair()
         number = len(self.replicas)

@@ -99,7 +99,9 @@ class Plain(unittest.TestCase):
     def test_scope(self) -> None:
         peer = self.serve()
         self.assertTrue(peer.ready["asgi"])
-        scope = json.loads(peer.http("/pre/x%2Fy", query="a=b", root_path="/pre", method="POST").body)
+        scope = json.loads(
+            peer.http("/pre/x%2Fy", query="a=b", root_path="/pre", method="POST").body
+        )
         self.assertEqual(
             scope,
             {
@@ -160,7 +162,9 @@ class Plain(unittest.TestCase):
         self.assertEqual(peer.stdout(), "lifespan over\n")
 
     def test_lifespan_modes(self) -> None:
-        self.assertEqual(self.serve(PLAIN.replace('"normal"', '"silent"')).http("/state").body, b"{}")
+        self.assertEqual(
+            self.serve(PLAIN.replace('"normal"', '"silent"')).http("/state").body, b"{}"
+        )
         for mode, text in (("raise", "no start"), ("refuse", "the database is away")):
             node = FakeNode(PLAIN.replace('"normal"', f'"{mode}"'))
             self.addCleanup(node.close)
@@ -272,19 +276,31 @@ class FastApi(unittest.TestCase):
         self.assertEqual(peer.ready["docs_path"], "/docs")
         self.assertEqual(self.node.graph["docs_path"], "/docs")
         self.assertEqual(
-            self.get(peer, "/pre/word/3", query="q=z", root_path="/pre"), ["mine", 3, "z", "/pre/word/5", True]
+            self.get(peer, "/pre/word/3", query="q=z", root_path="/pre"),
+            ["mine", 3, "z", "/pre/word/5", True],
         )
         self.assertEqual(self.get(peer, "/base"), "mine")
         self.assertEqual(self.get(peer, "/free"), "free")
         self.assertEqual(self.get(peer, "/call/21"), 42)
-        item = self.get(peer, "/item", method="POST", body=b'{"name": "a"}', headers=[("content-type", "application/json")])
+        item = self.get(
+            peer,
+            "/item",
+            method="POST",
+            body=b'{"name": "a"}',
+            headers=[("content-type", "application/json")],
+        )
         self.assertEqual(item, {"name": "a", "n": 1})
         self.assertEqual(self.get(peer, "/events"), ["constructor", "up"])
         self.assertEqual(peer.http("/word/x").status, 422)
 
     def test_routes_of_other_classes_are_gone(self) -> None:
         front, other = self.serve(), self.serve("app:other")
-        for peer, missing in ((front, "/other"), (front, "/late"), (other, "/base"), (other, "/word/1")):
+        for peer, missing in (
+            (front, "/other"),
+            (front, "/late"),
+            (other, "/base"),
+            (other, "/word/1"),
+        ):
             self.assertEqual(peer.http(missing).status, 404, missing)
         self.assertEqual(self.get(other, "/other"), "other")
         self.assertEqual(self.get(other, "/free"), "free")
@@ -303,7 +319,13 @@ class FastApi(unittest.TestCase):
     def test_errors(self) -> None:
         peer = self.serve()
         answer = peer.http("/busy")
-        self.assertEqual((answer.status, answer.body), (503, b"Request dropped due to backpressure (num_queued_requests=1, max_queued_requests=2)."))
+        self.assertEqual(
+            (answer.status, answer.body),
+            (
+                503,
+                b"Request dropped due to backpressure (num_queued_requests=1, max_queued_requests=2).",
+            ),
+        )
         answer = peer.http("/crash")
         self.assertEqual((answer.status, answer.body), (500, b"Internal Server Error"))
         self.assertIn("RuntimeError: x", peer.stderr())

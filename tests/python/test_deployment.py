@@ -31,7 +31,9 @@ class Decorator(unittest.TestCase):
 
     def test_defaults(self) -> None:
         d = serve.deployment(Plain)
-        self.assertEqual((d.num_replicas, d.max_ongoing_requests, d.max_queued_requests), (1, 5, -1))
+        self.assertEqual(
+            (d.num_replicas, d.max_ongoing_requests, d.max_queued_requests), (1, 5, -1)
+        )
         self.assertIs(d.func_or_class, Plain)
         self.assertEqual(options_for_node(d), {})
         self.assertIsNone(d.url)
@@ -50,7 +52,10 @@ class Decorator(unittest.TestCase):
             options_for_node(d),
             {
                 "num_replicas": "auto",
-                "autoscaling_config": {"max_replicas": 4, "target_num_ongoing_requests_per_replica": 3},
+                "autoscaling_config": {
+                    "max_replicas": 4,
+                    "target_num_ongoing_requests_per_replica": 3,
+                },
                 "logging_config": {"log_level": "DEBUG"},
                 "request_router_config": {"request_router_class": f"{__name__}:Plain"},
                 "backpressure_config": {"status_code": 429},
@@ -63,8 +68,14 @@ class Decorator(unittest.TestCase):
         self.assertEqual((a.name, a.num_replicas), ("Plain", 2))
         self.assertEqual((b.name, b.num_replicas, b.user_config), ("B", 3, {"x": 1}))
         c = b.options(autoscaling_config={"max_replicas": 2})
-        self.assertEqual(options_for_node(c), {"user_config": {"x": 1}, "autoscaling_config": {"max_replicas": 2}})
-        self.assertEqual(options_for_node(c.options(num_replicas=1)), {"user_config": {"x": 1}, "num_replicas": 1})
+        self.assertEqual(
+            options_for_node(c),
+            {"user_config": {"x": 1}, "autoscaling_config": {"max_replicas": 2}},
+        )
+        self.assertEqual(
+            options_for_node(c.options(num_replicas=1)),
+            {"user_config": {"x": 1}, "num_replicas": 1},
+        )
         with self.assertRaises(TypeError):
             a.options(nonsense=1)
 
@@ -86,16 +97,44 @@ class Decorator(unittest.TestCase):
             (ValueError, "1 validation error for DeploymentConfig", {"max_ongoing_requests": 0}),
             (ValueError, "1 validation error for DeploymentConfig", {"max_queued_requests": 0}),
             (ValueError, "1 validation error for DeploymentConfig", {"max_queued_requests": 1.5}),
-            (ValueError, "2 validation errors", {"health_check_period_s": 0, "graceful_shutdown_timeout_s": -1}),
-            (ValueError, "1 validation error for DeploymentConfig", {"rolling_update_percentage": 0}),
+            (
+                ValueError,
+                "2 validation errors",
+                {"health_check_period_s": 0, "graceful_shutdown_timeout_s": -1},
+            ),
+            (
+                ValueError,
+                "1 validation error for DeploymentConfig",
+                {"rolling_update_percentage": 0},
+            ),
             (ValueError, "not JSON-serializable", {"user_config": {"x": object()}}),
-            (ValueError, "not allowed. Allowed options: {'accelerator_type'", {"ray_actor_options": {"max_restarts": 1}}),
-            (ValueError, "Manually setting num_replicas", {"num_replicas": 2, "autoscaling_config": {}}),
-            (ValueError, "min_replicas", {"autoscaling_config": {"min_replicas": 3, "max_replicas": 2}}),
+            (
+                ValueError,
+                "not allowed. Allowed options: {'accelerator_type'",
+                {"ray_actor_options": {"max_restarts": 1}},
+            ),
+            (
+                ValueError,
+                "Manually setting num_replicas",
+                {"num_replicas": 2, "autoscaling_config": {}},
+            ),
+            (
+                ValueError,
+                "min_replicas",
+                {"autoscaling_config": {"min_replicas": 3, "max_replicas": 2}},
+            ),
             (ValueError, "placement_group_bundles", {"placement_group_strategy": "PACK"}),
-            (ValueError, "Invalid placement group strategy", {"placement_group_strategy": "X", "placement_group_bundles": [{}]}),
+            (
+                ValueError,
+                "Invalid placement group strategy",
+                {"placement_group_strategy": "X", "placement_group_bundles": [{}]},
+            ),
             (ValueError, "[1, 100]", {"max_replicas_per_node": 0}),
-            (ValueError, "not allowed when placement_group_bundles", {"max_replicas_per_node": 1, "placement_group_bundles": [{"CPU": 1}]}),
+            (
+                ValueError,
+                "not allowed when placement_group_bundles",
+                {"max_replicas_per_node": 1, "placement_group_bundles": [{"CPU": 1}]},
+            ),
             (ValueError, "log_level", {"logging_config": {"log_level": "LOUD"}}),
             (ValueError, "Extra inputs", {"logging_config": {"level": "INFO"}}),
             (ValueError, "503 or 429", {"backpressure_config": {"status_code": 500}}),
@@ -103,10 +142,16 @@ class Decorator(unittest.TestCase):
             with self.subTest(options=options):
                 self.refused(kind, text, d(**options))
         self.refused(TypeError, "class or function", lambda: serve.deployment()(3))
-        self.refused(RuntimeError, "cannot be constructed directly", lambda: serve.deployment(Plain)())
+        self.refused(
+            RuntimeError, "cannot be constructed directly", lambda: serve.deployment(Plain)()
+        )
         self.refused(RuntimeError, "should not be called directly", lambda: serve.Deployment("x"))
-        self.refused(ValueError, "init_args not supported", lambda: serve.deployment(function).bind(1))
-        self.refused(ValueError, "init_kwargs not supported", lambda: serve.deployment(function).bind(x=1))
+        self.refused(
+            ValueError, "init_args not supported", lambda: serve.deployment(function).bind(1)
+        )
+        self.refused(
+            ValueError, "init_kwargs not supported", lambda: serve.deployment(function).bind(x=1)
+        )
         self.refused(ValueError, "used with a class", lambda: serve.ingress(object())(function))
 
         class HasCall:
@@ -119,11 +164,19 @@ class Decorator(unittest.TestCase):
         app = serve.deployment(Plain).bind()
         self.refused(exceptions.RayServeException, "rserve run", lambda: serve.run(app))
         self.refused(TypeError, ".bind()", lambda: serve.run(serve.deployment(Plain)))
-        self.refused(exceptions.RayServeException, "must a non-empty string", lambda: serve.run(app, name=""))
+        self.refused(
+            exceptions.RayServeException, "must a non-empty string", lambda: serve.run(app, name="")
+        )
         self.refused(ValueError, "forward slash", lambda: serve.run(app, route_prefix="x"))
         self.refused(ValueError, "trailing '/'", lambda: serve.run(app, route_prefix="/x/"))
-        self.refused(exceptions.RayServeException, "within a Ray Serve deployment", serve.get_replica_context)
-        self.refused(exceptions.RayServeException, "application name", lambda: serve.get_deployment_handle("x"))
+        self.refused(
+            exceptions.RayServeException, "within a Ray Serve deployment", serve.get_replica_context
+        )
+        self.refused(
+            exceptions.RayServeException,
+            "application name",
+            lambda: serve.get_deployment_handle("x"),
+        )
         self.refused(NotImplementedError, "ray.get is not available", lambda: ray.get(1))
         self.assertFalse(ray.is_initialized())
         self.assertEqual(ray.__version__, "2.60.0")
@@ -133,7 +186,9 @@ class Decorator(unittest.TestCase):
 class Models(unittest.TestCase):
     def test_autoscaling(self) -> None:
         c = config.AutoscalingConfig(min_replicas=1, max_replicas="5", aggregation_function="MAX")
-        self.assertEqual((c.max_replicas, c.target_ongoing_requests, c.upscale_delay_s), (5, 2, 30.0))
+        self.assertEqual(
+            (c.max_replicas, c.target_ongoing_requests, c.upscale_delay_s), (5, 2, 30.0)
+        )
         self.assertIs(c.aggregation_function, config.AggregationFunction.MAX)
         self.assertEqual(
             c.model_dump(exclude_unset=True, mode="json"),
@@ -154,12 +209,16 @@ class Models(unittest.TestCase):
         with self.assertRaises(ValueError) as caught:
             config.HTTPOptions(ssl_keyfile="x")
         self.assertIn("must be provided together", str(caught.exception))
-        self.assertEqual(config.HTTPOptions(location="NoServer").location, config.ProxyLocation.Disabled)
+        self.assertEqual(
+            config.HTTPOptions(location="NoServer").location, config.ProxyLocation.Disabled
+        )
 
     def test_errors_are_counted(self) -> None:
         with self.assertRaises(ValueError) as caught:
             config.AutoscalingConfig(min_replicas="x", max_replicas=0)
-        self.assertTrue(str(caught.exception).startswith("2 validation errors for AutoscalingConfig"))
+        self.assertTrue(
+            str(caught.exception).startswith("2 validation errors for AutoscalingConfig")
+        )
 
 
 class Names(unittest.TestCase):

@@ -100,7 +100,9 @@ class Calls(unittest.TestCase):
         head = "    def" if sync else "    async def"
         source = FRONT.format(body=f"{head} run(self, request):\n{indented}")
         if sync:
-            source = source.replace("async def __call__", "def __call__").replace("await self.run", "self.run")
+            source = source.replace("async def __call__", "def __call__").replace(
+                "await self.run", "self.run"
+            )
         self.node = FakeNode(HEAD + CALLEE + source)
         self.addCleanup(self.node.close)
         return self.node.serve()
@@ -147,7 +149,9 @@ return [
             "return [await self.back.request_id.remote(), "
             "await self.back.options(multiplexed_model_id='m', session_id='s').request_id.remote()]"
         )
-        self.assertEqual(got, [["rid", "/pre", "default", "", ""], ["rid", "/pre", "default", "m", "s"]])
+        self.assertEqual(
+            got, [["rid", "/pre", "default", "", ""], ["rid", "/pre", "default", "m", "s"]]
+        )
         for fields in self.node.calls:
             self.assertEqual(w.number(fields, w.T_KIND), w.KIND_CALL)
             self.assertEqual(w.text(fields, w.T_DEPLOYMENT), "Back")
@@ -156,7 +160,9 @@ return [
         self.assertEqual(len({w.text(f, w.T_HANDLE) for f in self.node.calls}), 1)
 
     def test_handles_travel(self) -> None:
-        got = self.run_code("return await self.back.forward.remote(self.back.options(stream=False), 9)")
+        got = self.run_code(
+            "return await self.back.forward.remote(self.back.options(stream=False), 9)"
+        )
         self.assertEqual(got, 9)
 
     def test_responses_as_arguments(self) -> None:
@@ -205,7 +211,14 @@ return out
         by_name = {row[0]: row[1:] for row in got}
         self.assertEqual(
             by_name["custom"],
-            [True, ["RayTaskError(Custom)", "RayTaskError", "RayError"], "app.Custom: 7", 7, None, "Custom"],
+            [
+                True,
+                ["RayTaskError(Custom)", "RayTaskError", "RayError"],
+                "app.Custom: 7",
+                7,
+                None,
+                "Custom",
+            ],
         )
         self.assertEqual(by_name["os"][4], 2)
         self.assertEqual(by_name["os"][1][0], "RayTaskError(FileNotFoundError)")
@@ -341,7 +354,17 @@ return out
         )
         self.assertEqual(
             got,
-            [5, 6, "timeout", [0, 1, 2], "ValueError: bad there", 8, ["rid", "/pre"], [7, [0, 1]], "cancelled"],
+            [
+                5,
+                6,
+                "timeout",
+                [0, 1, 2],
+                "ValueError: bad there",
+                8,
+                ["rid", "/pre"],
+                [7, [0, 1]],
+                "cancelled",
+            ],
         )
 
     def test_many_threads(self) -> None:
@@ -369,8 +392,16 @@ except BaseException as e:
 """
         )
         codes = {
-            "a": (w.E_BACKPRESSURE, "BackPressureError", "num_queued_requests=3, max_queued_requests=4"),
-            "b": (w.E_UNAVAILABLE, "DeploymentUnavailableError", "Deployment(name='Back', app='default') is unavailable"),
+            "a": (
+                w.E_BACKPRESSURE,
+                "BackPressureError",
+                "num_queued_requests=3, max_queued_requests=4",
+            ),
+            "b": (
+                w.E_UNAVAILABLE,
+                "DeploymentUnavailableError",
+                "Deployment(name='Back', app='default') is unavailable",
+            ),
             "c": (w.E_CANCELLED, "RequestCancelledError", "was cancelled"),
             "d": (w.E_TIMEOUT, "GetTimeoutError", "said the node"),
             "e": (w.E_DIED, "ActorDiedError", "said the node"),
@@ -397,12 +428,16 @@ except BaseException as e:
     def test_backpressure_inside_a_handler_becomes_its_answer(self) -> None:
         peer = self.front("return await self.back.value.remote(1)")
         for code in (w.E_BACKPRESSURE, w.E_UNAVAILABLE):
-            self.node.refuse = lambda n, f: w.field_u8(w.T_ERROR_CODE, code) + w.field_u32(
-                w.T_QUEUED, 1
-            ) + w.field_u32(w.T_MAX_QUEUED, 1)
+            self.node.refuse = lambda n, f: (
+                w.field_u8(w.T_ERROR_CODE, code)
+                + w.field_u32(w.T_QUEUED, 1)
+                + w.field_u32(w.T_MAX_QUEUED, 1)
+            )
             answer = peer.http()
             self.assertEqual(answer.code, code)
-            self.assertRegex(answer.message, r"backpressure \(num_queued_requests=1, max|is unavailable because")
+            self.assertRegex(
+                answer.message, r"backpressure \(num_queued_requests=1, max|is unavailable because"
+            )
 
     def test_errors_of_streams(self) -> None:
         got = self.run_code(
@@ -418,7 +453,10 @@ for call in (self.back.options(stream=True).value, self.back.count, self.back.re
 return out
 """
         )
-        self.assertEqual([g[0] for g in got], ["RayTaskError(TypeError)"] * 3 + ["RayTaskError(RayServeException)"])
+        self.assertEqual(
+            [g[0] for g in got],
+            ["RayTaskError(TypeError)"] * 3 + ["RayTaskError(RayServeException)"],
+        )
         self.assertIn("did not return a generator", got[0][1])
         self.assertIn("returned a generator", got[1][1])
 
@@ -454,7 +492,9 @@ return out
         self.assertEqual([peer.wait(s).body for s in streams], [b"1"] * 100)
 
     def test_look_up_in_the_constructor(self) -> None:
-        source = HEAD + """
+        source = (
+            HEAD
+            + """
 @serve.deployment
 class A:
     def __init__(self): self.h = serve.get_deployment_handle("B")
@@ -467,6 +507,7 @@ class C:
     def __init__(self, *a): pass
 app = C.bind(A.bind(), B.bind())
 """
+        )
         with FakeNode(source) as node:
             node.build()
             a, _ = node.fork("A"), node.fork("B")
@@ -514,7 +555,9 @@ app = C.bind(A.bind(), B.bind())
                 meta = w.field_u8(w.T_KIND, 2) + w.field_str(w.T_METHOD, "value")
                 stream = peer.stream()
                 peer.answers[stream] = Answer()
-                peer.send(w.REQUEST, w.END, stream, meta + w.field_str(w.T_CONTENT_TYPE, kind), body)
+                peer.send(
+                    w.REQUEST, w.END, stream, meta + w.field_str(w.T_CONTENT_TYPE, kind), body
+                )
                 self.assertEqual(peer.wait(stream).value(), value)
 
 
@@ -532,14 +575,21 @@ class OutsideOfAReplica(unittest.TestCase):
         import pickle
 
         for other in (pickle.loads(pickle.dumps(handle.m)), copy.deepcopy(handle.m)):
-            self.assertEqual((other.deployment_name, other.app_name, other._method), ("A", "app", "m"))
+            self.assertEqual(
+                (other.deployment_name, other.app_name, other._method), ("A", "app", "m")
+            )
 
     def test_dual_exceptions_pickle(self) -> None:
         import pickle
 
         from ray.exceptions import RayTaskError
 
-        names: List[BaseException] = [ValueError("v"), OSError(2, "x"), KeyError("k"), UnicodeDecodeError("utf-8", b"x", 0, 1, "r")]
+        names: List[BaseException] = [
+            ValueError("v"),
+            OSError(2, "x"),
+            KeyError("k"),
+            UnicodeDecodeError("utf-8", b"x", 0, 1, "r"),
+        ]
         for cause in names:
             error = RayTaskError("f", "trace", cause).as_instanceof_cause()
             self.assertIsInstance(error, type(cause))
@@ -555,7 +605,12 @@ def _has_cloudpickle() -> bool:
     from fakenode import PYTHON, ROOT
 
     code = "import rserve, cloudpickle"
-    return subprocess.run([PYTHON, "-c", code], env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL).returncode == 0
+    return (
+        subprocess.run(
+            [PYTHON, "-c", code], env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,9 @@ class Http(unittest.TestCase):
 
     def test_pipelined(self) -> None:
         streams = [self.peer.open_http(f"/{i}") for i in range(300)]
-        self.assertEqual([self.peer.wait(s).body for s in streams], [b"/%d" % i for i in range(300)])
+        self.assertEqual(
+            [self.peer.wait(s).body for s in streams], [b"/%d" % i for i in range(300)]
+        )
 
     def test_error(self) -> None:
         answer = self.peer.http("/raise")
@@ -519,7 +521,11 @@ app = A.bind()
                     streams = [peer.open_http(query=f"how={how}") for _ in range(times)]
                     for stream in streams:
                         answer = peer.wait(stream)
-                        self.assertIn(answer.body, body if isinstance(body, tuple) else (body,), answer.message)
+                        self.assertIn(
+                            answer.body,
+                            body if isinstance(body, tuple) else (body,),
+                            answer.message,
+                        )
         streams = [peer.open_http(query="how=ids", request_id=f"id{i}") for i in range(200)]
         for i, stream in enumerate(streams):
             self.assertEqual(json.loads(peer.wait(stream).body), [f"id{i}"] * 3)
@@ -601,7 +607,9 @@ class Life(unittest.TestCase):
         self.assertEqual(node.fork("A").http().body, b"A")
 
     def test_stop_in_order(self) -> None:
-        node = self.node("async def __del__(self):\n    await asyncio.sleep(0.01)\n    print('destroyed')\n")
+        node = self.node(
+            "async def __del__(self):\n    await asyncio.sleep(0.01)\n    print('destroyed')\n"
+        )
         peer = node.fork("A")
         peer.stop()
         self.assertEqual(peer.exit_status(), 0)
@@ -622,7 +630,9 @@ class Life(unittest.TestCase):
         self.assertIn("ValueError: late", peer.stderr())
 
     def test_atexit_runs(self) -> None:
-        node = self.node("def __init__(self):\n    import atexit\n    atexit.register(print, 'at exit')\n")
+        node = self.node(
+            "def __init__(self):\n    import atexit\n    atexit.register(print, 'at exit')\n"
+        )
         peer = node.fork("A")
         peer.stop()
         self.assertEqual(peer.exit_status(), 0)
@@ -680,8 +690,10 @@ class Life(unittest.TestCase):
         peer = node.fork("A", logging_config={"log_level": "DEBUG", "encoding": "JSON"})
         self.assertEqual(peer.http().body, b"10")
         lines = [json.loads(line) for line in peer.stderr().splitlines()]
-        self.assertEqual([(x["message"], x["request_id"], x["replica"]) for x in lines],
-                         [("one", "test-request-id", "abcd0000"), ("two", "test-request-id", "abcd0000")])
+        self.assertEqual(
+            [(x["message"], x["request_id"], x["replica"]) for x in lines],
+            [("one", "test-request-id", "abcd0000"), ("two", "test-request-id", "abcd0000")],
+        )
 
     def test_access_log_when_asked_for(self) -> None:
         node = self.node("def __call__(self): return 1\n")

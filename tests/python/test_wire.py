@@ -36,14 +36,18 @@ class Tables(unittest.TestCase):
 
     def test_error_codes(self) -> None:
         page = DEF.with_name("PROTOCOL.md").read_text()
-        rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \| [a-z`]", page.split("### Errors")[1].split("## 3")[0], re.M)
+        rows = re.findall(
+            r"^\| (\d+) \| ([A-Z_]+) \| [a-z`]", page.split("### Errors")[1].split("## 3")[0], re.M
+        )
         self.assertEqual(w.ERROR_CODES, {name: int(n) for n, name in rows})
 
 
 class Fields(unittest.TestCase):
     def test_round_trip(self) -> None:
         meta = w.field_str(w.T_APP, "ü") + w.field_u8(w.T_KIND, 2) + w.field_u16(w.T_STATUS, 204)
-        meta += w.field_u32(w.T_CREDIT, 1 << 20) + w.field_u64(w.T_PARENT, 1 << 40) + w.field(99, b"x")
+        meta += (
+            w.field_u32(w.T_CREDIT, 1 << 20) + w.field_u64(w.T_PARENT, 1 << 40) + w.field(99, b"x")
+        )
         fields = w.parse_fields(meta)
         self.assertEqual(w.text(fields, w.T_APP), "ü")
         self.assertEqual(w.number(fields, w.T_KIND), 2)
@@ -60,7 +64,9 @@ class Fields(unittest.TestCase):
 
     def test_headers(self) -> None:
         headers = [(b"a", b"1"), (b"B", b""), (b"a", b"2")]
-        self.assertEqual(w.unpack_headers(w.pack_headers(headers)), [(b"a", b"1"), (b"b", b""), (b"a", b"2")])
+        self.assertEqual(
+            w.unpack_headers(w.pack_headers(headers)), [(b"a", b"1"), (b"b", b""), (b"a", b"2")]
+        )
         self.assertEqual(w.unpack_headers(b""), [])
         for bad in (b"x\0y", b"x\ny", b"x\r\ny"):
             with self.assertRaises(ValueError):
@@ -118,7 +124,7 @@ class Connection(unittest.TestCase):
         self.a.setblocking(False)
         while data or len(self.frames) < 2:
             try:
-                data = data[self.a.send(data):] if data else data
+                data = data[self.a.send(data) :] if data else data
             except BlockingIOError:
                 pass
             self.read_all()

@@ -22,7 +22,9 @@ app = A.bind()
 
 
 class Build(unittest.TestCase):
-    def failed(self, source: str, import_path: str = "app:app", args: Any = None, **files: str) -> Dict[str, Any]:
+    def failed(
+        self, source: str, import_path: str = "app:app", args: Any = None, **files: str
+    ) -> Dict[str, Any]:
         with FakeNode(source, **files) as node:
             message = node.build(import_path, args)
             self.assertNotIn("deployments", message)
@@ -145,11 +147,14 @@ class Build(unittest.TestCase):
             self.assertEqual(self.failed(HELLO, path)["kind"], "ValueError")
 
     def test_build_errors(self) -> None:
-        source = HELLO + """
+        source = (
+            HELLO
+            + """
 def wrong(args): return 5
 def two(a, b): return app
 def breaks(args): raise LookupError("in the builder")
 """
+        )
         for path, args, kind, text in (
             ("app:A", None, "TypeError", ".bind()"),
             ("app:app", {"x": 1}, "ValueError", "Arguments can only be passed"),
@@ -168,7 +173,9 @@ def breaks(args): raise LookupError("in the builder")
         self.assertIn("cycle", self.failed(source)["error"])
 
     def test_exception_whose_text_fails(self) -> None:
-        message = self.failed("class E(Exception):\n    def __str__(self): raise KeyError\nraise E()\n")
+        message = self.failed(
+            "class E(Exception):\n    def __str__(self): raise KeyError\nraise E()\n"
+        )
         self.assertEqual(message["kind"], "E")
 
 
@@ -247,7 +254,10 @@ class Fork(unittest.TestCase):
             self.assertEqual(os.waitstatus_to_exitcode(peer.exit_status()), 1)
 
     def test_thread_after_import(self) -> None:
-        source = HELLO + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n"
+        source = (
+            HELLO
+            + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n"
+        )
         with FakeNode(source) as node:
             graph = node.build()
             self.assertEqual(graph["start"], "spawn")
@@ -261,7 +271,9 @@ class Fork(unittest.TestCase):
             self.assertIn("CUDA", graph["start_reason"])
 
     def test_numpy_can_be_forked(self) -> None:
-        with FakeNode("import numpy\nnumpy.ones((300, 300)) @ numpy.ones((300, 300))\n" + HELLO) as node:
+        with FakeNode(
+            "import numpy\nnumpy.ones((300, 300)) @ numpy.ones((300, 300))\n" + HELLO
+        ) as node:
             graph = node.build()
             if graph.get("kind") == "ModuleNotFoundError":
                 self.skipTest("numpy is not installed")

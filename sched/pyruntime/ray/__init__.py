@@ -11,8 +11,8 @@ __version__ = "2.60.0"
 
 #: Core names that exist in Ray and are not built here yet.
 _NOT_BUILT = (
-    "available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context init "
-    "kill method nodes put remote shutdown timeline wait"
+    "available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context "
+    "init kill method nodes put remote shutdown timeline wait"
 ).split()
 
 

@@ -375,5 +375,7 @@ class StreamingGeneratorReplayInconsistentError(RaySystemError):
 
 
 RAY_EXCEPTION_TYPES = [
-    value for value in list(globals().values()) if isinstance(value, type) and issubclass(value, RayError)
+    value
+    for value in list(globals().values())
+    if isinstance(value, type) and issubclass(value, RayError)
 ]

@@ -1,8 +1,8 @@
 """rserve's Python side: what runs inside zygotes and Python replicas.
 
-The package lives in a zip file that the node puts on PYTHONPATH; `ray` beside it is the interface that
-applications import. `vendor/` holds fall-backs for packages that need not be installed (starlette,
-cloudpickle); it stands last on sys.path, so that installed ones win.
+The package lives in a zip file that the node puts on PYTHONPATH; `ray` beside it is the interface
+that applications import. `vendor/` holds fall-backs for packages that need not be installed
+(starlette, cloudpickle); it stands last on sys.path, so that installed ones win.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class Ingress:
     def __init__(self, app: Any, builder: Optional[Callable[[], Any]]) -> None:
         self.app = app
         self.builder = builder
-        #: The routes at decoration: later ones (of other classes) are none of this class's business.
+        #: The routes at decoration: later ones (of other classes) are none of this class's
+        #: business.
         self.routes: Optional[List[Any]] = None
         router = getattr(app, "router", app)
         if isinstance(getattr(router, "routes", None), list):
@@ -168,9 +169,7 @@ class Lifespan:
         self._in.put_nowait({"type": "lifespan.startup"})
         good, message = await self._started
         if not good:
-            error = RuntimeError(
-                "ASGI lifespan startup failed. Check replica logs for details."
-            )
+            error = RuntimeError("ASGI lifespan startup failed. Check replica logs for details.")
             error.lifespan_message = message  # type: ignore[attr-defined]
             raise error
 

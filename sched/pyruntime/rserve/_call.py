@@ -40,7 +40,9 @@ class Call:
         "cancel_on_parent_request_cancel",
     )
 
-    def __init__(self, link: "NodeLink", stream: int, fields: Dict[int, bytes], body: bytes, end: int):
+    def __init__(
+        self, link: "NodeLink", stream: int, fields: Dict[int, bytes], body: bytes, end: int
+    ):
         self.link = link
         self.stream = stream
         self.fields = fields

@@ -1,21 +1,22 @@
 """Runs the coroutines of requests: the first step at once, the rest as a task.
 
-Most handlers finish without waiting for anything. Making an asyncio task for each of them costs more
-than many of them do, so the first step runs directly in the callback that read the request. Code in it
-must still find itself in a task (timeouts, task groups and anyio ask for the current one), so a parked task
-is lent to it: a task that waits on a future of its own. If the coroutine finishes, the parked task is as
-fresh as before and serves the next request. If it waits for something, the parked task takes it over.
+Most handlers finish without waiting for anything. Making an asyncio task for each of them costs
+more than many of them do, so the first step runs directly in the callback that read the request.
+Code in it must still find itself in a task (timeouts, task groups and anyio ask for the current
+one), so a parked task is lent to it: a task that waits on a future of its own. If the coroutine
+finishes, the parked task is as fresh as before and serves the next request. If it waits for
+something, the parked task takes it over.
 
-Each request has its own contextvars context, which every step of its coroutine is run in, whichever task
-that happens in.
+Each request has its own contextvars context, which every step of its coroutine is run in,
+whichever task that happens in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import types
+from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
 from contextvars import Context
 from typing import Any, Callable, Coroutine, Deque, Generator, List, Optional, Tuple
 

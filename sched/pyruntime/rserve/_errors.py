@@ -1,4 +1,6 @@
-"""Exceptions as users should see them: trimmed tracebacks, one-line summaries, and their way over the wire."""
+"""Exceptions as users should see them: trimmed tracebacks, one-line summaries, and their way over
+the wire.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def user_traceback(error: BaseException) -> str:
         text = f"{type(error).__name__}: (its text could not be formatted)\n"
     if len(text) > MAX_TRACEBACK:
         half = MAX_TRACEBACK // 2
-        text = f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
+        text = (
+            f"{text[:half]}\n... ({len(text) - 2 * half} characters left out) ...\n{text[-half:]}"
+        )
     return text
 
 
@@ -175,7 +179,9 @@ class BuildError(Exception):
         return out
 
 
-def import_error(module: str, import_path: str, app_dir: Optional[str], e: BaseException) -> BuildError:
+def import_error(
+    module: str, import_path: str, app_dir: Optional[str], e: BaseException
+) -> BuildError:
     """Says in one line why the user's module could not be imported."""
     kind = type(e).__name__
     place = last_user_frame(e.__traceback__)

@@ -1,4 +1,4 @@
-"""Works on the requests of a replica: finds the user's method, runs it where it belongs, answers."""
+"""Works on the requests of a replica: finds the method, runs it where it belongs, answers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from rserve import _http
-from rserve import _values
+from rserve import _http, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._drive import Driver
@@ -56,7 +55,7 @@ class Method:
 
 
 class Executor:
-    """One per replica. All of it belongs to the event loop's thread but what worker threads call."""
+    """One per replica. All of it belongs to the loop's thread but what worker threads call."""
 
     def __init__(
         self,
@@ -204,9 +203,7 @@ class Executor:
             self._driver.start(call, self._call_later(call, context), context)
             return
         method = self.method(call.method)
-        args, kwargs = _values.decode_arguments(
-            call.fields.get(w.T_CONTENT_TYPE, b""), call.body
-        )
+        args, kwargs = _values.decode_arguments(call.fields.get(w.T_CONTENT_TYPE, b""), call.body)
         call.body = b""
         kind = method.kind
         if w.T_STREAM in call.fields and w.number(call.fields, w.T_STREAM):
@@ -315,13 +312,14 @@ class Executor:
                     self.link.reply_error(
                         call,
                         pack_error(
-                            call.stream, w.E_CANCELLED, "CancelledError", "The request was cancelled."
+                            call.stream,
+                            w.E_CANCELLED,
+                            "CancelledError",
+                            "The request was cancelled.",
                         ),
                     )
             elif call.http and isinstance(error, (BackPressureError, DeploymentUnavailableError)):
-                code = (
-                    w.E_BACKPRESSURE if isinstance(error, BackPressureError) else w.E_UNAVAILABLE
-                )
+                code = w.E_BACKPRESSURE if isinstance(error, BackPressureError) else w.E_UNAVAILABLE
                 text = error.message
                 cause = error.cause if isinstance(error, RayTaskError) else error
                 self.link.reply_error(
@@ -340,9 +338,7 @@ class Executor:
         finally:
             request_context.reset(token)
         if call.http:
-            frame = pack_error(
-                call.stream, w.E_USER, type(error).__name__, one_line(error), trace
-            )
+            frame = pack_error(call.stream, w.E_USER, type(error).__name__, one_line(error), trace)
         else:
             frame = pack_user_error(call.stream, error, trace)
         self.link.reply_error(call, frame)

@@ -93,8 +93,8 @@ def split_import_path(import_path: str) -> Tuple[str, str]:
         raise BuildError(
             "attribute",
             "ValueError",
-            f"ValueError: import_path '{import_path}' must be of the form 'module.submodule:attribute' "
-            "or 'module.submodule.attribute'",
+            f"ValueError: import_path '{import_path}' must be of the form 'module.sub:attribute' "
+            "or 'module.sub.attribute'",
         )
     return module, attribute
 
@@ -125,8 +125,8 @@ def import_object(import_path: str, app_dir: Optional[str]) -> Any:
             raise BuildError(
                 "attribute",
                 "AttributeError",
-                f"AttributeError: module '{module_name}' ({getattr(module, '__file__', '?')}) has no "
-                f"attribute '{attribute}' (import_path '{import_path}'); it has: {has}",
+                f"AttributeError: module '{module_name}' ({getattr(module, '__file__', '?')}) has "
+                f"no attribute '{attribute}' (import_path '{import_path}'); it has: {has}",
                 "" if isinstance(e, AttributeError) else user_traceback(e),
             ) from None
     return value
@@ -165,9 +165,9 @@ def call_builder(value: Any, args: Dict[str, Any], import_path: str) -> Applicat
             annotation = None
     argument: Any = args
     if isinstance(annotation, type) and hasattr(annotation, "model_validate"):
-        argument = annotation.model_validate(args)  # type: ignore[attr-defined]
+        argument = annotation.model_validate(args)
     elif isinstance(annotation, type) and hasattr(annotation, "parse_obj"):
-        argument = annotation.parse_obj(args)  # type: ignore[attr-defined]
+        argument = annotation.parse_obj(args)
     app = value(argument)
     if not isinstance(app, Application):
         raise TypeError(
@@ -245,8 +245,8 @@ def _unique_name(graph: Graph, name: str) -> str:
         n += 1
     unique = f"{name}_{n}"
     graph.warnings.append(
-        f"Deployment '{name}' is bound more than once with different arguments; this one is renamed "
-        f"to '{unique}'. Use `.options(name=...)` to choose the name."
+        f"Deployment '{name}' is bound more than once with different arguments; this one is "
+        f"renamed to '{unique}'. Use `.options(name=...)` to choose the name."
     )
     return unique
 

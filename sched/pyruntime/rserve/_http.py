@@ -153,7 +153,7 @@ def request_class() -> Any:
         return _request_class
     from starlette.requests import Request
 
-    class LazyRequest(Request):
+    class LazyRequest(Request):  # type: ignore[misc]
         def __init__(self, call: Call) -> None:
             self._rserve_call = call
 

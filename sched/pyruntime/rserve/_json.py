@@ -1,4 +1,5 @@
-"""Return values of plain handlers as JSON: what FastAPI's jsonable_encoder makes of them, without FastAPI.
+"""Return values of plain handlers as JSON: what FastAPI's jsonable_encoder makes of them, without
+FastAPI.
 
 Values of JSON's own types go straight through the C encoder; everything else it meets comes to
 `_default`. Keys that JSON has no type for send the whole value through `jsonable` instead.

@@ -13,8 +13,9 @@ from rserve._call import request_context
 LOGGER_NAME = "ray.serve"
 
 _STANDARD = frozenset(
-    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message module "
-    "msecs msg name pathname process processName relativeCreated stack_info thread threadName "
+    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message "
+    "module msecs msg name pathname process processName relativeCreated stack_info thread "
+    "threadName "
     "taskName".split()
 )
 
@@ -119,7 +120,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         logging.Handler.__init__(self)
 
     @property
-    def stream(self) -> Any:  # type: ignore[override]
+    def stream(self) -> Any:
         return sys.stderr
 
 

@@ -1,8 +1,8 @@
 """Small validated option objects: what pydantic models are to Ray Serve, without pydantic.
 
-A subclass lists its fields as `Field` class attributes. Unknown names are ignored or refused, values are
-checked and converted, and the fields that were set explicitly are remembered, because a deployment
-tells the node only what the user's code said.
+A subclass lists its fields as `Field` class attributes. Unknown names are ignored or refused,
+values are checked and converted, and the fields that were set explicitly are remembered, because a
+deployment tells the node only what the user's code said.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class ValidationError(ValueError):
         super().__init__("\n".join(lines))
 
     def errors(self) -> List[Dict[str, Any]]:
-        return [{"loc": (w,), "msg": m, "input": v, "type": "value_error"} for w, m, v in self._errors]
+        return [
+            {"loc": (w,), "msg": m, "input": v, "type": "value_error"} for w, m, v in self._errors
+        ]
 
     def error_count(self) -> int:
         return len(self._errors)
@@ -38,7 +40,7 @@ def validation_error(title: str, errors: List[Tuple[str, str, Any]]) -> Exceptio
     core = sys.modules.get("pydantic_core")
     if core is not None:
         try:
-            return core.ValidationError.from_exception_data(
+            error: Exception = core.ValidationError.from_exception_data(
                 title,
                 [
                     {
@@ -51,6 +53,7 @@ def validation_error(title: str, errors: List[Tuple[str, str, Any]]) -> Exceptio
                     for where, message, value in errors
                 ],
             )
+            return error
         except Exception:
             pass
     return ValidationError(title, errors)
@@ -59,28 +62,29 @@ def validation_error(title: str, errors: List[Tuple[str, str, Any]]) -> Exceptio
 Check = Callable[[Any], Any]
 
 
-class Field:
-    """A field: its default (or a factory of it) and a function that checks and converts a value."""
+class FieldInfo:
+    """A field: its default and a function that checks and converts a value."""
 
-    __slots__ = ("default", "check", "required", "name")
+    __slots__ = ("default", "check", "required")
 
-    def __init__(self, default: Any = None, check: Optional[Check] = None, required: bool = False):
+    def __init__(self, default: Any, check: Optional[Check], required: bool) -> None:
         self.default = default
         self.check = check
         self.required = required
-        self.name = ""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
 
     def make_default(self) -> Any:
         return copy.deepcopy(self.default)
 
 
+def Field(default: Any = None, check: Optional[Check] = None, required: bool = False) -> Any:
+    """Declares a field of a Model."""
+    return FieldInfo(default, check, required)
+
+
 class Model:
     """Base of the option objects."""
 
-    _fields: ClassVar[Dict[str, Field]] = {}
+    _fields: ClassVar[Dict[str, FieldInfo]] = {}
     _forbid_extra: ClassVar[bool] = False
     _title: ClassVar[Optional[str]] = None
 
@@ -88,7 +92,7 @@ class Model:
         super().__init_subclass__(**kwargs)
         fields = dict(cls._fields)
         for name, value in list(vars(cls).items()):
-            if isinstance(value, Field):
+            if isinstance(value, FieldInfo):
                 fields[name] = value
                 delattr(cls, name)
         cls._fields = fields
@@ -137,7 +141,7 @@ class Model:
         object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.model_dump() == other.model_dump()  # type: ignore
+        return type(other) is type(self) and self.model_dump() == other.model_dump()
 
     __hash__ = None  # type: ignore[assignment]
 

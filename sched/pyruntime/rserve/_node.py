@@ -1,7 +1,7 @@
 """A replica's one connection to its node: reads and sorts frames, writes answers, makes calls.
 
-Frames that come together are read together, and what one turn of the loop writes leaves in one system
-call. Everything belongs to the event loop's thread except the methods that say otherwise.
+Frames that come together are read together, and what one turn of the loop writes leaves in one
+system call. Everything belongs to the event loop's thread except the methods that say otherwise.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class NodeLink:
     # --- out
 
     def send(self, data: bytes) -> None:
-        """Queues a frame that holds no descriptor; it leaves at the end of this turn of the loop."""
+        """Queues a frame that holds no descriptor; it leaves at the end of this turn."""
         self._out.append(data)
         if not self._flush_due:
             self._flush_due = True
@@ -273,8 +273,8 @@ class NodeLink:
     def lookup(self, app: str, deployment: Optional[str]) -> Dict[str, Any]:
         """Asks the node whether something exists; blocks. From any thread.
 
-        On the loop's own thread nothing else can run meanwhile, so the socket is read here until the
-        answer has come; other frames that come with it wait in the inbox.
+        On the loop's own thread nothing else can run meanwhile, so the socket is read here until
+        the answer has come; other frames that come with it wait in the inbox.
         """
         message = {"app": app, "deployment": deployment}
         if threading.get_ident() == self.thread_id:

@@ -17,7 +17,7 @@ _libc: Any = None
 
 
 def load_libc() -> None:
-    """Makes prctl() callable; before forking, so that each replica need not. May not be possible."""
+    """Makes prctl() callable where possible; before forking, so that each replica need not."""
     global _libc
     if _libc is None:
         try:

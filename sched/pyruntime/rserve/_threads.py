@@ -1,7 +1,7 @@
 """The thread pool that synchronous user code runs in.
 
-Work is handed in from the event loop's thread only. A thread is added when all others are busy, up to
-the limit (`max_ongoing_requests`), so the pool is never the reason for a request to wait.
+Work is handed in from the event loop's thread only. A thread is added when all others are busy, up
+to the limit (`max_ongoing_requests`), so the pool is never the reason for a request to wait.
 """
 
 from __future__ import annotations

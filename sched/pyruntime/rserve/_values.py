@@ -1,7 +1,8 @@
 """Values of handle calls and of their answers as bytes with a content type.
 
-Pickle carries what Python replicas say to each other. A call with one `bytes` or `str` argument, and an
-answer that is one, travel as they are: that is faster, and a replica in another language can read it.
+Pickle carries what Python replicas say to each other. A call with one `bytes` or `str` argument,
+and an answer that is one, travel as they are: that is faster, and a replica in another language
+can read it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _F_JSON = w.field(w.T_CONTENT_TYPE, JSON)
 
 
 def dumps(value: Any) -> bytes:
-    """Pickles; objects that plain pickle refuses (lambdas, local classes) go through cloudpickle."""
+    """Pickles; what plain pickle refuses (lambdas, local classes) goes through cloudpickle."""
     try:
         return pickle.dumps(value, 5)
     except (pickle.PicklingError, AttributeError, TypeError) as e:

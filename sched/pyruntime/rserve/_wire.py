@@ -1,7 +1,7 @@
 """The frame codec of net/wire/PROTOCOL.md: tables, encoding, and a bounded reader.
 
-Numbers here are held to net/wire/messages.def by a test. Nothing in this module knows about asyncio:
-the zygote uses it with a blocking socket, a replica with a non-blocking one.
+Numbers here are held to net/wire/messages.def by a test. Nothing in this module knows about
+asyncio: the zygote uses it with a blocking socket, a replica with a non-blocking one.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def make_memfd(body: Buffer) -> int:
     try:
         view = memoryview(body).cast("B")
         while view:
-            view = view[os.write(fd, view):]
+            view = view[os.write(fd, view) :]
     except BaseException:
         os.close(fd)
         raise
@@ -341,7 +341,7 @@ def read_memfd(fd: int, size: int) -> bytes:
 
 
 class Reader:
-    """Cuts what arrives on a socket into frames. Bounded: a frame never exceeds the limits above."""
+    """Cuts what arrives on a socket into frames. A frame never exceeds the limits above."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -353,14 +353,14 @@ class Reader:
     def read(self, frames: "Deque[Frame]") -> int:
         """One recvmsg(); appends the frames that it completed and returns their number.
 
-        Raises BlockingIOError when a non-blocking socket has nothing, HangUp at its end, ProtocolError.
+        Raises BlockingIOError when a non-blocking socket has nothing, HangUp at its end.
         """
         if self._end == len(self._buffer):
             self._make_room()
         view = memoryview(self._buffer)
         try:
             got, controls, flags, _ = self._sock.recvmsg_into(
-                [view[self._end:]], _FD_SPACE, _CLOEXEC
+                [view[self._end :]], _FD_SPACE, _CLOEXEC
             )
         except (ConnectionResetError, BrokenPipeError):
             raise HangUp from None
@@ -412,7 +412,7 @@ class Reader:
                 or kind not in _KNOWN
             ):
                 raise ProtocolError(
-                    f"bad frame: type {kind}, flags {flags}, {meta_len} + {body_len} bytes, {fds} fds"
+                    f"bad frame: type {kind}, flags {flags}, {meta_len}+{body_len} bytes, {fds} fds"
                 )
             stop = at + HEADER_SIZE + meta_len + inline
             if stop > end:

@@ -1,7 +1,7 @@
 """A replica: constructs the user's object, serves requests, reconfigures, stops.
 
-Entered by `run` in a process that the zygote forked, or as `python -m rserve.replica`, which imports and
-builds the application by itself.
+Entered by `run` in a process that the zygote forked, or as `python -m rserve.replica`, which
+imports and builds the application by itself.
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ from __future__ import annotations
 import asyncio
 import atexit
 import inspect
+import logging
 import math
 import os
 import signal
 import socket
 import sys
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Deque, Dict, Optional
 
 from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.schema import ReplicaRank
-from rserve import _log
-from rserve import _process
+from rserve import _log, _process
 from rserve import _wire as w
 from rserve._asgi import Ingress, Lifespan, bind_views
 from rserve._errors import BuildError, one_line, user_traceback
 from rserve._executor import Executor
 from rserve._graph import Graph, ingress_of, load
 from rserve._node import NodeLink, leave
+
+logger = logging.getLogger("ray.serve")
 
 
 class Refused(Exception):
@@ -52,9 +53,7 @@ class Refused(Exception):
 
 
 class Replica:
-    def __init__(
-        self, link: NodeLink, init: Dict[str, Any], graph: Optional[Graph]
-    ) -> None:
+    def __init__(self, link: NodeLink, init: Dict[str, Any], graph: Optional[Graph]) -> None:
         self._link = link
         self._init = init
         self._graph = graph
@@ -105,7 +104,9 @@ class Replica:
         node = self._graph.nodes.get(link.deployment)
         if node is None:
             have = ", ".join(self._graph.nodes)
-            error = KeyError(f"application '{link.app}' has no deployment '{link.deployment}': {have}")
+            error = KeyError(
+                f"application '{link.app}' has no deployment '{link.deployment}': {have}"
+            )
             raise Refused("import", error)
         self._configure_log()
         replica_id = ReplicaID(link.replica_id, DeploymentID(link.deployment, link.app))
@@ -126,9 +127,7 @@ class Replica:
             )
             context.servable_object = self._servable
             loop = asyncio.get_running_loop()
-            self._executor = Executor(
-                link, loop, self._servable, is_function, self._max_ongoing()
-            )
+            self._executor = Executor(link, loop, self._servable, is_function, self._max_ongoing())
             self._executor.access_log = self._wants_access_log()
             found = ingress_of(target)
             if found is not None:
@@ -146,7 +145,7 @@ class Replica:
             raise Refused("health_check", e) from None
 
     async def _construct(self, cls: Any, args: Any, kwargs: Any) -> Any:
-        """An instance; __init__ may be a coroutine function, and may ask for the replica context."""
+        """An instance; __init__ may be a coroutine function and may ask for the context."""
         instance = cls.__new__(cls, *args, **kwargs) if _own_new(cls) else cls.__new__(cls)
         context = serve_context._get_internal_replica_context()
         if context is not None:
@@ -206,7 +205,9 @@ class Replica:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="serve-default"))
 
-    async def _call_reconfigure(self, user_config: Any, first: bool, rank_changed: bool = False) -> None:
+    async def _call_reconfigure(
+        self, user_config: Any, first: bool, rank_changed: bool = False
+    ) -> None:
         method = getattr(self._servable, "reconfigure", None)
         takes_rank = False
         if callable(method):
@@ -272,9 +273,7 @@ class Replica:
         try:
             await self._check_health()
         except BaseException as e:
-            _log.logging.getLogger(_log.LOGGER_NAME).warning(
-                "Health check failed.\n%s", user_traceback(e).rstrip()
-            )
+            logger.warning("Health check failed.\n%s", user_traceback(e).rstrip())
             self._link.send_json(w.PONG, {"ok": False, "error": one_line(e)}, stream)
         else:
             self._link.send_json(w.PONG, {"ok": True}, stream)
@@ -322,7 +321,8 @@ _background: "set[Any]" = set()
 
 
 def _own_new(cls: type) -> bool:
-    return cls.__new__ is not object.__new__
+    new: Any = cls.__new__
+    return new is not object.__new__
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

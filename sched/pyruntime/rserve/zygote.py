@@ -1,7 +1,7 @@
 """The zygote: imports the application once, describes its graph, and forks replicas.
 
-Runs as `python -m rserve.zygote` with the connection to the node in RSERVE_FD. It has one thread and
-waits for nothing but the node.
+Runs as `python -m rserve.zygote` with the connection to the node in RSERVE_FD. It has one thread
+and waits for nothing but the node.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Deque, Dict, List
 
 from rserve import _process
 from rserve import _wire as w
@@ -111,7 +111,9 @@ class Zygote:
         for fd in fds:
             os.close(fd)
         if error is not None:
-            self._failed({"replica_id": replica_id, "phase": "fork", "error": error, "traceback": ""})
+            self._failed(
+                {"replica_id": replica_id, "phase": "fork", "error": error, "traceback": ""}
+            )
         else:
             w.send_json(self._sock, w.FORKED, {"replica_id": replica_id, "pid": pid})
 

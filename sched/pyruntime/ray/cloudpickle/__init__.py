@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import rserve  # noqa: F401
+from pickle import load, loads  # noqa: F401
+
 from cloudpickle import *  # noqa: F401,F403
 from cloudpickle import CloudPickler, dump, dumps  # noqa: F401
-from pickle import load, loads  # noqa: F401
+
+import rserve  # noqa: F401

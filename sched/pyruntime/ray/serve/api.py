@@ -7,10 +7,19 @@ import inspect
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Union
 
 from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
-from ray.serve.context import _get_serve_request_context, get_replica_context
-from ray.serve.context import _get_internal_replica_context
-from ray.serve.deployment import DEFAULT, OPTION_NAMES, Application, Deployment
-from ray.serve.deployment import _warn_version, check_options
+from ray.serve.context import (
+    _get_internal_replica_context,
+    _get_serve_request_context,
+    get_replica_context,
+)
+from ray.serve.deployment import (
+    DEFAULT,
+    OPTION_NAMES,
+    Application,
+    Deployment,
+    _warn_version,
+    check_options,
+)
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig, ServeStatus, TracingConfig
@@ -177,9 +186,7 @@ def _check_target(target: Any, name: str, route_prefix: Optional[str]) -> None:
             f"Invalid route_prefix '{route_prefix}', must start with a forward slash ('/')."
         )
     if route_prefix != "/" and route_prefix.endswith("/"):
-        raise ValueError(
-            f"Invalid route_prefix '{route_prefix}', may not end with a trailing '/'."
-        )
+        raise ValueError(f"Invalid route_prefix '{route_prefix}', may not end with a trailing '/'.")
     if "{" in route_prefix or "}" in route_prefix:
         raise ValueError(f"Invalid route_prefix '{route_prefix}', may not contain wildcards.")
 
@@ -196,9 +203,7 @@ def start(
     """Checks its options; inside of rserve, Serve already runs."""
     for key in ("http_host", "http_port", "http_middlewares"):
         if key in kwargs:
-            raise ValueError(
-                f"`{key}` is deprecated, please use `http_options` instead."
-            )
+            raise ValueError(f"`{key}` is deprecated, please use `http_options` instead.")
     for value, model in (
         (http_options, HTTPOptions),
         (grpc_options, gRPCOptions),

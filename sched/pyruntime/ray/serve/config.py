@@ -22,9 +22,7 @@ from rserve._model import (
 )
 
 DEFAULT_AUTOSCALING_POLICY_NAME = "ray.serve.autoscaling_policy:default_autoscaling_policy"
-DEFAULT_REQUEST_ROUTER_PATH = (
-    "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
-)
+DEFAULT_REQUEST_ROUTER_PATH = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 DEFAULT_GRPC_PORT = 9000
 DEFAULT_HTTP_PORT = 8000
 DEFAULT_METRICS_INTERVAL_S = 10.0
@@ -77,7 +75,7 @@ class AutoscalingPolicy(Model):
     policy_kwargs = Field({}, json_dict("policy_kwargs"))
 
     def is_default_policy_function(self) -> bool:
-        return self.policy_function == DEFAULT_AUTOSCALING_POLICY_NAME
+        return bool(self.policy_function == DEFAULT_AUTOSCALING_POLICY_NAME)
 
 
 class AutoscalingConfig(Model):
@@ -121,7 +119,9 @@ class AutoscalingConfig(Model):
         return float(self.target_ongoing_requests)
 
     def get_upscaling_factor(self) -> float:
-        return float(self.upscaling_factor or self.upscale_smoothing_factor or self.smoothing_factor)
+        return float(
+            self.upscaling_factor or self.upscale_smoothing_factor or self.smoothing_factor
+        )
 
     def get_downscaling_factor(self) -> float:
         return float(

@@ -8,7 +8,6 @@ import logging
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
-from rserve._model import Model, integer, real, validation_error
 from ray.serve.config import (
     AutoscalingConfig,
     BackpressureConfig,
@@ -17,6 +16,7 @@ from ray.serve.config import (
     RequestRouterConfig,
     import_path_of,
 )
+from rserve._model import Model, integer, real, validation_error
 
 logger = logging.getLogger("ray.serve")
 
@@ -70,7 +70,11 @@ OPTION_NAMES = (
     "max_surge_percent",
 )
 
-_DEFAULTS: Dict[str, Any] = {"num_replicas": 1, "max_ongoing_requests": 5, "max_queued_requests": -1}
+_DEFAULTS: Dict[str, Any] = {
+    "num_replicas": 1,
+    "max_ongoing_requests": 5,
+    "max_queued_requests": -1,
+}
 
 
 def _num_replicas(value: Any) -> Any:
@@ -174,7 +178,8 @@ def _check_actor_options(options: Any) -> None:
         if key not in ACTOR_OPTIONS:
             allowed = "{" + ", ".join(repr(k) for k in sorted(ACTOR_OPTIONS)) + "}"
             raise ValueError(
-                f"Specifying '{key}' in ray_actor_options is not allowed. Allowed options: {allowed}"
+                f"Specifying '{key}' in ray_actor_options is not allowed. "
+                f"Allowed options: {allowed}"
             )
 
 
@@ -199,7 +204,8 @@ def _check_placement(given: Dict[str, Any]) -> None:
         allowed = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
         if strategy not in allowed:
             raise ValueError(
-                f"Invalid placement group strategy '{strategy}'. Supported strategies are: {allowed}."
+                f"Invalid placement group strategy '{strategy}'. "
+                f"Supported strategies are: {allowed}."
             )
         if bundles is None:
             raise ValueError(
@@ -305,7 +311,8 @@ class Deployment:
 
     @property
     def ray_actor_options(self) -> Optional[Dict[str, Any]]:
-        return self._value("ray_actor_options")
+        options: Optional[Dict[str, Any]] = self._value("ray_actor_options")
+        return options
 
     @property
     def init_args(self) -> Tuple[Any, ...]:

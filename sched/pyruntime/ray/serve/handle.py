@@ -8,13 +8,24 @@ import string
 import threading
 import uuid
 from collections import deque
-from typing import Any, AsyncIterator, Callable, Deque, Dict, Generator, Generic, Iterator, List
-from typing import Optional, Tuple, TypeVar
+from typing import (
+    Any,
+    AsyncIterator,
+    Callable,
+    Deque,
+    Dict,
+    Generator,
+    Generic,
+    Iterator,
+    List,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import RayServeException, RequestCancelledError
-from rserve import _node
-from rserve import _values
+from rserve import _node, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._errors import unpack_error
@@ -58,7 +69,9 @@ def _not_in_event_loop() -> None:
 class _DeploymentResponseBase(_node.PendingCall):
     """What the two kinds of response share: being sent, failing, being cancelled."""
 
-    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+    def __init__(
+        self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
+    ) -> None:
         self._handle = handle
         self._link = link
         self._request_id = request_id
@@ -178,7 +191,9 @@ class _DeploymentResponseBase(_node.PendingCall):
 class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
     """The result of a call, now or later: await it, or use `.result()` outside of asyncio."""
 
-    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+    def __init__(
+        self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
+    ) -> None:
         super().__init__(handle, link, request_id)
         self._parts: Optional[List[bytes]] = None
         self._body: Optional[bytes] = None
@@ -252,7 +267,9 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
 class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     """The items of a streaming call: `async for`, or `for` outside of asyncio."""
 
-    def __init__(self, handle: "DeploymentHandle", link: "_node.NodeLink", request_id: str) -> None:
+    def __init__(
+        self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
+    ) -> None:
         super().__init__(handle, link, request_id)
         self._items: Deque[bytes] = deque()
         self._taken = 0
@@ -327,7 +344,9 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
             "`await response.__anext__() instead`."
         )
 
-    def result(self, *, timeout_s: Optional[float] = None, _skip_asyncio_check: bool = False) -> Any:
+    def result(
+        self, *, timeout_s: Optional[float] = None, _skip_asyncio_check: bool = False
+    ) -> Any:
         raise TypeError(
             "`DeploymentResponseGenerator` doesn't support `.result()`. Use iteration instead: "
             "`for result in response`."
@@ -418,7 +437,8 @@ class DeploymentHandle(Generic[T]):
         for given in (request_serialization, response_serialization):
             if given is not DEFAULT and given not in _SERIALIZATIONS:
                 raise ValueError(
-                    f"Unsupported serialization method: {given}. Supported: {list(_SERIALIZATIONS)}."
+                    f"Unsupported serialization method: {given}. "
+                    f"Supported: {list(_SERIALIZATIONS)}."
                 )
         for name, value in (
             ("_method", method_name),
@@ -487,9 +507,7 @@ class DeploymentHandle(Generic[T]):
                 inherited += w.field_str(w.T_ROUTE, route)
         kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
         response = kind(self, link, request_id)
-        waits = [
-            a for a in (*args, *kwargs.values()) if isinstance(a, _DeploymentResponseBase)
-        ]
+        waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _DeploymentResponseBase)]
         if waits:
             _resolve(response, waits, args, kwargs, self._fields() + inherited)
         else:
@@ -514,7 +532,9 @@ class DeploymentHandle(Generic[T]):
         raise NotImplementedError("DeploymentHandle.broadcast is not available in this version.")
 
     def choose_replica(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("DeploymentHandle.choose_replica is not available in this version.")
+        raise NotImplementedError(
+            "DeploymentHandle.choose_replica is not available in this version."
+        )
 
     def dispatch(self, selection: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("DeploymentHandle.dispatch is not available in this version.")
@@ -536,8 +556,9 @@ def _resolve(
         response._on_loop(
             response.on_error,
             RuntimeError(
-                "Streaming deployment handle results cannot be passed to downstream handle calls. If "
-                "you have a use case requiring this feature, please file a feature request on GitHub."
+                "Streaming deployment handle results cannot be passed to downstream handle calls. "
+                "If you have a use case requiring this feature, please file a feature request on "
+                "GitHub."
             ),
         )
         return

@@ -11,9 +11,9 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
-from rserve._model import Field, Model, boolean, integer, mapping, one_of, real, sequence, string
 from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from ray.serve.config import BackpressureConfig, ProxyLocation  # noqa: F401
+from rserve._model import Field, Model, boolean, integer, mapping, one_of, real, sequence, string
 
 SERVE_DEFAULT_APP_NAME = "default"
 DEFAULT_MAX_ONGOING_REQUESTS = 5
@@ -22,8 +22,9 @@ DEFAULT_CONSUMER_CONCURRENCY = 5
 
 #: Attributes that every LogRecord has.
 LOGRECORD_STANDARD_ATTRS = frozenset(
-    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message module "
-    "msecs msg name pathname process processName relativeCreated stack_info thread threadName "
+    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message "
+    "module msecs msg name pathname process processName relativeCreated stack_info thread "
+    "threadName "
     "taskName".split()
 )
 
@@ -68,7 +69,9 @@ def _log_level(value: Any) -> Any:
     if isinstance(value, str) and isinstance(logging.getLevelName(value.upper()), int):
         return value.upper()
     names = "DEBUG, INFO, WARNING, ERROR, CRITICAL"
-    raise ValueError(f"Got '{value}' for log_level. log_level must be one of {names} or an integer.")
+    raise ValueError(
+        f"Got '{value}' for log_level. log_level must be one of {names} or an integer."
+    )
 
 
 def _standard_attrs(value: Any) -> List[str]:
@@ -83,9 +86,7 @@ class LoggingConfig(Model):
     """How the replicas of a deployment log."""
 
     _forbid_extra = True
-    encoding = Field(
-        EncodingType(os.environ.get("RAY_SERVE_LOG_ENCODING") or "TEXT"), _encoding
-    )
+    encoding = Field(EncodingType(os.environ.get("RAY_SERVE_LOG_ENCODING") or "TEXT"), _encoding)
     log_level = Field("INFO", _log_level)
     logs_dir = Field(None, string(optional=True))
     enable_access_log = Field(True, boolean)

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any, Dict, Iterator, List, Mapping, MutableMapping, NamedTuple
-from typing import Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    MutableMapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 
@@ -76,7 +87,11 @@ class URL:
         else:
             name, port = server
             usual = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(scheme)
-            url = f"{scheme}://{name}{path}" if port in (usual, None) else f"{scheme}://{name}:{port}{path}"
+            url = (
+                f"{scheme}://{name}{path}"
+                if port in (usual, None)
+                else f"{scheme}://{name}:{port}{path}"
+            )
         query = scope.get("query_string", b"")
         return f"{url}?{query.decode('latin-1')}" if query else url
 
@@ -415,4 +430,3 @@ class MutableHeaders(Headers):
     def add_vary_header(self, vary: str) -> None:
         existing = self.get("vary")
         self["vary"] = ", ".join([existing, vary]) if existing else vary
-
