@@ -53,7 +53,7 @@ static void series_free(struct rs_series *s)
     free(s);
 }
 
-static void family_free(struct rs_family *f)
+static void series_free_all(struct rs_family *f)
 {
     for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
         struct rs_series *s = rs_map_at(&f->series, i, NULL);
@@ -62,6 +62,11 @@ static void family_free(struct rs_family *f)
             series_free(s);
     }
     rs_map_fini(&f->series);
+}
+
+static void family_free(struct rs_family *f)
+{
+    series_free_all(f);
     for (size_t i = 0; i < f->n_labels; i++)
         free(f->labels[i]);
     free(f->name);
@@ -195,6 +200,13 @@ void rs_family_drop(struct rs_family *f, const char *label, const char *value)
         rs_map_remove(&f->series, s->labels);
         series_free(s);
     }
+    pthread_mutex_unlock(&f->metrics->lock);
+}
+
+void rs_family_clear(struct rs_family *f)
+{
+    pthread_mutex_lock(&f->metrics->lock);
+    series_free_all(f);
     pthread_mutex_unlock(&f->metrics->lock);
 }
 

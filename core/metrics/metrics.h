@@ -37,6 +37,7 @@ struct rs_family *rs_metrics_family(struct rs_metrics *m, const struct rs_family
 struct rs_series *rs_family_series(struct rs_family *f, const char *const *values);
 /* Removes the series whose label `label` has this value: a replica that is gone. */
 void rs_family_drop(struct rs_family *f, const char *label, const char *value);
+void rs_family_clear(struct rs_family *f); /* all of them */
 
 void rs_series_add(struct rs_series *s, double amount);    /* counter, gauge */
 void rs_series_set(struct rs_series *s, double value);     /* gauge */
