@@ -1,5 +1,6 @@
 #include "cmd/head.h"
 
+#include "cmd/gauges.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -32,6 +33,8 @@ struct rs_head {
     struct rs_listener *joins;
     struct rs_list links;
     struct rs_after hook;
+    struct rs_gauges gauges;
+    bool has_gauges; /* false: nobody asked for figures */
     char *app_dir;
     bool closing;
 };
@@ -243,10 +246,22 @@ static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
     return 0;
 }
 
+static void api_collect(void *arg)
+{
+    struct rs_head *h = arg;
+    rs_auto(rs_json_decrefp) json_t *details = NULL;
+
+    if (!h->has_gauges)
+        return;
+    details = rs_controller_details(h->controller, false, rs_clock_now());
+    rs_gauges_update(&h->gauges, details);
+}
+
 static const struct rs_api_ops api_ops = {
     .details = api_details,
     .apply = api_apply,
     .delete_all = api_delete_all,
+    .collect = api_collect,
 };
 
 /* --- life ---------------------------------------------------------------------------------------- */
@@ -306,6 +321,9 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     h->ops = *ops;
     h->arg = arg;
     h->app_dir = rs_strdup(conf->app_dir);
+    h->has_gauges = metrics != NULL;
+    if (metrics)
+        rs_gauges_init(&h->gauges, metrics);
     rs_list_init(&h->links);
     rs_list_init(&h->hook.link);
     if (rs_controller_new(&h->controller, &controller, &controller_ops, h, err) < 0 ||
