@@ -84,6 +84,20 @@ static unsigned free_rank(struct rs_ag_deployment *d)
     return best;
 }
 
+/* The head closed a hole in the ranks: a replica whose rank is no longer this node's takes one that
+ * is. Only when all are there, so that a start under way gets its own. */
+static void move_ranks(struct rs_ag_deployment *d, int64_t now)
+{
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (!rs_ag_live(r) || !is_current(r) || rank_wanted(d, r->rank))
+            continue;
+        r->rank = free_rank(d);
+        rs_ag_replica_reconfigure(r, now);
+    }
+}
+
 /* --- stopping --- */
 
 /* Which of two should go first: not started, then without a wanted rank, then the newer one. */
@@ -260,6 +274,8 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
         drop_pending(d, now);
     start_missing(d, &c, now);
     c = count(d);
+    if (c.cur == d->replicas)
+        move_ranks(d, now);
     while (c.old > 0 && c.cur_up + c.old > d->replicas) {
         retire_one(d, false, "replaced by a new version", now);
         c.old--;

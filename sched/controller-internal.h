@@ -1,0 +1,143 @@
+/* What the files of the controller share: controller.c (inputs), controller-deploy.c (configuration
+ * and graphs -> what is wanted), controller-place.c (where), controller-target.c (what each node is
+ * told), controller-observe.c (reports -> statuses), controller-view.c (what people are told).
+ */
+#pragma once
+
+#include "core/base/map.h"
+#include "core/config/deployment.h"
+#include "core/graph/graph.h"
+#include "core/resource/resources.h"
+#include "sched/controller.h"
+#include "sched/place.h"
+#include "sched/status.h"
+
+struct rs_ct_node {
+    char *id, *name, *version, *address; /* address NULL: none */
+    struct rs_resources total;
+    struct rs_report *report; /* NULL: none yet */
+    char *sent;               /* TARGET that it was sent last, without its revision; NULL: none */
+    uint64_t sent_revision;
+    bool draining;
+};
+
+/* A place for one replica. */
+struct rs_ct_slot {
+    struct rs_ct_node *node;
+    unsigned rank;
+};
+
+struct rs_ct_deployment {
+    struct rs_ct_app *app;
+    char *name;
+    struct rs_deployment_conf *conf;
+    char *heavy;      /* hash of all that asks for new replicas */
+    unsigned attempt; /* given up so often with the same hash */
+    char *version;    /* heavy, and the attempt */
+    bool ingress;
+    bool gone; /* no longer wanted: forgotten when nothing of it runs */
+
+    unsigned wanted;
+    struct rs_ct_slot *slots;
+    size_t n_slots, cap_slots;
+    char *blocked; /* why some are not placed; NULL */
+
+    struct rs_status status;
+    char *message;
+    bool failed;  /* given up */
+    char *notice; /* what it waits for, shown while there is no message; NULL */
+    unsigned seen_failures, seen_deaths;
+    int64_t waiting_since; /* since when not every replica is up; 0: all are */
+    bool slow;             /* for longer than 30 s */
+};
+
+/* What the nodes say of a deployment, added up. */
+struct rs_ct_seen {
+    unsigned running, updating, starting, stopping; /* of the wanted version; stopping: of any */
+    unsigned old_live;                              /* of other versions, live */
+    unsigned start_failures, failures_total, deaths;
+    bool ever_ran;
+    bool fresh; /* every node has reported on the last target that it was sent */
+    unsigned queued, in_flight;
+    const char *last_error, *blocked; /* borrowed from the reports */
+};
+
+enum rs_ct_build { RS_BUILD_NONE, RS_BUILD_WANTED, RS_BUILD_RUNNING, RS_BUILD_DONE };
+
+struct rs_ct_app {
+    struct rs_controller *controller;
+    char *name;
+    const struct rs_config_app *conf; /* in controller->config; NULL: being deleted */
+    json_t *echo;                     /* deployed_app_config */
+    double deployed_at;
+    bool deleting;
+
+    enum rs_ct_build build;
+    uint64_t code;       /* hash of the code that `build` is about */
+    unsigned attempt;    /* builds with the same hash */
+    char *build_version; /* of the build wanted or running; NULL: none */
+    char *builder;       /* node_id; NULL: none */
+    char *failure;       /* of the last build or merge: the application is DEPLOY_FAILED; NULL */
+
+    /* What is deployed; live false: nothing yet. */
+    bool live;
+    uint64_t live_code;
+    json_t *described; /* the GRAPH; NULL: from the file */
+    struct rs_graph *graph;
+    char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
+    json_t *args, *runtime_env;
+    bool spawn;
+
+    enum rs_app_status status;
+    char *message;
+    struct rs_map deployments; /* name -> struct rs_ct_deployment */
+};
+
+struct rs_controller {
+    struct rs_controller_ops ops;
+    void *arg;
+    double wall_offset_s;
+    char *node_id, *node_ip, *log_file;
+    struct rs_config *config;  /* the last one applied; NULL: none */
+    struct rs_config *started; /* the first one: http_options and so on hold until the end */
+    struct rs_map nodes;       /* id -> struct rs_ct_node, in the order in which they came */
+    struct rs_map apps;        /* name -> struct rs_ct_app */
+    uint64_t revision;
+    bool populated;
+    int64_t started_at;
+    uint64_t rounds;
+};
+
+/* controller.c */
+void rs_ct_set(char **text, char *value); /* takes `value` */
+double rs_ct_wall(const struct rs_controller *c, int64_t now);
+/* After every input: places, tells the nodes, derives statuses, forgets what is gone. */
+void rs_ct_update(struct rs_controller *c, int64_t now);
+void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e);
+
+/* controller-deploy.c */
+void rs_ct_app_free(struct rs_ct_app *app);
+void rs_ct_deployment_free(struct rs_ct_deployment *d);
+/* Follows app->conf: builds it, or deploys it when its code is built already. */
+void rs_ct_app_follow(struct rs_ct_app *app, int64_t now);
+/* The graph is known: merges and sets what is wanted. NULL: the file alone describes it. */
+void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t now);
+void rs_ct_app_failed(struct rs_ct_app *app, char *message); /* takes it */
+void rs_ct_app_delete(struct rs_ct_app *app);
+/* Sends BUILDs that wait for a node. */
+void rs_ct_send_builds(struct rs_controller *c);
+
+/* controller-place.c */
+void rs_ct_place(struct rs_controller *c);
+
+/* controller-target.c */
+void rs_ct_send_targets(struct rs_controller *c, int64_t now);
+
+/* controller-observe.c */
+struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);
+unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
+void rs_ct_observe(struct rs_controller *c, int64_t now);
+void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);
+/* Events for replicas that differ between two reports of a node; either may be NULL. */
+void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node,
+                          const struct rs_report *before, const struct rs_report *after);

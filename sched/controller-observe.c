@@ -1,0 +1,347 @@
+/* What the nodes report, and what follows from it for statuses. */
+#include "sched/controller-internal.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOW_START (30 * RS_SEC)
+#define PER_REPLICA_RETRIES 3u
+
+/* --- adding up --- */
+
+static void add_replica(struct rs_ct_seen *s, const struct rs_report_replica *r,
+                        const struct rs_ct_deployment *d)
+{
+    bool live = r->state <= RS_REPLICA_UPDATING;
+
+    s->in_flight += r->in_flight;
+    if (!live)
+        s->stopping++;
+    else if (strcmp(r->version, d->version) != 0)
+        s->old_live++;
+    else if (r->state == RS_REPLICA_RUNNING)
+        s->running++;
+    else if (r->state == RS_REPLICA_UPDATING)
+        s->updating++;
+    else
+        s->starting++;
+}
+
+static void add_counters(struct rs_ct_seen *s, const struct rs_report_deployment *r,
+                         const struct rs_ct_deployment *d)
+{
+    s->queued += r->queued;
+    if (strcmp(r->version, d->version) != 0)
+        return;
+    s->start_failures += r->start_failures;
+    s->failures_total += r->failures_total;
+    s->deaths += r->deaths;
+    s->ever_ran |= r->ever_ran;
+    if (r->last_error)
+        s->last_error = r->last_error;
+    if (r->blocked)
+        s->blocked = r->blocked;
+}
+
+struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d)
+{
+    struct rs_ct_seen s = {.fresh = true};
+
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        const struct rs_report *r = n ? n->report : NULL;
+
+        if (n && (!r || r->revision < n->sent_revision))
+            s.fresh = false;
+        for (size_t k = 0; r && k < r->n_replicas; k++)
+            if (strcmp(r->replicas[k].app, d->app->name) == 0 &&
+                strcmp(r->replicas[k].deployment, d->name) == 0)
+                add_replica(&s, &r->replicas[k], d);
+        for (size_t k = 0; r && k < r->n_deployments; k++)
+            if (strcmp(r->deployments[k].app, d->app->name) == 0 &&
+                strcmp(r->deployments[k].name, d->name) == 0)
+                add_counters(&s, &r->deployments[k], d);
+    }
+    return s;
+}
+
+unsigned rs_ct_start_limit(const struct rs_ct_deployment *d)
+{
+    unsigned by_size = PER_REPLICA_RETRIES * (d->wanted ? d->wanted : 1);
+    unsigned by_conf = (unsigned)d->conf->max_constructor_retry_count;
+
+    return by_conf < by_size ? by_conf : by_size;
+}
+
+/* --- statuses --- */
+
+static void set_message(struct rs_ct_deployment *d, char *message)
+{
+    bool same = strcmp(d->message, message) == 0;
+    struct rs_controller *c = d->app->controller;
+
+    rs_ct_set(&d->message, message);
+    if (!same)
+        rs_ct_emit(c, &(struct rs_controller_event){
+                          .kind = RS_EVENT_DEPLOYMENT,
+                          .app = d->app->name,
+                          .deployment = d->name,
+                          .status = rs_deployment_status_name(d->status.status),
+                          .text = d->message,
+                      });
+}
+
+void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message)
+{
+    enum rs_deployment_status before = d->status.status;
+    struct rs_controller *c = d->app->controller;
+
+    if (!rs_status_step(&d->status, event)) {
+        free(message);
+        return;
+    }
+    if (before == d->status.status) {
+        set_message(d, message);
+        return;
+    }
+    rs_ct_set(&d->message, message);
+    rs_ct_emit(c, &(struct rs_controller_event){
+                      .kind = RS_EVENT_DEPLOYMENT,
+                      .app = d->app->name,
+                      .deployment = d->name,
+                      .status = rs_deployment_status_name(d->status.status),
+                      .text = d->message,
+                  });
+}
+
+static void give_up(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
+{
+    d->failed = true;
+    rs_ct_event(d, RS_STATUS_START_FAILED,
+                rs_asprintf("The deployment failed to start %u times in a row. This may be due to "
+                            "a problem with its constructor or initial health check failing. See "
+                            "controller logs for details. Error:\n%s",
+                            s->start_failures, s->last_error ? s->last_error : "unknown"));
+}
+
+static void tell_retry(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
+{
+    unsigned limit = rs_ct_start_limit(d);
+    const char *error = s->last_error ? s->last_error : "unknown";
+
+    if (s->ever_ran)
+        set_message(d, rs_asprintf("A replica failed to start with exception. Retrying. Error:\n%s",
+                                   error));
+    else
+        set_message(d,
+                    rs_asprintf("A replica failed to start with exception. Retrying %u more "
+                                "time(s). Error:\n%s",
+                                limit > s->start_failures ? limit - s->start_failures : 0, error));
+}
+
+static void count_failures(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
+{
+    if (!d->failed && !s->ever_ran && s->start_failures >= rs_ct_start_limit(d))
+        give_up(d, s);
+    else if (!d->failed && s->failures_total > d->seen_failures)
+        tell_retry(d, s);
+    d->seen_failures = s->failures_total;
+    if (s->deaths > d->seen_deaths)
+        rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
+                    rs_asprintf("A replica's health check failed. This deployment will be "
+                                "UNHEALTHY until the replica recovers or a new deploy happens.%s%s",
+                                s->last_error ? " Error:\n" : "",
+                                s->last_error ? s->last_error : ""));
+    d->seen_deaths = s->deaths;
+}
+
+static bool all_running(const struct rs_ct_deployment *d, const struct rs_ct_seen *s)
+{
+    return s->running == d->wanted && d->n_slots == d->wanted && s->updating == 0 &&
+           s->starting == 0 && s->stopping == 0 && s->old_live == 0;
+}
+
+/* What it waits for, for people; failures have their own message. */
+static void note_waiting(struct rs_ct_deployment *d, const struct rs_ct_seen *s, int64_t now)
+{
+    unsigned up = s->running + s->updating;
+    unsigned missing = d->wanted > up ? d->wanted - up : 0;
+    unsigned not_placed = d->wanted - (unsigned)d->n_slots;
+    const char *why = d->blocked ? d->blocked : s->blocked;
+
+    rs_ct_set(&d->notice, NULL);
+    if (missing == 0 || d->failed) {
+        d->waiting_since = 0;
+        d->slow = false;
+        return;
+    }
+    if (!d->waiting_since)
+        d->waiting_since = now;
+    d->slow = now - d->waiting_since >= SLOW_START;
+    if (why)
+        d->notice =
+            rs_asprintf("%u replica%s of %u pending: %s", not_placed ? not_placed : missing,
+                        (not_placed ? not_placed : missing) == 1 ? "" : "s", d->wanted, why);
+    else if (d->slow)
+        d->notice = rs_asprintf("Deployment '%s' in application '%s' has %u replicas that have "
+                                "taken more than 30s to initialize.\nThis may be caused by a slow "
+                                "__init__ or reconfigure method.",
+                                d->name, d->app->name, missing);
+}
+
+static void observe_deployment(struct rs_ct_deployment *d, int64_t now)
+{
+    struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
+
+    if (s.fresh) {
+        count_failures(d, &s);
+        if (all_running(d, &s) && !d->failed)
+            rs_ct_event(d, RS_STATUS_ALL_RUNNING, rs_strdup(""));
+        if (d->status.status == RS_DEPLOYMENT_HEALTHY && all_running(d, &s) && *d->message)
+            set_message(d, rs_strdup(""));
+    }
+    note_waiting(d, &s, now);
+}
+
+/* Gone and nothing of it left on any node. */
+static bool ended(const struct rs_ct_deployment *d)
+{
+    struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
+
+    return s.fresh && s.running + s.updating + s.starting + s.stopping + s.old_live == 0;
+}
+
+/* --- applications --- */
+
+/* "['A', 'B']": the deployments in a status. */
+static void list_of(struct rs_buf *out, const struct rs_ct_app *app,
+                    enum rs_deployment_status status)
+{
+    unsigned n = 0;
+
+    rs_buf_puts(out, "[");
+    for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
+
+        if (d && d->status.status == status && !d->gone)
+            rs_buf_printf(out, "%s'%s'", n++ ? ", " : "", d->name);
+    }
+    rs_buf_puts(out, "]");
+}
+
+static enum rs_app_status by_deployments(const struct rs_ct_app *app, struct rs_buf *message)
+{
+    size_t n = 0;
+    struct rs_status *all = rs_alloc((rs_map_count(&app->deployments) + 1) * sizeof(*all));
+    enum rs_app_status status;
+
+    for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
+
+        if (d && !d->gone)
+            all[n++] = d->status;
+    }
+    status = rs_app_status_of(all, n);
+    free(all);
+    if (status == RS_APP_DEPLOY_FAILED) {
+        rs_buf_puts(message, "Failed to update the deployments ");
+        list_of(message, app, RS_DEPLOYMENT_DEPLOY_FAILED);
+        rs_buf_puts(message, ".");
+    } else if (status == RS_APP_UNHEALTHY) {
+        rs_buf_puts(message, "The deployments ");
+        list_of(message, app, RS_DEPLOYMENT_UNHEALTHY);
+        rs_buf_puts(message, " are UNHEALTHY.");
+    }
+    return status;
+}
+
+static void observe_app(struct rs_ct_app *app)
+{
+    struct rs_buf message = {0};
+    enum rs_app_status status;
+
+    if (app->deleting) {
+        status = RS_APP_DELETING;
+    } else if (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) {
+        status = RS_APP_DEPLOYING;
+    } else if (app->failure) {
+        status = RS_APP_DEPLOY_FAILED;
+        rs_buf_puts(&message, app->failure);
+    } else {
+        status = by_deployments(app, &message);
+    }
+    if (status != app->status || strcmp(app->message, rs_buf_text(&message)) != 0) {
+        app->status = status;
+        rs_ct_set(&app->message, rs_strdup(rs_buf_text(&message)));
+        rs_ct_emit(app->controller, &(struct rs_controller_event){
+                                        .kind = RS_EVENT_APP,
+                                        .app = app->name,
+                                        .status = rs_app_status_name(status),
+                                        .text = app->message,
+                                    });
+    }
+    rs_buf_fini(&message);
+}
+
+void rs_ct_observe(struct rs_controller *c, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            const char *name = NULL;
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, &name);
+
+            if (d && d->gone && ended(d)) {
+                rs_map_remove(&app->deployments, name);
+                rs_ct_deployment_free(d);
+            } else if (d && !d->gone) {
+                observe_deployment(d, now);
+            }
+        }
+        if (app)
+            observe_app(app);
+    }
+}
+
+/* --- events of replicas --- */
+
+static const struct rs_report_replica *find_replica(const struct rs_report *r, const char *id)
+{
+    for (size_t i = 0; r && i < r->n_replicas; i++)
+        if (strcmp(r->replicas[i].replica_id, id) == 0)
+            return &r->replicas[i];
+    return NULL;
+}
+
+static void replica_event(struct rs_controller *c, const struct rs_ct_node *node,
+                          const struct rs_report_replica *r, const char *status)
+{
+    rs_ct_emit(c, &(struct rs_controller_event){
+                      .kind = RS_EVENT_REPLICA,
+                      .app = r->app,
+                      .deployment = r->deployment,
+                      .replica_id = r->replica_id,
+                      .node_id = node->id,
+                      .status = status,
+                      .text = r->message ? r->message : "",
+                  });
+}
+
+void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node,
+                          const struct rs_report *before, const struct rs_report *after)
+{
+    for (size_t i = 0; after && i < after->n_replicas; i++) {
+        const struct rs_report_replica *r = &after->replicas[i];
+        const struct rs_report_replica *was = find_replica(before, r->replica_id);
+
+        if (!was || was->state != r->state)
+            replica_event(c, node, r, rs_replica_state_ray_name(r->state));
+    }
+    for (size_t i = 0; before && i < before->n_replicas; i++)
+        if (!find_replica(after, before->replicas[i].replica_id))
+            replica_event(c, node, &before->replicas[i], "STOPPED");
+}

@@ -1,0 +1,124 @@
+/* What each node is told: everything that should run and be routed there. */
+#include "sched/controller-internal.h"
+
+#include "core/base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Replicas of a deployment that take requests on a node, by its last report. */
+static unsigned running_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; n->report && i < n->report->n_replicas; i++) {
+        const struct rs_report_replica *r = &n->report->replicas[i];
+
+        count += (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) &&
+                 strcmp(r->app, d->app->name) == 0 && strcmp(r->deployment, d->name) == 0;
+    }
+    return count;
+}
+
+static void add_remotes(struct rs_target_deployment *t, const struct rs_controller *c,
+                        const struct rs_ct_node *self, const struct rs_ct_deployment *d)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        unsigned running = n && n != self && n->address ? running_on(n, d) : 0;
+
+        if (running > 0)
+            rs_target_add_remote(t, n->id, n->address, running);
+    }
+}
+
+static void add_deployment(struct rs_target_app *app, const struct rs_controller *c,
+                           const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    struct rs_target_deployment *t = rs_target_add_deployment(app, d->name);
+
+    t->version = rs_strdup(d->version);
+    t->config = json_incref(d->conf->json);
+    t->world_size = d->wanted;
+    t->start_limit = rs_ct_start_limit(d);
+    t->ingress = d->ingress;
+    t->failed = d->failed;
+    t->ranks = rs_alloc((d->n_slots + 1) * sizeof(*t->ranks));
+    for (size_t s = 0; s < d->n_slots; s++)
+        if (d->slots[s].node == n)
+            t->ranks[t->replicas++] = d->slots[s].rank;
+    add_remotes(t, c, n, d);
+}
+
+static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struct rs_ct_app *app)
+{
+    struct rs_target_app *ta = rs_target_add_app(t, app->name);
+
+    ta->version = rs_strdup(app->version);
+    ta->route_prefix = rs_strdup(app->route_prefix);
+    ta->docs_path = rs_strdup(app->docs_path);
+    ta->ingress = rs_strdup(app->graph->nodes[app->graph->ingress].name);
+    ta->import_path = rs_strdup(app->import_path);
+    ta->app_dir = rs_strdup(app->app_dir);
+    ta->python = rs_strdup(app->python);
+    ta->args = json_incref(app->args);
+    ta->runtime_env = json_incref(app->runtime_env);
+    ta->spawn = app->spawn;
+    ta->start_reason = rs_strdup(app->start_reason);
+    for (size_t i = 0; i < app->graph->count; i++) {
+        const struct rs_ct_deployment *d = rs_map_get(&app->deployments, app->graph->nodes[i].name);
+
+        if (d && !d->gone)
+            add_deployment(ta, app->controller, n, d);
+    }
+}
+
+static void set_http(struct rs_target_http *http, const struct rs_controller *c)
+{
+    const struct rs_http_options *o = c->started ? &c->started->http : NULL;
+
+    http->host = rs_strdup(o && o->host ? o->host : "127.0.0.1");
+    http->port = o ? o->port : 8000;
+    http->root_path = rs_strdup(o && o->root_path ? o->root_path : "");
+    http->request_timeout_s = o && o->request_timeout > 0 ? (double)o->request_timeout / 1e9 : 0;
+    http->keep_alive_timeout_s = o ? (double)o->keep_alive_timeout / 1e9 : 90;
+}
+
+static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t now)
+{
+    rs_auto(rs_target_freep) struct rs_target *t = rs_target_new();
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    uint64_t by_clock = (uint64_t)(rs_ct_wall(c, now) * 1000);
+    char *text;
+
+    t->populated = c->populated;
+    set_http(&t->http, c);
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app && app->live && !app->deleting)
+            add_app(t, n, app);
+    }
+    j = rs_target_to_json(t);
+    text = rs_json_dump(j);
+    if (n->sent && strcmp(n->sent, text) == 0) {
+        free(text);
+        return;
+    }
+    rs_ct_set(&n->sent, text);
+    /* By the clock, so that a head that starts anew goes on above what it told before. */
+    c->revision = by_clock > c->revision ? by_clock : c->revision + 1;
+    n->sent_revision = c->revision;
+    json_object_set_new(j, "revision", json_integer((json_int_t)c->revision));
+    c->ops.target(n->id, j, c->arg);
+}
+
+void rs_ct_send_targets(struct rs_controller *c, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (n)
+            send_target(c, n, now);
+    }
+}

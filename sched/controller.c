@@ -1,0 +1,372 @@
+#include "sched/controller-internal.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOW_START (30 * RS_SEC)
+
+void rs_ct_set(char **text, char *value)
+{
+    free(*text);
+    *text = value;
+}
+
+double rs_ct_wall(const struct rs_controller *c, int64_t now)
+{
+    return (double)now / 1e9 + c->wall_offset_s;
+}
+
+void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e)
+{
+    if (c->ops.event)
+        c->ops.event(e, c->arg);
+}
+
+/* --- life --- */
+
+int rs_controller_new(struct rs_controller **ret, const struct rs_controller_conf *conf,
+                      const struct rs_controller_ops *ops, void *arg, struct rs_error *err)
+{
+    struct rs_controller *c;
+
+    if (!ops->target || !ops->build)
+        return rs_error_set(err, RS_INVALID, "a controller needs the ops target and build");
+    c = rs_alloc(sizeof(*c));
+    c->ops = *ops;
+    c->arg = arg;
+    c->wall_offset_s = conf->wall_offset_s;
+    c->node_id = rs_strdup(conf->node_id ? conf->node_id : "head");
+    c->node_ip = rs_strdup(conf->node_ip ? conf->node_ip : "127.0.0.1");
+    c->log_file = rs_strdup(conf->log_file ? conf->log_file : "");
+    *ret = c;
+    return 0;
+}
+
+static void node_free(struct rs_ct_node *n)
+{
+    if (!n)
+        return;
+    rs_report_free(n->report);
+    rs_resources_fini(&n->total);
+    free(n->id);
+    free(n->name);
+    free(n->version);
+    free(n->address);
+    free(n->sent);
+    free(n);
+}
+
+void rs_controller_free(struct rs_controller *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++)
+        rs_ct_app_free(rs_map_at(&c->apps, i, NULL));
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++)
+        node_free(rs_map_at(&c->nodes, i, NULL));
+    rs_map_fini(&c->apps);
+    rs_map_fini(&c->nodes);
+    if (c->started != c->config)
+        rs_config_free(c->started);
+    rs_config_free(c->config);
+    free(c->node_id);
+    free(c->node_ip);
+    free(c->log_file);
+    free(c);
+}
+
+/* --- desired state --- */
+
+static struct rs_ct_app *app_new(struct rs_controller *c, const char *name)
+{
+    struct rs_ct_app *app = rs_alloc(sizeof(*app));
+
+    app->controller = c;
+    app->name = rs_strdup(name);
+    app->status = RS_APP_DEPLOYING;
+    app->message = rs_strdup("");
+    rs_map_put(&c->apps, name, app);
+    return app;
+}
+
+static void take_config(struct rs_controller *c, struct rs_config *config)
+{
+    if (c->config != c->started)
+        rs_config_free(c->config);
+    c->config = config;
+    if (!c->started)
+        c->started = config;
+}
+
+int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64_t now,
+                        struct rs_error *err)
+{
+    if (!config)
+        return rs_error_set(err, RS_INVALID, "no configuration");
+    take_config(c, config);
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app && !rs_config_find_app(config, app->name))
+            rs_ct_app_delete(app);
+    }
+    for (size_t i = 0; i < config->app_count; i++) {
+        const struct rs_config_app *conf = &config->apps[i];
+        struct rs_ct_app *app = rs_map_get(&c->apps, conf->name);
+
+        if (!app)
+            app = app_new(c, conf->name);
+        app->conf = conf;
+        app->deleting = false;
+        app->deployed_at = rs_ct_wall(c, now);
+        json_decref(app->echo);
+        app->echo = rs_config_app_echo(conf);
+        rs_ct_app_follow(app, now);
+    }
+    rs_ct_update(c, now);
+    return 0;
+}
+
+void rs_controller_delete_all(struct rs_controller *c, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app)
+            rs_ct_app_delete(app);
+    }
+    rs_ct_update(c, now);
+}
+
+bool rs_controller_empty(const struct rs_controller *c)
+{
+    return rs_map_count(&c->apps) == 0;
+}
+
+/* --- nodes --- */
+
+int rs_controller_node_joined(struct rs_controller *c, const struct rs_controller_node *node,
+                              int64_t now, struct rs_error *err)
+{
+    struct rs_resources total = {0};
+    struct rs_ct_node *n;
+
+    if (!node->node_id || !*node->node_id)
+        return rs_error_set(err, RS_INVALID, "JOIN without a node_id");
+    if (rs_resources_from_json(&total, node->resources, err) < 0)
+        return rs_error_wrap(err, "JOIN of node '%s'", node->node_id);
+    n = rs_map_get(&c->nodes, node->node_id);
+    if (!n) {
+        n = rs_alloc(sizeof(*n));
+        n->id = rs_strdup(node->node_id);
+        rs_map_put(&c->nodes, n->id, n);
+    }
+    rs_ct_set(&n->name, rs_strdup(node->name ? node->name : node->node_id));
+    rs_ct_set(&n->version, rs_strdup(node->version));
+    rs_ct_set(&n->address, rs_strdup(node->address));
+    rs_ct_set(&n->sent, NULL);
+    rs_resources_fini(&n->total);
+    n->total = total;
+    rs_report_free(n->report); /* what it said before it left is no longer known to be true */
+    n->report = NULL;
+    n->draining = false;
+    rs_ct_emit(c,
+               &(struct rs_controller_event){
+                   .kind = RS_EVENT_NODE, .node_id = n->id, .status = "JOINED", .text = n->name});
+    rs_ct_update(c, now);
+    return 0;
+}
+
+/* Replicas that the node ran are lost: their deployments say so. */
+static void count_lost(struct rs_controller *c, const struct rs_ct_node *n)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+            unsigned lost = 0;
+
+            for (size_t r = 0; d && !d->gone && n->report && r < n->report->n_replicas; r++) {
+                const struct rs_report_replica *rr = &n->report->replicas[r];
+
+                lost += strcmp(rr->app, app->name) == 0 && strcmp(rr->deployment, d->name) == 0 &&
+                        (rr->state == RS_REPLICA_RUNNING || rr->state == RS_REPLICA_UPDATING);
+            }
+            if (lost)
+                rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
+                            rs_asprintf("Node '%s' left with %u running replica%s; "
+                                        "replacements are started on other nodes.",
+                                        n->name, lost, lost == 1 ? "" : "s"));
+        }
+    }
+}
+
+static void forget_slots(struct rs_controller *c, const struct rs_ct_node *n)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+            size_t kept = 0;
+
+            if (!d)
+                continue;
+            for (size_t s = 0; s < d->n_slots; s++)
+                if (d->slots[s].node != n)
+                    d->slots[kept++] = d->slots[s];
+            d->n_slots = kept;
+            d->seen_deaths = 0; /* sums over other nodes from here */
+            d->seen_failures = 0;
+        }
+    }
+}
+
+static void rebuild_elsewhere(struct rs_controller *c, const char *node_id)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app && app->build == RS_BUILD_RUNNING && strcmp(app->builder, node_id) == 0) {
+            app->build = RS_BUILD_WANTED;
+            rs_ct_set(&app->builder, NULL);
+        }
+    }
+}
+
+void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64_t now)
+{
+    struct rs_ct_node *n = rs_map_remove(&c->nodes, node_id);
+
+    if (!n)
+        return;
+    rs_ct_replica_events(c, n, n->report, NULL);
+    count_lost(c, n);
+    forget_slots(c, n);
+    rebuild_elsewhere(c, node_id);
+    rs_ct_emit(c, &(struct rs_controller_event){
+                      .kind = RS_EVENT_NODE, .node_id = n->id, .status = "LEFT", .text = n->name});
+    node_free(n);
+    rs_ct_update(c, now);
+}
+
+int rs_controller_report(struct rs_controller *c, const char *node_id, const json_t *report,
+                         int64_t now, struct rs_error *err)
+{
+    struct rs_ct_node *n = rs_map_get(&c->nodes, node_id);
+    struct rs_report *before;
+    struct rs_report *r = NULL;
+
+    if (!n)
+        return rs_error_set(err, RS_NOT_FOUND, "REPORT of node '%s', which has not joined",
+                            node_id);
+    if (rs_report_from_json(&r, report, err) < 0)
+        return rs_error_wrap(err, "node '%s'", node_id);
+    before = n->report;
+    n->report = r;
+    n->draining = r->draining;
+    rs_ct_replica_events(c, n, before, r);
+    rs_report_free(before);
+    rs_ct_update(c, now);
+    return 0;
+}
+
+/* --- builds --- */
+
+static struct rs_ct_app *building(struct rs_controller *c, const json_t *answer)
+{
+    struct rs_ct_app *app = rs_map_get(&c->apps, rs_json_str(answer, "app", ""));
+
+    if (!app || app->build != RS_BUILD_RUNNING ||
+        strcmp(app->build_version, rs_json_str(answer, "version", "")) != 0)
+        return NULL; /* an answer to a question of yesterday */
+    app->build = RS_BUILD_DONE;
+    rs_ct_set(&app->builder, NULL);
+    return app;
+}
+
+void rs_controller_graph(struct rs_controller *c, const char *node_id, const json_t *graph,
+                         int64_t now)
+{
+    struct rs_ct_app *app = building(c, graph);
+
+    if (!app)
+        return;
+    rs_ct_app_deploy(app, graph, now);
+    rs_ct_update(c, now);
+}
+
+void rs_controller_build_failed(struct rs_controller *c, const char *node_id, const json_t *failed,
+                                int64_t now)
+{
+    struct rs_ct_app *app = building(c, failed);
+    const char *trace = rs_json_str(failed, "traceback", "");
+    const char *kind = rs_json_str(failed, "kind", "");
+
+    if (!app)
+        return;
+    if (*trace)
+        rs_ct_app_failed(
+            app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, trace));
+    else
+        rs_ct_app_failed(app, rs_asprintf("Deploying app '%s' failed with exception:\n%s%s%s",
+                                          app->name, kind, *kind ? ": " : "",
+                                          rs_json_str(failed, "error", "no reason given")));
+    rs_ct_update(c, now);
+}
+
+/* --- time --- */
+
+static void forget_deleted(struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const char *name = NULL;
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, &name);
+
+        if (!app || !app->deleting || rs_map_count(&app->deployments) > 0)
+            continue;
+        rs_ct_emit(c, &(struct rs_controller_event){
+                          .kind = RS_EVENT_APP, .app = app->name, .status = "DELETED", .text = ""});
+        rs_map_remove(&c->apps, name);
+        rs_ct_app_free(app);
+    }
+}
+
+void rs_ct_update(struct rs_controller *c, int64_t now)
+{
+    if (!c->started_at)
+        c->started_at = now;
+    c->rounds++;
+    rs_ct_send_builds(c);
+    rs_ct_place(c);
+    rs_ct_send_targets(c, now);
+    rs_ct_observe(c, now);
+    rs_ct_send_targets(c, now); /* what was given up is no longer to be started */
+    forget_deleted(c);
+}
+
+void rs_controller_tick(struct rs_controller *c, int64_t now)
+{
+    rs_ct_update(c, now);
+}
+
+int64_t rs_controller_deadline(const struct rs_controller *c)
+{
+    int64_t at = INT64_MAX;
+
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d && d->waiting_since && !d->slow && d->waiting_since + SLOW_START < at)
+                at = d->waiting_since + SLOW_START;
+        }
+    }
+    return at;
+}
