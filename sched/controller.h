@@ -110,7 +110,7 @@ struct rs_controller_deployment_summary {
     const char *app, *name; /* borrowed until the next event */
     const char *status;     /* Ray's name */
     const char *message;
-    const char *runner;                                    /* "python", "exec", "http" */
+    const char *kind;                                      /* "python", "exec", "http" */
     unsigned target, running, starting, stopping, pending; /* pending: not placed or not started */
     unsigned start_failures;
     const char *blocked;    /* why pending; NULL */
