@@ -26,10 +26,13 @@ static bool line_ok(const struct rs_field *f)
     return true;
 }
 
+/* May these bytes stand in a header's value? */
 static bool value_ok(const struct rs_field *f)
 {
-    return f->len && !memchr(f->data, '\r', f->len) && !memchr(f->data, '\n', f->len) &&
-           !memchr(f->data, '\0', f->len);
+    for (uint32_t i = 0; i < f->len; i++)
+        if (((unsigned char)f->data[i] < ' ' && f->data[i] != '\t') || f->data[i] == 0x7f)
+            return false;
+    return f->len > 0;
 }
 
 /* Methods of RFC 9110 that may be repeated. */
@@ -76,7 +79,7 @@ static bool ours(const char *name)
                                         "http2-settings", "x-request-id",   "x-forwarded-for"};
 
     for (size_t i = 0; i < RS_COUNT(names); i++)
-        if (strcmp(name, names[i]) == 0)
+        if (strcasecmp(name, names[i]) == 0)
             return true;
     return false;
 }
@@ -106,7 +109,7 @@ static void put_forwarded_for(struct rs_buf *b, const struct rs_field *headers,
     const char *comma = "x-forwarded-for: ";
 
     while (rs_http_headers_next(&h)) {
-        if (strcmp(h.name, "x-forwarded-for") != 0 || !rs_http_header_ok(h.name, h.value))
+        if (strcasecmp(h.name, "x-forwarded-for") != 0 || !rs_http_header_ok(h.name, h.value))
             continue;
         rs_buf_puts(b, comma);
         rs_buf_puts(b, h.value);

@@ -24,7 +24,7 @@ const char *rs_http_header(const char *data, size_t len, const char *name)
     struct rs_http_headers h = rs_http_headers(data, len);
 
     while (rs_http_headers_next(&h))
-        if (strcmp(h.name, name) == 0)
+        if (strcasecmp(h.name, name) == 0)
             return h.value;
     return NULL;
 }
@@ -44,7 +44,7 @@ bool rs_http_hop_by_hop(const char *name)
     };
 
     for (size_t i = 0; i < RS_COUNT(names); i++)
-        if (strcmp(name, names[i]) == 0)
+        if (strcasecmp(name, names[i]) == 0)
             return true;
     return false;
 }
@@ -79,5 +79,8 @@ bool rs_http_header_ok(const char *name, const char *value)
               strchr(marks, c)))
             return false;
     }
-    return !strpbrk(value, "\r\n");
+    for (; *value; value++)
+        if (((unsigned char)*value < ' ' && *value != '\t') || *value == 0x7f)
+            return false;
+    return true;
 }

@@ -18,12 +18,12 @@ static inline struct rs_http_headers rs_http_headers(const char *data, size_t le
 }
 bool rs_http_headers_next(struct rs_http_headers *h);
 
-/* The first value of a name in lower case; NULL: none. */
+/* The first value of a name, whatever its case; NULL: none. */
 const char *rs_http_header(const char *data, size_t len, const char *name);
 
 /* Is it about one connection only (RFC 9110, 7.6.1), so that a proxy must not pass it on? */
 bool rs_http_hop_by_hop(const char *name);
 /* Is `token` in a comma-separated list? Case does not count. */
 bool rs_http_has_token(const char *list, const char *token);
-/* May these bytes stand in a header: a name of token characters, a value without line breaks? */
+/* May these bytes stand in a header: a name of token characters, a value without control characters? */
 bool rs_http_header_ok(const char *name, const char *value);
