@@ -29,7 +29,7 @@ struct rs_backend_ops {
     /* Not wanted any more: stop the work and forget `r` before returning. Never called from inside
      * rs_request_answer, _data, _taken of the same request. */
     void (*cancel)(struct rs_backend *b, struct rs_request *r);
-    /* Close and free. The router has ended all its requests before (each by cancel). */
+    /* Close and free. The router has ended all its requests before. */
     void (*free)(struct rs_backend *b);
 };
 
@@ -40,8 +40,12 @@ struct rs_backend {
     struct rs_slots slots;
     struct rs_list requests; /* sent to it and not ended */
     struct rs_pool *pool;
-    struct rs_replica *replica; /* who it is to the control thread; NULL: another node */
-    struct rs_series_cache *metrics;
+    char *replica_id; /* NULL: another node. The lane sets and frees it */
+    bool retired;
+    struct rs_figures *figures; /* shared with the control thread; NULL: another node */
+    struct rs_series *processing;
+    struct rs_series_cache *cache;
+    bool gone;
 };
 
 /* It cannot take requests for now (true), or can again: a connection that is refused, a peer that is

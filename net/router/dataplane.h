@@ -34,6 +34,8 @@ struct rs_ingress_conf {
     size_t max_header;  /* bytes; more is 431 */
     unsigned max_connections;
     unsigned lanes; /* 0: one per core */
+    /* Who this node is to other nodes and in metrics; NULL is "". */
+    const char *node_id, *node_ip;
 };
 
 /* What a node tells the routers about one deployment. */

@@ -11,6 +11,7 @@
 
 #include "core/base/list.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The slots of one backend. */
@@ -53,3 +54,5 @@ struct rs_waiter *rs_queue_pop(struct rs_queue *q); /* the oldest, no slot; NULL
 void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s);
 void rs_queue_remove_slots(struct rs_queue *q, struct rs_slots *s);
 void rs_queue_release(struct rs_queue *q, struct rs_slots *s); /* one of its requests ended */
+/* Any slots that are admitted, free or not. */
+bool rs_queue_open(const struct rs_queue *q);

@@ -63,7 +63,9 @@ struct rs_reply_ops {
                    bool end);
     void (*data)(struct rs_request *r, struct rs_chunk *body, bool end);
     void (*fail)(struct rs_request *r, const struct rs_failure *f); /* ends it */
-    void (*taken)(struct rs_request *r, uint64_t n); /* n bytes of the request's body were taken */
+    /* n more bytes of the request's body were taken, those sent with it included. Only while
+     * body_end was false when it was sent. */
+    void (*taken)(struct rs_request *r, uint64_t n);
 };
 
 struct rs_request {
@@ -71,10 +73,11 @@ struct rs_request {
     /* The REQUEST frame's fields (PROTOCOL.md), encoded once; read them with rs_fields_parse. The
      * time left is patched in when the request is sent. */
     struct rs_buf meta;
-    size_t timeout_at; /* offset of TIMEOUT_MS's value in meta, 0: none */
-    int64_t deadline;  /* monotonic ns, 0: none. The origin enforces it */
-    uint8_t kind;      /* RS_KIND_HTTP, RS_KIND_CALL */
-    bool local_only;   /* came from another node: not to be sent to a third */
+    size_t timeout_at;          /* offset of TIMEOUT_MS's value in meta, 0: none */
+    size_t route_at, route_len; /* ROUTE's value in meta */
+    int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
+    uint8_t kind;               /* RS_REQUEST_HTTP, RS_REQUEST_CALL */
+    bool local_only;            /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.
      * The backend may take either (rs_steal_fd; swap the buffer). */
@@ -89,12 +92,13 @@ struct rs_request {
     struct rs_pool *pool;
     struct rs_backend *backend; /* NULL: waits */
     int64_t sent_at;
-    bool answered; /* the head went to the origin */
-    void *relay;   /* it lives on another lane */
+    struct rs_relay *relay; /* it lives on another lane */
 
     /* --- the backend's own, from send to the end --- */
     void *via;       /* e.g. the exchange with an upstream */
     uint64_t stream; /* e.g. number on a frame connection */
+    uint64_t ahead;  /* e.g. bytes of the answer that the origin has not taken yet */
+    uint64_t owed;   /* e.g. bytes that it took and that were not given back yet */
 };
 
 /* --- for origins ------------------------------------------------------------------------------- */
@@ -118,7 +122,8 @@ void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct r
                        bool end);
 void rs_request_data(struct rs_request *r, struct rs_chunk *body, bool end);
 void rs_request_fail(struct rs_request *r, const struct rs_failure *f);
-/* The backend took `n` bytes of the request's body beyond those it got with send. */
+/* The backend passed on `n` more bytes of the request's body, those it got with send included. Needed
+ * only where body_end was false at send. */
 void rs_request_taken(struct rs_request *r, uint64_t n);
 /* It was not started: back to the front of the queue. First call rs_backend_block if it was this
  * backend's fault, or it comes straight back. */

@@ -1,0 +1,140 @@
+/* What server.c, ingress.c and ingress_answer.c share. */
+#pragma once
+
+#include "core/base/buf.h"
+#include "core/base/list.h"
+#include "core/loop/loop.h"
+#include "net/router/dataplane.h"
+#include "net/router/lane.h"
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct rs_http_server {
+    struct rs_lane *lane;
+    const struct rs_ingress_conf *conf;
+    struct MHD_Daemon *daemon;
+    struct rs_io io; /* the daemon's epoll set */
+    struct rs_after after;
+    bool dirty; /* a connection was resumed */
+    struct rs_list conns, requests, spare;
+    unsigned n_spare, n_requests, n_shown;
+    struct rs_series *ongoing;
+    uint64_t random[2];
+};
+
+struct rs_http_conn {
+    struct rs_http_server *server;
+    struct rs_io hup; /* hang-ups only, edge-triggered */
+    struct rs_list link;
+    struct rs_http_request *req; /* the one under way */
+    bool gone;                   /* the client hung up */
+    struct rs_buf fields;        /* CLIENT and SERVER */
+};
+
+/* Where the request is, as seen from libmicrohttpd. */
+enum rs_http_stage {
+    RS_HTTP_LINE,     /* the request line came */
+    RS_HTTP_UPLOAD,   /* the header came; the body is coming in */
+    RS_HTTP_WAITING,  /* all of it came; suspended until there is an answer */
+    RS_HTTP_REPLYING, /* the answer's head was handed over */
+    RS_HTTP_DETACHED, /* the client is served or gone; the work goes on */
+};
+
+/* A piece of an answer's body that waits for the client. */
+struct rs_http_piece {
+    struct rs_list link;
+    uint64_t at, len;
+    int fd; /* -1: the bytes follow */
+    char data[];
+};
+
+struct rs_http_request {
+    struct rs_request r;
+    struct rs_http_server *server;
+    struct rs_http_conn *conn;
+    struct MHD_Connection *mc; /* NULL: detached */
+    struct rs_list link;
+    enum rs_http_stage stage;
+    bool suspended; /* by us, in libmicrohttpd's sense */
+    bool submitted; /* the router has it (or had) */
+    bool over;      /* the router is done with it, or never had it */
+    bool abort;     /* cut the connection at the next chance */
+    bool discard;   /* there is an answer already: the rest of the body is thrown away */
+    bool cut_off;   /* the answer was written past libmicrohttpd; the connection ends */
+    bool is_head;
+    bool stay; /* x-request-disconnect-disabled */
+    bool http_10;
+    int64_t started_at;
+    double timeout_s;
+    struct rs_timer timer;
+
+    struct rs_buf target; /* raw, with the query */
+    size_t path_len;
+    const char *method;     /* libmicrohttpd's, until the request is complete */
+    char label[16];         /* of the method in metrics */
+    struct rs_buf id;       /* what x-request-id says */
+    struct rs_route *route; /* holds its table; NULL: not routed yet */
+    size_t header_bytes;
+    int bad; /* status that the header deserves, 0: none */
+    const char *bad_why;
+    bool has_te, has_length;
+    uint64_t content_length;
+    uint64_t received;
+    int64_t credit; /* bytes of body that may still be passed on */
+
+    unsigned status; /* 0: none yet */
+    struct MHD_Response *response;
+    struct rs_list pieces;
+    bool answer_ended;
+    bool sized;  /* the answer told its content-length */
+    bool broken; /* it cannot be completed */
+};
+
+/* --- server.c ---------------------------------------------------------------------------------- */
+
+void rs_http_suspend(struct rs_http_request *req);
+void rs_http_resume(struct rs_http_request *req); /* nothing if it is not suspended */
+/* Ends the connection's traffic in both directions, whatever libmicrohttpd is doing with it. */
+void rs_http_cut(struct rs_http_request *req);
+
+/* --- ingress.c --------------------------------------------------------------------------------- */
+
+struct rs_http_request *rs_http_request_new(struct rs_http_server *s, struct MHD_Connection *mc,
+                                            const char *target);
+enum MHD_Result rs_http_request_step(struct rs_http_request *req, const char *method,
+                                     const char *version, const char *data, size_t *size);
+/* libmicrohttpd is done with it. `aborted`: not because all was sent. */
+void rs_http_request_done(struct rs_http_request *req, bool aborted);
+/* The client hung up while the request is suspended. */
+void rs_http_request_hup(struct rs_http_request *req);
+/* The router is done with a request that no one waits for. */
+void rs_http_request_release(struct rs_http_request *req);
+void rs_http_request_free(struct rs_http_request *req);
+void rs_http_request_cancel(struct rs_http_request *req);
+
+/* --- ingress_answer.c -------------------------------------------------------------------------- */
+
+extern const struct rs_reply_ops rs_http_reply;
+/* An answer of the ingress itself; the request is not, or no longer, with the router. */
+void rs_http_answer_text(struct rs_http_request *req, unsigned status, const char *type,
+                         const char *text);
+/* Hands the answer that is ready to libmicrohttpd. */
+enum MHD_Result rs_http_queue(struct rs_http_request *req);
+void rs_http_drop_pieces(struct rs_http_request *req);
+/* The same as answer_text, written at once, past libmicrohttpd: it takes no answer while a body is
+ * coming in. The connection ends with it. */
+void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *text);
+
+/* --- ingress_metrics.c ------------------------------------------------------------------------- */
+
+void rs_http_count(struct rs_http_request *req, unsigned status);
+/* What a route's requests have in common; freed by rs_http_route_cache_free. */
+struct rs_http_route_cache {
+    struct rs_buf fields; /* KIND, SCHEME, ROUTE, APP, DEPLOYMENT, ROOT_PATH */
+    size_t route_at;      /* of ROUTE's value */
+    struct rs_route_target *target;
+    struct rs_http_series *series;
+};
+void rs_http_route_cache_free(void *cache);

@@ -1,0 +1,365 @@
+/* A request's way out: the answer's head, its body as the client takes it, and what failed. */
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "net/http/headers.h"
+#include "net/http/ingress-internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    BLOCK = 64 << 10, /* of a body of known length that is sent in pieces */
+    LINGER_S = 5,     /* for a client to read an answer that came too early */
+};
+
+static const char plain[] = "text/plain; charset=utf-8";
+
+static struct rs_http_request *of(struct rs_request *r)
+{
+    return rs_container_of(r, struct rs_http_request, r);
+}
+
+/* --- pieces ------------------------------------------------------------------------------------ */
+
+static void free_piece(struct rs_http_piece *p)
+{
+    rs_list_remove(&p->link);
+    if (p->fd >= 0)
+        close(p->fd);
+    free(p);
+}
+
+void rs_http_drop_pieces(struct rs_http_request *req)
+{
+    while (!rs_list_empty(&req->pieces))
+        free_piece(rs_container_of(req->pieces.next, struct rs_http_piece, link));
+}
+
+static void push_piece(struct rs_http_request *req, struct rs_chunk *body)
+{
+    bool is_inline = body->fd < 0;
+    struct rs_http_piece *p;
+
+    if (!body->len)
+        return;
+    p = rs_alloc(sizeof(*p) + (is_inline ? (size_t)body->len : 0));
+    p->len = body->len;
+    p->fd = is_inline ? -1 : rs_steal_fd(&body->fd);
+    if (is_inline)
+        memcpy(p->data, body->data, (size_t)body->len);
+    rs_list_init(&p->link);
+    rs_list_push_back(&req->pieces, &p->link);
+}
+
+/* Copies at most `max` bytes out of the piece. -1: its memfd is shorter than was said. */
+static ssize_t read_piece(struct rs_http_piece *p, char *to, size_t max)
+{
+    uint64_t left = p->len - p->at;
+    size_t want = left < max ? (size_t)left : max;
+    ssize_t n = (ssize_t)want;
+
+    if (p->fd < 0)
+        memcpy(to, p->data + p->at, want);
+    else
+        n = pread(p->fd, to, want, (off_t)p->at);
+    if (n <= 0)
+        return -1;
+    p->at += (uint64_t)n;
+    if (p->at == p->len)
+        free_piece(p);
+    return n;
+}
+
+/* libmicrohttpd wants more of the body. */
+static ssize_t on_read(void *arg, uint64_t pos, char *to, size_t max)
+{
+    struct rs_http_request *req = arg;
+    size_t done = 0;
+
+    (void)pos;
+    while (done < max && !rs_list_empty(&req->pieces)) {
+        ssize_t n = read_piece(rs_container_of(req->pieces.next, struct rs_http_piece, link),
+                               to + done, max - done);
+
+        if (n < 0) {
+            req->broken = true;
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        }
+        done += (size_t)n;
+    }
+    if (done) {
+        if (!req->over)
+            rs_request_window(&req->r, done);
+        return (ssize_t)done;
+    }
+    if (req->broken || req->abort || (req->conn->gone && !req->answer_ended))
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    if (req->answer_ended) {
+        req->broken = req->sized; /* less than its content-length */
+        return req->sized ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+    }
+    rs_http_suspend(req);
+    return 0;
+}
+
+/* --- heads ------------------------------------------------------------------------------------- */
+
+/* libmicrohttpd refuses empty values; one blank means the same. */
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    (void)MHD_add_response_header(response, name, value[0] ? value : " ");
+}
+
+static void add_id(struct rs_http_request *req, struct MHD_Response *response)
+{
+    add_header(response, "x-request-id", rs_buf_text(&req->id));
+}
+
+/* The answer's headers but those about the connection. Returns content-length, or -1. */
+static int64_t add_headers(struct MHD_Response *response, const char *headers, size_t len)
+{
+    struct rs_http_headers h = rs_http_headers(headers, len);
+    int64_t content_length = -1;
+
+    while (rs_http_headers_next(&h)) {
+        if (strcmp(h.name, "content-length") == 0) {
+            char *end;
+            long long n = strtoll(h.value, &end, 10);
+
+            if (h.value[0] >= '0' && h.value[0] <= '9' && !*end && n >= 0)
+                content_length = n;
+        } else if (!rs_http_hop_by_hop(h.name) && response) {
+            add_header(response, h.name, h.value);
+        }
+    }
+    return content_length;
+}
+
+static bool has_no_body(const struct rs_http_request *req, unsigned status)
+{
+    return req->is_head || status == MHD_HTTP_NO_CONTENT || status == MHD_HTTP_NOT_MODIFIED;
+}
+
+static struct MHD_Response *make_response(struct rs_http_request *req, const struct rs_answer *a,
+                                          struct rs_chunk *body, bool end)
+{
+    int64_t length = -1;
+
+    if (!end || req->is_head)
+        length = add_headers(NULL, a->headers, a->headers_len);
+    req->sized = length >= 0;
+    if (has_no_body(req, a->status) || !end) {
+        uint64_t size = length >= 0 ? (uint64_t)length : end ? body->len : MHD_SIZE_UNKNOWN;
+
+        if (!has_no_body(req, a->status))
+            push_piece(req, body);
+        return MHD_create_response_from_callback(size, BLOCK, on_read, req, NULL);
+    }
+    if (body->fd >= 0)
+        return MHD_create_response_from_fd64(body->len, rs_steal_fd(&body->fd));
+    return MHD_create_response_from_buffer((size_t)body->len, (char *)(uintptr_t)body->data,
+                                           MHD_RESPMEM_MUST_COPY);
+}
+
+/* There is an answer: libmicrohttpd takes it when it has the whole request. */
+static void ready(struct rs_http_request *req, struct MHD_Response *response, unsigned status)
+{
+    assert(!req->response);
+    req->response = response;
+    req->status = status;
+    req->discard = true;
+    rs_http_resume(req);
+}
+
+void rs_http_answer_text(struct rs_http_request *req, unsigned status, const char *type,
+                         const char *text)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        strlen(text), (char *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
+
+    if (type)
+        add_header(response, "content-type", type);
+    add_id(req, response);
+    ready(req, response, status);
+}
+
+enum MHD_Result rs_http_queue(struct rs_http_request *req)
+{
+    struct MHD_Response *response = req->response;
+    enum MHD_Result r;
+
+    req->stage = RS_HTTP_REPLYING;
+    req->response = NULL;
+    r = MHD_queue_response(req->mc, req->status, response);
+    MHD_destroy_response(response);
+    return r;
+}
+
+void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *text)
+{
+    struct rs_buf b = {0};
+    ssize_t n;
+
+    if (!text)
+        text = req->bad_why ? req->bad_why : "";
+    rs_buf_printf(&b,
+                  "HTTP/1.1 %u %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\n"
+                  "connection: close\r\nx-request-id: %s\r\n\r\n%s",
+                  status, MHD_get_reason_phrase_for(status), plain, strlen(text),
+                  rs_buf_text(&req->id), text);
+    n = send(req->conn->hup.fd, rs_buf_head(&b), rs_buf_len(&b), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* it is the last thing it hears, if it listens */
+    (void)shutdown(req->conn->hup.fd, SHUT_WR);
+    rs_buf_fini(&b);
+    req->status = status;
+    req->cut_off = true;
+    rs_timer_start(&req->timer, req->server->lane->loop,
+                   rs_loop_now(req->server->lane->loop) + LINGER_S * RS_SEC);
+    rs_http_resume(req);
+}
+
+/* --- replies of the router --------------------------------------------------------------------- */
+
+/* Nobody is there to take it, or nobody wants it. True if so. */
+static bool swallow(struct rs_http_request *req, const struct rs_chunk *body, bool end)
+{
+    bool unwanted = !req->mc || req->abort || req->cut_off;
+
+    if (!unwanted && !(req->status && has_no_body(req, req->status)))
+        return false;
+    if (!end && body->len)
+        rs_request_window(&req->r, body->len);
+    if (end && req->stage == RS_HTTP_DETACHED)
+        rs_http_request_release(req);
+    return true;
+}
+
+static void on_answer(struct rs_request *r, const struct rs_answer *a, struct rs_chunk *body,
+                      bool end)
+{
+    struct rs_http_request *req = of(r);
+    struct MHD_Response *response;
+
+    req->over = end;
+    req->answer_ended = end;
+    if (swallow(req, body, end))
+        return;
+    if (a->status < 200 || a->status > 999) {
+        rs_log_warn("a replica's answer is no HTTP answer", "request_id=\"%s\" status=%u",
+                    rs_buf_text(&req->id), a->status);
+        rs_http_answer_text(req, 500, plain, "Internal Server Error");
+        return;
+    }
+    response = make_response(req, a, body, end);
+    (void)add_headers(response, a->headers, a->headers_len);
+    add_id(req, response);
+    ready(req, response, a->status);
+    if (!end && has_no_body(req, a->status) && body->len)
+        rs_request_window(r, body->len);
+}
+
+static void on_data(struct rs_request *r, struct rs_chunk *body, bool end)
+{
+    struct rs_http_request *req = of(r);
+
+    req->over = end;
+    req->answer_ended = end;
+    if (swallow(req, body, end))
+        return;
+    push_piece(req, body);
+    if (req->stage == RS_HTTP_REPLYING)
+        rs_http_resume(req);
+}
+
+static void answer_backpressure(struct rs_http_request *req, const struct rs_failure *f)
+{
+    const struct rs_http_route_cache *c = req->route->cache;
+    const char *text = f->message ? f->message : "";
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        strlen(text), (char *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
+    const struct rs_route_target *target = f->meta ? NULL : c ? c->target : NULL;
+    unsigned status = target && target->backpressure_status ? (unsigned)target->backpressure_status
+                                                            : MHD_HTTP_SERVICE_UNAVAILABLE;
+
+    if (!f->meta) /* of the queue in front of the ingress; else an exception that nobody caught */
+        add_header(response, "content-type", plain);
+    if (target && target->retry_after_s >= 0) {
+        char seconds[32];
+
+        snprintf(seconds, sizeof(seconds), "%.0f", ceil(target->retry_after_s));
+        add_header(response, "retry-after", seconds);
+    }
+    add_id(req, response);
+    ready(req, response, status);
+}
+
+/* As Ray Serve's proxy does: an exception of the user's is a bare 500, a failure of the system is one
+ * with a type and without an id. */
+static void answer_failure(struct rs_http_request *req, const struct rs_failure *f)
+{
+    static const char error[] = "Internal Server Error";
+    struct MHD_Response *response;
+
+    switch (f->code) {
+    case RS_WIRE_BACKPRESSURE:
+        answer_backpressure(req, f);
+        return;
+    case RS_WIRE_UNAVAILABLE:
+        rs_http_answer_text(req, 503, f->meta ? NULL : plain, f->message ? f->message : "");
+        return;
+    case RS_WIRE_USER:
+    case RS_WIRE_CANCELLED:
+    case RS_WIRE_TIMEOUT:
+        rs_http_answer_text(req, 500, NULL, error);
+        return;
+    case RS_WIRE_TOO_LARGE:
+        rs_http_answer_text(req, 413, plain, f->message ? f->message : "");
+        return;
+    default:
+        break;
+    }
+    rs_log_warn("request failed", "request_id=\"%s\" application=\"%s\" reason=\"%s\"",
+                rs_buf_text(&req->id), req->route->app, f->message ? f->message : "");
+    response = MHD_create_response_from_buffer(sizeof(error) - 1, (char *)(uintptr_t)error,
+                                               MHD_RESPMEM_PERSISTENT);
+    add_header(response, "content-type", plain);
+    ready(req, response, 500);
+}
+
+static void on_fail(struct rs_request *r, const struct rs_failure *f)
+{
+    struct rs_http_request *req = of(r);
+
+    req->over = true;
+    if (!req->mc) {
+        rs_http_request_release(req);
+        return;
+    }
+    if (req->abort || req->cut_off)
+        return;
+    if (req->status) { /* it has begun: all that is left is to break it off */
+        req->broken = true;
+        rs_http_resume(req);
+        return;
+    }
+    answer_failure(req, f);
+}
+
+/* Bytes of its body went on. */
+static void on_taken(struct rs_request *r, uint64_t n)
+{
+    struct rs_http_request *req = of(r);
+
+    req->credit += (int64_t)(n > INT32_MAX ? INT32_MAX : n);
+    if (req->stage == RS_HTTP_UPLOAD && req->credit > 0)
+        rs_http_resume(req);
+}
+
+const struct rs_reply_ops rs_http_reply = {on_answer, on_data, on_fail, on_taken};

@@ -1,0 +1,77 @@
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "net/http/ingress-internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The series of one method and status on one route. */
+struct rs_http_series {
+    struct rs_http_series *next;
+    char method[16];
+    unsigned status;
+    struct rs_series *requests, *latency, *errors, *deployment_errors;
+};
+
+static struct rs_http_series *find(struct rs_http_request *req, unsigned status)
+{
+    struct rs_route *route = req->route;
+    const struct rs_router_metrics *m = req->server->lane->metrics;
+    struct rs_http_route_cache *c = route->cache;
+    struct rs_http_series *s;
+    char code[8];
+
+    if (!c) { /* what no application takes */
+        c = route->cache = rs_alloc(sizeof(*c));
+        route->table->drop_cache = rs_http_route_cache_free;
+    }
+    for (s = c->series; s; s = s->next) {
+        if (s->status == status && strcmp(s->method, req->label) == 0)
+            return s;
+    }
+    s = rs_alloc(sizeof(*s));
+    s->status = status;
+    snprintf(s->method, sizeof(s->method), "%s", req->label);
+    snprintf(code, sizeof(code), "%u", status);
+    s->requests = rs_family_series(
+        m->http_requests, (const char *const[]){route->prefix, s->method, route->app, code});
+    s->latency = rs_family_series(
+        m->http_latency, (const char *const[]){s->method, route->prefix, route->app, code});
+    if (status >= 400)
+        s->errors = rs_family_series(
+            m->http_errors, (const char *const[]){route->prefix, code, s->method, route->app});
+    if (status >= 400 && route->ingress)
+        s->deployment_errors = rs_family_series(
+            m->deployment_errors,
+            (const char *const[]){route->ingress, code, s->method, route->prefix, route->app});
+    s->next = c->series;
+    c->series = s;
+    return s;
+}
+
+void rs_http_count(struct rs_http_request *req, unsigned status)
+{
+    struct rs_http_series *s = find(req, status);
+
+    rs_series_add(s->requests, 1);
+    rs_series_observe(s->latency, (double)(rs_clock_now() - req->started_at) / (double)RS_MS);
+    if (s->errors)
+        rs_series_add(s->errors, 1);
+    if (s->deployment_errors)
+        rs_series_add(s->deployment_errors, 1);
+}
+
+void rs_http_route_cache_free(void *cache)
+{
+    struct rs_http_route_cache *c = cache;
+
+    while (c->series) {
+        struct rs_http_series *next = c->series->next;
+
+        free(c->series);
+        c->series = next;
+    }
+    rs_buf_fini(&c->fields);
+    free(c);
+}

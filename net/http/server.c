@@ -1,0 +1,325 @@
+#include "net/http/server.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "net/http/ingress-internal.h"
+#include "net/http/port.h"
+#include "net/router/dataplane-internal.h"
+#include "net/wire/tcp.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    RUNS_MAX = 16,          /* of the daemon in one turn: then the loop's other work */
+    POOL_MIN = 32 << 10,    /* libmicrohttpd's memory per connection */
+    POOL_EXTRA = 16 << 10,  /* beyond the header: its own lists, and the answer's header */
+    HEADER_MAX = 512 << 10, /* it has to fit into a frame's metadata */
+};
+
+/* --- suspend, resume, cut ---------------------------------------------------------------------- */
+
+void rs_http_suspend(struct rs_http_request *req)
+{
+    assert(!req->suspended && req->mc);
+    req->suspended = true;
+    MHD_suspend_connection(req->mc);
+}
+
+void rs_http_resume(struct rs_http_request *req)
+{
+    if (!req->suspended || !req->mc)
+        return;
+    req->suspended = false;
+    req->server->dirty = true;
+    MHD_resume_connection(req->mc);
+}
+
+void rs_http_cut(struct rs_http_request *req)
+{
+    req->abort = true;
+    if (req->mc)
+        (void)shutdown(req->conn->hup.fd, SHUT_RDWR);
+    rs_http_resume(req);
+}
+
+/* --- connections ------------------------------------------------------------------------------- */
+
+/* libmicrohttpd does not look at a connection while it is suspended: this does. */
+static int on_hup(struct rs_io *io, uint32_t events)
+{
+    struct rs_http_conn *c = rs_container_of(io, struct rs_http_conn, hup);
+
+    (void)events;
+    c->gone = true;
+    if (c->req && c->req->suspended)
+        rs_http_request_hup(c->req);
+    return 0;
+}
+
+static void put_address(struct rs_buf *b, enum rs_tag tag, const struct rs_address *a)
+{
+    char text[80];
+
+    rs_address_print(a, text, sizeof(text));
+    rs_field_put_str(b, tag, text);
+}
+
+static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **socket_context)
+{
+    const union MHD_ConnectionInfo *fd =
+        MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct rs_http_conn *c = rs_alloc(sizeof(*c));
+    struct rs_address peer = {.len = sizeof(peer.sa)}, local = {.len = sizeof(local.sa)};
+
+    c->server = s;
+    c->hup = (struct rs_io){.fd = fd->connect_fd, .fn = on_hup};
+    if (getpeername(c->hup.fd, (struct sockaddr *)&peer.sa, &peer.len) == 0)
+        put_address(&c->fields, RS_TAG_CLIENT, &peer);
+    if (getsockname(c->hup.fd, (struct sockaddr *)&local.sa, &local.len) == 0)
+        put_address(&c->fields, RS_TAG_SERVER, &local);
+    if (rs_io_start(&c->hup, s->lane->loop, EPOLLRDHUP | EPOLLET, NULL) < 0)
+        c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
+    rs_list_init(&c->link);
+    rs_list_push_back(&s->conns, &c->link);
+    *socket_context = c;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct rs_http_conn *c = *socket_context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        on_open(arg, mc, socket_context);
+        return;
+    }
+    if (!c)
+        return;
+    rs_io_stop(&c->hup);
+    rs_list_remove(&c->link);
+    rs_buf_fini(&c->fields);
+    free(c);
+    *socket_context = NULL;
+}
+
+/* --- the daemon's callbacks -------------------------------------------------------------------- */
+
+/* Before the request line is taken apart: the only time that the raw target is seen. What is
+ * returned becomes the request's context. */
+static void *on_target(void *arg, const char *target, struct MHD_Connection *mc)
+{
+    char *query = target ? strchr((char *)(uintptr_t)target, '?') : NULL;
+    struct rs_http_request *req = rs_http_request_new(arg, mc, target ? target : "");
+
+    /* The line lies in the connection's own buffer, and the query would be parsed into arguments
+     * that nobody reads: cut it off. */
+    if (query && query[1])
+        query[1] = '\0';
+    return req;
+}
+
+static size_t keep_escapes(void *arg, struct MHD_Connection *mc, char *text)
+{
+    (void)arg;
+    (void)mc;
+    return strlen(text);
+}
+
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *mc, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **context)
+{
+    (void)url;
+    if (!*context)
+        *context = rs_http_request_new(arg, mc, url ? url : "");
+    return rs_http_request_step(*context, method, version, data, size);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *mc, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+    (void)arg;
+    (void)mc;
+    if (*context)
+        rs_http_request_done(*context, code != MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    *context = NULL;
+}
+
+/* --- in the loop ------------------------------------------------------------------------------- */
+
+static int on_daemon(struct rs_io *io, uint32_t events)
+{
+    struct rs_http_server *s = rs_container_of(io, struct rs_http_server, io);
+
+    (void)events;
+    s->dirty = false;
+    (void)MHD_run(s->daemon);
+    return 0;
+}
+
+static void show_ongoing(struct rs_http_server *s)
+{
+    if (s->n_requests == s->n_shown)
+        return;
+    rs_series_add(s->ongoing, (double)s->n_requests - (double)s->n_shown);
+    atomic_store_explicit(&s->lane->ongoing, s->n_requests, memory_order_relaxed);
+    s->n_shown = s->n_requests;
+}
+
+/* After a resume one run is not enough, so it is asked for more until it has none. */
+static int64_t on_after(struct rs_after *a)
+{
+    struct rs_http_server *s = rs_container_of(a, struct rs_http_server, after);
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    bool limited = true;
+
+    for (int runs = 0; runs < RUNS_MAX; runs++) {
+        ms = 0;
+        if (!s->dirty) {
+            limited = MHD_get_timeout(s->daemon, &ms) == MHD_YES;
+            if (!limited || ms > 0)
+                break;
+        }
+        s->dirty = false;
+        (void)MHD_run(s->daemon);
+    }
+    show_ongoing(s);
+    if (s->dirty)
+        return 0;
+    if (!limited)
+        return -1;
+    return ms > INT64_MAX / RS_MS ? -1 : (int64_t)ms * RS_MS;
+}
+
+/* --- its own life ------------------------------------------------------------------------------ */
+
+static int listen_on(const char *host, uint16_t *port, int *ret, struct rs_error *err)
+{
+    struct rs_address at;
+    char text[160];
+    int fd;
+
+    snprintf(text, sizeof(text), strchr(host, ':') && host[0] != '[' ? "[%s]:%u" : "%s:%u", host,
+             *port);
+    if (rs_address_parse(text, -1, &at, err) < 0)
+        return -1;
+    fd = socket(at.sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return rs_error_errno(err, errno, "cannot create a socket for %s", text);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int));
+    if (bind(fd, (struct sockaddr *)&at.sa, at.len) < 0 || listen(fd, 4096) < 0) {
+        int e = errno;
+
+        close(fd);
+        return rs_port_error(err, e, host, *port, "--port");
+    }
+    at.len = sizeof(at.sa);
+    (void)getsockname(fd, (struct sockaddr *)&at.sa, &at.len);
+    *port = rs_address_port(&at);
+    *ret = fd;
+    return 0;
+}
+
+static size_t pool_size(const struct rs_ingress_conf *conf)
+{
+    size_t header = conf->max_header > HEADER_MAX ? HEADER_MAX : conf->max_header;
+
+    return header + POOL_EXTRA > POOL_MIN ? header + POOL_EXTRA : POOL_MIN;
+}
+
+static unsigned connection_limit(const struct rs_ingress_conf *conf)
+{
+    unsigned lanes = conf->lanes ? conf->lanes : 1;
+
+    return conf->max_connections ? (conf->max_connections + lanes - 1) / lanes : 65536;
+}
+
+int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16_t *port,
+                       struct rs_error *err)
+{
+    const struct rs_ingress_conf *conf = rs_dataplane_conf(lane->dataplane);
+    struct rs_http_server *s = rs_alloc(sizeof(*s));
+    int64_t idle = (conf->keep_alive_timeout + RS_SEC - 1) / RS_SEC;
+    const union MHD_DaemonInfo *info;
+    int fd;
+
+    if (listen_on(conf->host, port, &fd, err) < 0) {
+        free(s);
+        return -1;
+    }
+    s->lane = lane;
+    s->conf = conf;
+    rs_list_init(&s->conns);
+    rs_list_init(&s->requests);
+    rs_list_init(&s->spare);
+    s->ongoing = rs_family_series(lane->metrics->http_ongoing,
+                                  (const char *const[]){conf->node_id, conf->node_ip});
+    if (getrandom(s->random, sizeof(s->random), 0) != sizeof(s->random))
+        s->random[0] = (uint64_t)rs_clock_now() | 1;
+    s->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, s,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, connection_limit(conf),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(idle > 0 ? idle : 0),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool_size(conf), MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s, MHD_OPTION_END);
+    if (!s->daemon) {
+        close(fd);
+        free(s);
+        return rs_error_set(err, RS_SYSTEM, "cannot start the HTTP server on port %u", *port);
+    }
+    info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    s->io = (struct rs_io){.fd = info->epoll_fd, .fn = on_daemon};
+    if (rs_io_start(&s->io, lane->loop, EPOLLIN, err) < 0) {
+        MHD_stop_daemon(s->daemon);
+        free(s);
+        return -1;
+    }
+    s->after.fn = on_after;
+    rs_after_add(lane->loop, &s->after);
+    *ret = s;
+    return 0;
+}
+
+void rs_http_server_stop_accepting(struct rs_http_server *s)
+{
+    int fd;
+
+    if (!s)
+        return;
+    fd = MHD_quiesce_daemon(s->daemon);
+    if (fd >= 0)
+        close(fd);
+}
+
+void rs_http_server_free(struct rs_http_server *s)
+{
+    if (!s)
+        return;
+    /* None may be suspended when the daemon stops. */
+    rs_list_for_each (it, &s->requests)
+        rs_http_cut(rs_container_of(it, struct rs_http_request, link));
+    (void)MHD_run(s->daemon);
+    rs_io_stop(&s->io);
+    rs_after_remove(&s->after);
+    rs_http_server_stop_accepting(s);
+    MHD_stop_daemon(s->daemon);
+    while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
+        struct rs_http_request *req =
+            rs_container_of(s->requests.next, struct rs_http_request, link);
+
+        rs_http_request_cancel(req);
+        rs_http_request_release(req);
+    }
+    show_ongoing(s);
+    while (!rs_list_empty(&s->spare))
+        rs_http_request_free(rs_container_of(s->spare.next, struct rs_http_request, link));
+    free(s);
+}

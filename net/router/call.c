@@ -1,0 +1,228 @@
+/* A request that the other side of a frame connection makes: a replica's handle call, or what another
+ * node routes here. Its origin is the connection: the answer is written back as frames. */
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "net/router/channel.h"
+
+struct rs_call {
+    struct rs_request r;
+    struct rs_channel *ch;
+    struct rs_list link;
+    uint64_t stream, parent;
+    uint64_t owed; /* of its body, taken and not given back yet */
+    struct rs_timer timer;
+};
+
+static struct rs_call *of(struct rs_request *r)
+{
+    return rs_container_of(r, struct rs_call, r);
+}
+
+static void free_call(struct rs_call *call)
+{
+    rs_timer_stop(&call->timer);
+    rs_list_remove(&call->link);
+    rs_streams_take(&call->ch->in, call->stream);
+    rs_request_fini(&call->r);
+    free(call);
+}
+
+/* --- the answer -------------------------------------------------------------------------------- */
+
+static void reply_answer(struct rs_request *r, const struct rs_answer *a, struct rs_chunk *body,
+                         bool end)
+{
+    struct rs_call *call = of(r);
+    struct rs_buf made = {0};
+    const void *meta = a->meta;
+    size_t len = a->meta_len;
+
+    if (!meta) {
+        if (a->status)
+            rs_field_put_uint(&made, RS_TAG_STATUS, a->status);
+        if (a->headers)
+            rs_field_put(&made, RS_TAG_HEADERS, a->headers, a->headers_len);
+        meta = rs_buf_head(&made);
+        len = rs_buf_len(&made);
+    }
+    rs_channel_write(call->ch, RS_MSG_RESPONSE, end, call->stream, meta, len, body);
+    rs_buf_fini(&made);
+    if (end)
+        free_call(call);
+}
+
+static void reply_data(struct rs_request *r, struct rs_chunk *body, bool end)
+{
+    struct rs_call *call = of(r);
+
+    rs_channel_write(call->ch, RS_MSG_BODY, end, call->stream, NULL, 0, body);
+    if (end)
+        free_call(call);
+}
+
+static void write_error(struct rs_call *call, const struct rs_failure *f)
+{
+    struct rs_buf made = {0};
+    const void *meta = f->meta;
+    size_t len = f->meta_len;
+
+    if (!meta) {
+        rs_field_put_uint(&made, RS_TAG_ERROR_CODE, f->code);
+        rs_field_put_str(&made, RS_TAG_MESSAGE, f->message);
+        if (f->code == RS_WIRE_BACKPRESSURE) {
+            rs_field_put_uint(&made, RS_TAG_QUEUED, f->queued);
+            rs_field_put_uint(&made, RS_TAG_MAX_QUEUED, f->max_queued);
+        }
+        meta = rs_buf_head(&made);
+        len = rs_buf_len(&made);
+    }
+    rs_channel_write(call->ch, RS_MSG_ERROR, true, call->stream, meta, len, f->body);
+    rs_buf_fini(&made);
+}
+
+static void reply_fail(struct rs_request *r, const struct rs_failure *f)
+{
+    struct rs_call *call = of(r);
+
+    write_error(call, f);
+    free_call(call);
+}
+
+static void reply_taken(struct rs_request *r, uint64_t n)
+{
+    struct rs_call *call = of(r);
+
+    rs_channel_give_back(call->ch, call->stream, &call->owed, n);
+}
+
+static const struct rs_reply_ops reply = {reply_answer, reply_data, reply_fail, reply_taken};
+
+/* --- its life ---------------------------------------------------------------------------------- */
+
+static int on_deadline(struct rs_timer *t)
+{
+    struct rs_call *call = rs_container_of(t, struct rs_call, timer);
+
+    rs_request_cancel(&call->r);
+    write_error(call, &(struct rs_failure){.code = RS_WIRE_TIMEOUT,
+                                           .message = "the time limit of the request passed"});
+    free_call(call);
+    return 0;
+}
+
+static size_t offset_of(const struct rs_frame *f, const struct rs_fields *fields, enum rs_tag tag)
+{
+    return rs_fields_has(fields, tag) ? (size_t)(fields->at[tag].data - f->meta) : 0;
+}
+
+/* The sooner of its own limit and that of the request on whose behalf it is made. */
+static void set_deadline(struct rs_call *call, const struct rs_fields *fields)
+{
+    struct rs_loop *loop = call->ch->lane->loop;
+    struct rs_request *r = &call->r;
+    const struct rs_request *parent =
+        call->parent ? rs_streams_get(&call->ch->out, call->parent) : NULL;
+    uint64_t ms = rs_fields_uint(fields, RS_TAG_TIMEOUT_MS, 0);
+
+    if (ms)
+        r->deadline = rs_loop_now(loop) + (int64_t)ms * RS_MS;
+    if (parent && parent->deadline && (!r->deadline || parent->deadline < r->deadline))
+        r->deadline = parent->deadline;
+    if (r->deadline)
+        rs_timer_start(&call->timer, loop, r->deadline);
+}
+
+static void take_body(struct rs_request *r, struct rs_frame *f)
+{
+    r->body_end = f->h.flags & RS_FRAME_END;
+    if (f->body_fd >= 0) {
+        r->body_fd = rs_steal_fd(&f->body_fd);
+        r->body_len = f->h.body_len;
+    } else if (f->h.body_len) {
+        rs_buf_append(&r->body, f->body, (size_t)f->h.body_len);
+    }
+}
+
+static int check(const struct rs_channel *ch, const struct rs_frame *f,
+                 const struct rs_fields *fields, struct rs_error *err)
+{
+    if ((f->h.stream & 1) == (ch->next & 1) || rs_streams_get(&ch->in, f->h.stream))
+        return rs_error_set(err, RS_INVALID, "REQUEST with stream number %llu, which is not free",
+                            (unsigned long long)f->h.stream);
+    if (!rs_fields_has(fields, RS_TAG_APP) || !rs_fields_has(fields, RS_TAG_DEPLOYMENT))
+        return rs_error_set(err, RS_INVALID, "REQUEST without APP and DEPLOYMENT");
+    return 0;
+}
+
+int rs_call_open(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err)
+{
+    rs_auto(rs_freep) char *app = NULL, *deployment = NULL;
+    struct rs_fields fields;
+    struct rs_call *call;
+
+    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0 || check(ch, f, &fields, err) < 0)
+        return -1;
+    app = rs_fields_dup(&fields, RS_TAG_APP);
+    deployment = rs_fields_dup(&fields, RS_TAG_DEPLOYMENT);
+    call = rs_alloc(sizeof(*call));
+    rs_request_reset(&call->r, &reply);
+    call->ch = ch;
+    call->stream = f->h.stream;
+    call->parent = rs_fields_uint(&fields, RS_TAG_PARENT, 0);
+    call->timer.fn = on_deadline;
+    call->r.kind = (uint8_t)rs_fields_uint(&fields, RS_TAG_KIND, RS_REQUEST_CALL);
+    call->r.local_only = ch->from_node;
+    rs_buf_append(&call->r.meta, f->meta, f->h.meta_len);
+    call->r.timeout_at = offset_of(f, &fields, RS_TAG_TIMEOUT_MS);
+    call->r.route_at = offset_of(f, &fields, RS_TAG_ROUTE);
+    call->r.route_len = fields.at[RS_TAG_ROUTE].len;
+    take_body(&call->r, f);
+    rs_list_init(&call->link);
+    rs_list_push_back(&ch->calls, &call->link);
+    rs_streams_put(&ch->in, call->stream, call);
+    set_deadline(call, &fields);
+    rs_lane_submit(ch->lane, &call->r, app, deployment);
+    return 0;
+}
+
+void rs_call_feed(struct rs_call *call, struct rs_chunk *body, bool end)
+{
+    if (!call->r.body_end)
+        rs_request_feed(&call->r, body, end);
+}
+
+void rs_call_window(struct rs_call *call, uint64_t n)
+{
+    rs_request_window(&call->r, n);
+}
+
+void rs_call_cancel(struct rs_call *call, bool tell)
+{
+    rs_request_cancel(&call->r);
+    if (tell)
+        write_error(call,
+                    &(struct rs_failure){.code = RS_WIRE_CANCELLED,
+                                         .message = "the request that made it was cancelled"});
+    free_call(call);
+}
+
+void rs_call_cancel_all(struct rs_channel *ch)
+{
+    while (!rs_list_empty(&ch->calls))
+        rs_call_cancel(rs_container_of(ch->calls.next, struct rs_call, link), false);
+}
+
+void rs_call_cancel_children(struct rs_channel *ch, uint64_t parent)
+{
+    struct rs_list *it = ch->calls.next;
+
+    while (it != &ch->calls) {
+        struct rs_call *call = rs_container_of(it, struct rs_call, link);
+
+        it = it->next;
+        if (call->parent == parent) {
+            rs_call_cancel(call, true);
+            it = ch->calls.next; /* a cancel may lead to others */
+        }
+    }
+}

@@ -1,0 +1,67 @@
+#include "net/router/metrics.h"
+
+#include "core/base/error.h"
+
+static const double latency_ms[] = {1,   2,    5,    10,   20,    50,    100,    200,    300,   400,
+                                    500, 1000, 2000, 5000, 10000, 60000, 120000, 300000, 600000};
+
+static struct rs_family *counter(struct rs_metrics *m, struct rs_family_conf conf)
+{
+    conf.kind = RS_COUNTER;
+    return rs_metrics_family(m, &conf);
+}
+
+static struct rs_family *gauge(struct rs_metrics *m, struct rs_family_conf conf)
+{
+    conf.kind = RS_GAUGE;
+    return rs_metrics_family(m, &conf);
+}
+
+static struct rs_family *latency(struct rs_metrics *m, struct rs_family_conf conf)
+{
+    conf.kind = RS_HISTOGRAM;
+    conf.buckets = latency_ms;
+    conf.n_buckets = RS_COUNT(latency_ms);
+    return rs_metrics_family(m, &conf);
+}
+
+#define FAMILY(metric, text, ...)                                                                  \
+    ((struct rs_family_conf){.name = "ray_serve_" metric, .help = text, .labels = {__VA_ARGS__}})
+
+void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
+{
+    *f = (struct rs_router_metrics){
+        .http_requests = counter(m, FAMILY("num_http_requests_total", "HTTP requests answered.",
+                                           "route", "method", "application", "status_code")),
+        .http_errors = counter(m, FAMILY("num_http_error_requests_total",
+                                         "HTTP requests answered with an error.", "route",
+                                         "error_code", "method", "application")),
+        .deployment_errors =
+            counter(m, FAMILY("num_deployment_http_error_requests_total",
+                              "HTTP requests that a deployment answered with an error.",
+                              "deployment", "error_code", "method", "route", "application")),
+        .http_latency =
+            latency(m, FAMILY("http_request_latency_ms", "Time to answer an HTTP request, in ms.",
+                              "method", "route", "application", "status_code")),
+        .http_ongoing = gauge(m, FAMILY("num_ongoing_http_requests", "HTTP requests under way.",
+                                        "node_id", "node_ip_address")),
+        .queued =
+            gauge(m, FAMILY("deployment_queued_queries", "Requests that wait for a free slot.",
+                            "deployment", "application", "handle", "actor_id")),
+        .handle_requests =
+            counter(m, FAMILY("handle_request_counter_total", "Requests to a deployment.", "handle",
+                              "deployment", "route", "application")),
+        .replica_requests = counter(m, FAMILY("deployment_request_counter_total",
+                                              "Requests that a replica finished.", "deployment",
+                                              "replica", "route", "application")),
+        .replica_errors = counter(m, FAMILY("deployment_error_counter_total",
+                                            "Requests that failed in a replica.", "deployment",
+                                            "replica", "route", "application", "exception_type")),
+        .replica_latency = latency(m, FAMILY("deployment_processing_latency_ms",
+                                             "Time a replica worked on a request, in ms.",
+                                             "deployment", "replica", "route", "application")),
+        .replica_processing =
+            gauge(m, FAMILY("replica_processing_queries", "Requests under way in a replica.",
+                            "deployment", "replica", "application")),
+    };
+}

@@ -1,0 +1,36 @@
+/* The data plane's metric families (names and labels of Ray Serve), and caches of their series, so
+ * that the hot path looks nothing up by text.
+ *
+ * Thread: families are shared; a cache belongs to one lane.
+ */
+#pragma once
+
+#include "core/metrics/metrics.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct rs_router_metrics {
+    /* HTTP */
+    struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
+    /* deployments and replicas */
+    struct rs_family *queued, *handle_requests;
+    struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
+};
+
+void rs_router_metrics_init(struct rs_router_metrics *m, struct rs_metrics *registry);
+
+/* What a lane tells the control thread about a replica or a deployment. */
+struct rs_figures {
+    atomic_uint in_flight, queued;
+    atomic_ullong done, errors;
+};
+
+/* A replica's series, one entry per route it is reached by. */
+struct rs_series_cache {
+    struct rs_series_cache *next;
+    char *route;
+    size_t route_len;
+    struct rs_series *requests, *latency;
+};

@@ -1,0 +1,13 @@
+/* What request.c and pool.c share. */
+#pragma once
+
+#include "net/router/pool.h"
+
+enum rs_unbind { RS_UNBIND_DONE, RS_UNBIND_FAILED, RS_UNBIND_CANCELLED, RS_UNBIND_RETURNED };
+
+/* The request leaves its backend and the slot is free again. `f`: with FAILED. */
+void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
+                    const struct rs_failure *f);
+/* Sends what can be sent. */
+void rs_pool_pump(struct rs_pool *p);
+void rs_pool_show_queued(struct rs_pool *p);

@@ -1,0 +1,382 @@
+#include "net/router/pool.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "net/router/pool-internal.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
+                            const char *app, const char *name, struct rs_figures *figures,
+                            const struct rs_pool_ops *ops, void *arg)
+{
+    struct rs_pool *p = rs_alloc(sizeof(*p));
+
+    p->loop = loop;
+    p->metrics = metrics;
+    p->app = rs_strdup(app);
+    p->name = rs_strdup(name);
+    p->figures = figures;
+    p->ops = ops;
+    p->arg = arg;
+    rs_queue_init(&p->queue, -1);
+    p->max_ongoing = 1;
+    p->queued = rs_family_series(metrics->queued, (const char *const[]){name, app, "", ""});
+    return p;
+}
+
+static void free_cache(struct rs_series_cache *c)
+{
+    while (c) {
+        struct rs_series_cache *next = c->next;
+
+        free(c->route);
+        free(c);
+        c = next;
+    }
+}
+
+void rs_pool_free(struct rs_pool *p)
+{
+    if (!p)
+        return;
+    assert(rs_list_empty(&p->queue.slots) && p->queue.queued == 0);
+    free_cache(p->calls);
+    free(p->app);
+    free(p->name);
+    free(p);
+}
+
+/* --- figures ----------------------------------------------------------------------------------- */
+
+void rs_pool_show_queued(struct rs_pool *p)
+{
+    if (p->queue.queued == p->queued_shown)
+        return;
+    p->queued_shown = p->queue.queued;
+    atomic_store_explicit(&p->figures->queued, p->queue.queued, memory_order_relaxed);
+    rs_series_set(p->queued, p->queue.queued);
+}
+
+static void show_in_flight(struct rs_backend *b)
+{
+    if (b->figures)
+        atomic_store_explicit(&b->figures->in_flight, b->slots.in_flight, memory_order_relaxed);
+    if (b->processing)
+        rs_series_set(b->processing, b->slots.in_flight);
+}
+
+static struct rs_series_cache *find_cache(struct rs_series_cache *c, const char *route, size_t len)
+{
+    while (c && (c->route_len != len || memcmp(c->route, route, len) != 0))
+        c = c->next;
+    return c;
+}
+
+/* A backend's series for the route by which `r` came. */
+static struct rs_series_cache *replica_series(struct rs_pool *p, struct rs_backend *b,
+                                              const struct rs_request *r)
+{
+    const char *route = r->route_len ? rs_buf_head(&r->meta) + r->route_at : "";
+    struct rs_series_cache *c = find_cache(b->cache, route, r->route_len);
+
+    if (!c) {
+        c = rs_alloc(sizeof(*c));
+        c->route = rs_strndup(route, r->route_len);
+        c->route_len = r->route_len;
+        const char *labels[] = {p->name, b->replica_id, c->route, p->app};
+
+        c->requests = rs_family_series(p->metrics->replica_requests, labels);
+        c->latency = rs_family_series(p->metrics->replica_latency, labels);
+        c->next = b->cache;
+        b->cache = c;
+    }
+    return c;
+}
+
+static void count_error(struct rs_pool *p, struct rs_backend *b, const struct rs_series_cache *c,
+                        const struct rs_failure *f)
+{
+    char type[64] = "";
+    struct rs_fields fields;
+
+    if (f->meta && rs_fields_parse(f->meta, f->meta_len, &fields, NULL) == 0 &&
+        rs_fields_has(&fields, RS_TAG_ERROR_TYPE))
+        snprintf(type, sizeof(type), "%.*s", (int)fields.at[RS_TAG_ERROR_TYPE].len,
+                 fields.at[RS_TAG_ERROR_TYPE].data);
+    rs_series_add(
+        rs_family_series(p->metrics->replica_errors,
+                         (const char *const[]){p->name, b->replica_id, c->route, p->app, type}),
+        1);
+}
+
+static void count(struct rs_pool *p, struct rs_backend *b, const struct rs_request *r,
+                  enum rs_unbind how, const struct rs_failure *f)
+{
+    struct rs_series_cache *c;
+
+    if (!b->figures || how == RS_UNBIND_RETURNED)
+        return;
+    c = replica_series(p, b, r);
+    atomic_fetch_add_explicit(&b->figures->done, 1, memory_order_relaxed);
+    if (how == RS_UNBIND_DONE)
+        rs_series_add(c->requests, 1);
+    if (how == RS_UNBIND_FAILED) {
+        atomic_fetch_add_explicit(&b->figures->errors, 1, memory_order_relaxed);
+        count_error(p, b, c, f);
+    }
+    if (how != RS_UNBIND_CANCELLED)
+        rs_series_observe(c->latency, (double)(rs_loop_now(p->loop) - r->sent_at) / (double)RS_MS);
+}
+
+static void count_submit(struct rs_pool *p, const struct rs_request *r)
+{
+    const char *route = r->route_len ? rs_buf_head(&r->meta) + r->route_at : "";
+    struct rs_series_cache *c = find_cache(p->calls, route, r->route_len);
+
+    if (!c) {
+        c = rs_alloc(sizeof(*c));
+        c->route = rs_strndup(route, r->route_len);
+        c->route_len = r->route_len;
+        c->requests = rs_family_series(p->metrics->handle_requests,
+                                       (const char *const[]){"", p->name, c->route, p->app});
+        c->next = p->calls;
+        p->calls = c;
+    }
+    rs_series_add(c->requests, 1);
+}
+
+/* --- requests ---------------------------------------------------------------------------------- */
+
+void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
+                    const struct rs_failure *f)
+{
+    struct rs_backend *b = r->backend;
+
+    assert(b);
+    r->backend = NULL;
+    rs_list_remove(&r->link);
+    rs_queue_release(&p->queue, &b->slots);
+    count(p, b, r, how, f);
+    show_in_flight(b);
+    if (b->retired && !b->gone && b->slots.in_flight == 0)
+        p->ops->on_idle(b, p->arg);
+}
+
+void rs_pool_pump(struct rs_pool *p)
+{
+    struct rs_slots *s;
+    struct rs_waiter *w;
+
+    if (p->pumping || !p->queue.queued)
+        return; /* a backend that answers from inside send: the loop below goes on */
+    p->pumping = true;
+    while ((w = rs_queue_next(&p->queue, &s))) {
+        struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
+        struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
+
+        r->backend = b;
+        r->sent_at = rs_loop_now(p->loop);
+        rs_list_push_back(&b->requests, &r->link);
+        show_in_flight(b);
+        b->ops->send(b, r);
+    }
+    p->pumping = false;
+    rs_pool_show_queued(p);
+}
+
+/* Not through rs_request_fail: it has no backend. */
+static void refuse(struct rs_request *r, enum rs_wire_error code, const char *message)
+{
+    r->pool = NULL;
+    r->reply->fail(r, &(struct rs_failure){.code = code, .message = message});
+}
+
+static void refuse_unavailable(struct rs_pool *p, struct rs_request *r)
+{
+    char message[512];
+
+    snprintf(message, sizeof(message),
+             "Deployment(name='%s', app='%s') is unavailable because it %s.", p->name, p->app,
+             p->known ? "failed to deploy" : "was deleted");
+    refuse(r, RS_WIRE_UNAVAILABLE, message);
+}
+
+static void refuse_full(struct rs_pool *p, struct rs_request *r)
+{
+    struct rs_failure f = {.code = RS_WIRE_BACKPRESSURE,
+                           .queued = p->queue.queued,
+                           .max_queued = (unsigned)p->queue.max_queued};
+    char message[160];
+
+    snprintf(
+        message, sizeof(message),
+        "Request dropped due to backpressure (num_queued_requests=%u, max_queued_requests=%d).",
+        p->queue.queued, p->queue.max_queued);
+    f.message = message;
+    r->pool = NULL;
+    r->reply->fail(r, &f);
+}
+
+static bool is_closed(const struct rs_pool *p)
+{
+    return !p->known || (p->failed && !rs_queue_open(&p->queue));
+}
+
+void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
+{
+    count_submit(p, r);
+    if (is_closed(p)) {
+        refuse_unavailable(p, r);
+        return;
+    }
+    r->pool = p;
+    r->waiter.local_only = r->local_only;
+    if (rs_queue_put(&p->queue, &r->waiter) == RS_QUEUE_FULL) {
+        refuse_full(p, r);
+        return;
+    }
+    rs_pool_pump(p);
+    rs_pool_show_queued(p);
+}
+
+static void refuse_waiting(struct rs_pool *p)
+{
+    struct rs_waiter *w;
+
+    while (is_closed(p) && (w = rs_queue_pop(&p->queue)))
+        refuse_unavailable(p, rs_container_of(w, struct rs_request, waiter));
+    rs_pool_show_queued(p);
+}
+
+void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool failed)
+{
+    p->known = true;
+    p->failed = failed;
+    p->queue.max_queued = max_queued;
+    p->max_ongoing = max_ongoing < 1 ? 1 : max_ongoing;
+    rs_list_for_each (it, &p->queue.slots) {
+        struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
+
+        if (!s->remote)
+            s->limit = (unsigned)p->max_ongoing;
+    }
+    refuse_waiting(p);
+    rs_pool_pump(p);
+}
+
+void rs_pool_forget(struct rs_pool *p)
+{
+    p->known = false;
+    refuse_waiting(p);
+}
+
+/* --- backends ---------------------------------------------------------------------------------- */
+
+void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit)
+{
+    b->pool = p;
+    rs_list_init(&b->requests);
+    b->slots.limit = limit ? limit : (unsigned)p->max_ongoing;
+    b->slots.remote = !b->replica_id;
+    if (b->replica_id)
+        b->processing = rs_family_series(p->metrics->replica_processing,
+                                         (const char *const[]){p->name, b->replica_id, p->app});
+    rs_queue_add_slots(&p->queue, &b->slots);
+}
+
+void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted)
+{
+    if (b->gone)
+        return;
+    b->slots.admitted = admitted;
+    b->retired = !admitted;
+    if (admitted)
+        rs_pool_pump(p);
+    else if (b->slots.in_flight == 0)
+        p->ops->on_idle(b, p->arg);
+    refuse_waiting(p);
+}
+
+void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit)
+{
+    b->slots.limit = limit;
+    b->slots.admitted = limit > 0;
+    rs_pool_pump(p);
+}
+
+void rs_backend_block(struct rs_backend *b, bool blocked)
+{
+    if (b->slots.blocked == blocked)
+        return;
+    b->slots.blocked = blocked;
+    if (!blocked && b->pool)
+        rs_pool_pump(b->pool);
+}
+
+static void fail_died(struct rs_request *r)
+{
+    const struct rs_pool *p = r->pool;
+    const char *id = r->backend->replica_id;
+    char message[512];
+
+    snprintf(message, sizeof(message),
+             "%s%s of deployment '%s' (application '%s') died while it worked on the request",
+             id ? "replica " : "the node that has a replica", id ? id : "", p->name, p->app);
+    rs_request_fail(r, &(struct rs_failure){.code = RS_WIRE_DIED, .message = message});
+}
+
+/* Replicas come and go: their series go with them. */
+static void drop_series(struct rs_pool *p, struct rs_backend *b)
+{
+    const struct rs_router_metrics *m = p->metrics;
+
+    free_cache(b->cache);
+    b->cache = NULL;
+    b->processing = NULL;
+    if (!b->replica_id)
+        return;
+    rs_family_drop(m->replica_processing, "replica", b->replica_id);
+    rs_family_drop(m->replica_requests, "replica", b->replica_id);
+    rs_family_drop(m->replica_errors, "replica", b->replica_id);
+    rs_family_drop(m->replica_latency, "replica", b->replica_id);
+}
+
+static void drop_backend(struct rs_pool *p, struct rs_backend *b, bool cancel)
+{
+    struct rs_list *it;
+
+    b->gone = true;
+    b->slots.admitted = false;
+    while (!rs_list_empty(&b->requests)) {
+        struct rs_request *r;
+
+        it = b->requests.next;
+        r = rs_container_of(it, struct rs_request, link);
+        if (cancel)
+            b->ops->cancel(b, r);
+        fail_died(r);
+    }
+    rs_queue_remove_slots(&p->queue, &b->slots);
+    b->pool = NULL;
+    drop_series(p, b);
+    refuse_waiting(p);
+}
+
+void rs_pool_remove(struct rs_pool *p, struct rs_backend *b)
+{
+    if (!b->gone)
+        drop_backend(p, b, true);
+}
+
+void rs_backend_gone(struct rs_backend *b, const char *why)
+{
+    struct rs_pool *p = b->pool;
+
+    if (b->gone)
+        return;
+    drop_backend(p, b, false);
+    p->ops->on_gone(b, why, p->arg);
+}

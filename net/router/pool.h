@@ -1,0 +1,55 @@
+/* One deployment on its home lane: its queue and its backends.
+ *
+ * Thread: the home lane's.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/loop/loop.h"
+#include "net/router/backend.h"
+#include "net/router/metrics.h"
+
+struct rs_pool_ops {
+    /* A retired backend has nothing left to do. */
+    void (*on_idle)(struct rs_backend *b, void *arg);
+    /* It died; its requests have ended. To be freed, but not from inside this. */
+    void (*on_gone)(struct rs_backend *b, const char *why, void *arg);
+};
+
+struct rs_pool {
+    struct rs_loop *loop;
+    const struct rs_pool_ops *ops;
+    void *arg;
+    char *app, *name;
+    struct rs_queue queue;
+    int max_ongoing;
+    bool known;  /* the route table has it */
+    bool failed; /* it failed to deploy */
+    bool pumping;
+    struct rs_figures *figures;
+    const struct rs_router_metrics *metrics;
+    struct rs_series *queued;
+    unsigned queued_shown;
+    struct rs_series_cache *calls; /* requests to it, by handle and route */
+};
+
+struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
+                            const char *app, const char *name, struct rs_figures *figures,
+                            const struct rs_pool_ops *ops, void *arg);
+void rs_pool_free(struct rs_pool *p); /* NULL is fine; no backends, nothing queued */
+RS_DEFINE_AUTO(struct rs_pool *, rs_pool_free);
+
+/* As the route table says. Those who wait are refused if it failed. */
+void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool failed);
+/* The route table has it no longer: those who wait are refused. */
+void rs_pool_forget(struct rs_pool *p);
+
+/* Takes the request on: it is sent, waits, or is refused at once. */
+void rs_pool_submit(struct rs_pool *p, struct rs_request *r);
+
+/* `limit` 0: as many as the deployment's max_ongoing. */
+void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit);
+void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted);
+void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit);
+/* Ends its requests (they were cancelled: DIED) and forgets it. */
+void rs_pool_remove(struct rs_pool *p, struct rs_backend *b);

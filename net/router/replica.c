@@ -1,0 +1,133 @@
+#include "net/router/replica.h"
+
+#include "core/base/alloc.h"
+#include "core/base/json.h"
+#include "net/router/channel.h"
+#include "net/router/dataplane-internal.h"
+
+#include <string.h>
+
+struct replica {
+    struct rs_backend b;
+    struct rs_channel ch;
+};
+
+static struct replica *of(struct rs_backend *b)
+{
+    return rs_container_of(b, struct replica, b);
+}
+
+/* --- backend ----------------------------------------------------------------------------------- */
+
+static void op_send(struct rs_backend *b, struct rs_request *r)
+{
+    rs_channel_send(&of(b)->ch, r);
+}
+
+static void op_feed(struct rs_backend *b, struct rs_request *r, struct rs_chunk *body, bool end)
+{
+    rs_channel_feed(&of(b)->ch, r, body, end);
+}
+
+static void op_window(struct rs_backend *b, struct rs_request *r, uint64_t n)
+{
+    rs_channel_window(&of(b)->ch, r, n);
+}
+
+static void op_cancel(struct rs_backend *b, struct rs_request *r)
+{
+    rs_channel_cancel(&of(b)->ch, r);
+}
+
+static void op_free(struct rs_backend *b)
+{
+    struct replica *x = of(b);
+
+    rs_channel_fini(&x->ch);
+    free(x);
+}
+
+static const struct rs_backend_ops backend_ops = {op_send, op_feed, op_window, op_cancel, op_free};
+
+/* --- what it says ------------------------------------------------------------------------------ */
+
+static json_t *found(struct rs_route_table *t, const char *app, const char *deployment)
+{
+    struct rs_route *route = rs_route_app(t, app);
+    json_t *names = json_array();
+
+    for (size_t i = 0; i < rs_map_slots(&t->targets); i++) {
+        const struct rs_route_target *target = rs_map_at(&t->targets, i, NULL);
+
+        if (target && strcmp(target->app, app) == 0)
+            json_array_append_new(names, json_string(target->deployment));
+    }
+    return json_pack("{s:b, s:s?, s:b, s:o}", "app_exists", route != NULL, "ingress",
+                     route ? route->ingress : NULL, "exists",
+                     deployment && rs_route_target(t, app, deployment) != NULL, "deployments",
+                     names);
+}
+
+static void answer_lookup(struct replica *x, uint64_t stream, const json_t *j)
+{
+    rs_auto(rs_json_decrefp) json_t *answer =
+        found(x->ch.lane->routes, rs_json_str(j, "app", ""), rs_json_str(j, "deployment", NULL));
+
+    rs_conn_send_json(x->ch.conn, RS_MSG_FOUND, stream, answer);
+}
+
+static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err)
+{
+    struct replica *x = rs_container_of(ch, struct replica, ch);
+    json_t *j;
+
+    switch (f->h.type) {
+    case RS_MSG_HELLO:
+    case RS_MSG_READY:
+    case RS_MSG_FAILED:
+    case RS_MSG_PONG:
+    case RS_MSG_STATS:
+    case RS_MSG_LOOKUP:
+        break;
+    default:
+        return rs_error_set(err, RS_INVALID, "%s frame from a replica", rs_msg_name(f->h.type));
+    }
+    if (rs_frame_json(f, &j, err) < 0)
+        return -1;
+    if (f->h.type == RS_MSG_LOOKUP) {
+        answer_lookup(x, f->h.stream, j);
+        json_decref(j);
+    } else {
+        rs_dataplane_post_replica(ch->lane->dataplane, x->b.replica_id, (enum rs_msg)f->h.type,
+                                  f->h.stream, j);
+    }
+    return 0;
+}
+
+static void on_close(struct rs_channel *ch, const char *why)
+{
+    rs_backend_gone(&rs_container_of(ch, struct replica, ch)->b, why);
+}
+
+static const struct rs_channel_ops channel_ops = {on_message, on_close};
+
+int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd, struct rs_error *err)
+{
+    struct replica *x = rs_alloc(sizeof(*x));
+
+    if (rs_channel_init(&x->ch, lane, fd, 2, &channel_ops, err) < 0) {
+        free(x);
+        return -1;
+    }
+    x->b.ops = &backend_ops;
+    *ret = &x->b;
+    return 0;
+}
+
+void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text)
+{
+    struct replica *x = of(b);
+
+    if (x->ch.conn)
+        rs_conn_send(x->ch.conn, type, 0, stream, text, text ? strlen(text) : 0, NULL, 0);
+}

@@ -1,0 +1,16 @@
+/* A replica that speaks frames over a Unix socket, as a backend.
+ *
+ * Thread: the lane's.
+ */
+#pragma once
+
+#include "net/router/backend.h"
+#include "net/router/lane.h"
+
+#include <jansson.h>
+
+/* Takes `fd`. Events go to the data plane's control thread. */
+RS_MUST_CHECK int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd,
+                                 struct rs_error *err);
+/* A message of JSON text, or none (NULL), to a replica made by rs_replica_new. */
+void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text);

@@ -1,0 +1,187 @@
+/* The two faces of a request: what origins and backends do with it. */
+#include "net/router/request.h"
+
+#include "core/base/alloc.h"
+#include "core/base/cleanup.h"
+#include "core/base/clock.h"
+#include "net/router/backend.h"
+#include "net/router/pool-internal.h"
+#include "net/router/relay.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply)
+{
+    struct rs_buf meta = r->meta, body = r->body;
+
+    rs_buf_clear(&meta);
+    rs_buf_clear(&body);
+    *r = (struct rs_request){.reply = reply, .meta = meta, .body = body, .body_fd = -1};
+    rs_list_init(&r->waiter.link);
+    rs_list_init(&r->link);
+}
+
+void rs_request_fini(struct rs_request *r)
+{
+    assert(!r->backend && !r->relay);
+    rs_buf_fini(&r->meta);
+    rs_buf_fini(&r->body);
+    rs_closep(&r->body_fd);
+}
+
+void rs_request_stamp(struct rs_request *r, int64_t now)
+{
+    int64_t left = (r->deadline - now + RS_MS - 1) / RS_MS;
+    uint32_t ms;
+
+    if (!r->deadline)
+        return;
+    ms = left < 1 ? 1 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+    if (!r->timeout_at) {
+        rs_field_put_uint(&r->meta, RS_TAG_TIMEOUT_MS, ms);
+        r->timeout_at = rs_buf_len(&r->meta) - sizeof(ms);
+        return;
+    }
+    for (size_t i = 0; i < sizeof(ms); i++)
+        rs_buf_head(&r->meta)[r->timeout_at + i] = (char)(ms >> (8 * i));
+}
+
+/* --- origins ----------------------------------------------------------------------------------- */
+
+/* It still waits: what comes is kept with what is there. */
+static void keep(struct rs_request *r, struct rs_chunk *body)
+{
+    const char *data = body->data;
+    uint64_t left = body->len;
+
+    if (r->body_fd < 0 && body->fd >= 0 && rs_buf_len(&r->body) == 0) {
+        r->body_fd = rs_steal_fd(&body->fd);
+        r->body_len = body->len;
+        return;
+    }
+    if (body->fd >= 0) {
+        char *to = rs_buf_reserve(&r->body, (size_t)left);
+        ssize_t n = pread(body->fd, to, (size_t)left, 0);
+
+        assert(r->body_fd < 0); /* an origin does not mix the two */
+        rs_buf_commit(&r->body, n > 0 ? (size_t)n : 0);
+        return;
+    }
+    if (r->body_fd < 0) {
+        rs_buf_append(&r->body, data, (size_t)left);
+        return;
+    }
+    while (left) {
+        ssize_t n = pwrite(r->body_fd, data, (size_t)left, (off_t)r->body_len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return; /* out of memory for memfds: the length tells */
+        data += n;
+        left -= (uint64_t)n;
+        r->body_len += (uint64_t)n;
+    }
+}
+
+void rs_request_feed(struct rs_request *r, struct rs_chunk *body, bool end)
+{
+    assert(!r->body_end);
+    if (!r->relay && !r->pool)
+        return; /* it ended */
+    r->body_end = end;
+    if (r->relay) {
+        rs_relay_feed(r, body, end);
+    } else if (r->backend) {
+        r->backend->ops->feed(r->backend, r, body, end);
+    } else if (body->len) {
+        keep(r, body);
+    }
+}
+
+void rs_request_window(struct rs_request *r, uint64_t n)
+{
+    if (r->relay)
+        rs_relay_window(r, n);
+    else if (r->backend)
+        r->backend->ops->window(r->backend, r, n);
+}
+
+void rs_request_cancel(struct rs_request *r)
+{
+    struct rs_pool *p = r->pool;
+
+    if (r->relay) {
+        rs_relay_cancel(r);
+        return;
+    }
+    if (!p)
+        return;
+    r->pool = NULL;
+    if (r->backend) {
+        r->backend->ops->cancel(r->backend, r);
+        rs_pool_unbind(p, r, RS_UNBIND_CANCELLED, NULL);
+        rs_pool_pump(p);
+    } else {
+        rs_queue_remove(&p->queue, &r->waiter);
+        rs_pool_show_queued(p);
+    }
+}
+
+/* --- backends ---------------------------------------------------------------------------------- */
+
+void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct rs_chunk *body,
+                       bool end)
+{
+    struct rs_pool *p = r->pool;
+
+    if (end) {
+        r->pool = NULL;
+        rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);
+    }
+    r->reply->answer(r, a, body, end);
+    if (end)
+        rs_pool_pump(p);
+}
+
+void rs_request_data(struct rs_request *r, struct rs_chunk *body, bool end)
+{
+    struct rs_pool *p = r->pool;
+
+    if (end) {
+        r->pool = NULL;
+        rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);
+    }
+    r->reply->data(r, body, end);
+    if (end)
+        rs_pool_pump(p);
+}
+
+void rs_request_fail(struct rs_request *r, const struct rs_failure *f)
+{
+    struct rs_pool *p = r->pool;
+
+    r->pool = NULL;
+    rs_pool_unbind(p, r, RS_UNBIND_FAILED, f);
+    r->reply->fail(r, f);
+    rs_pool_pump(p);
+}
+
+void rs_request_taken(struct rs_request *r, uint64_t n)
+{
+    if (n)
+        r->reply->taken(r, n);
+}
+
+void rs_request_return(struct rs_request *r)
+{
+    struct rs_pool *p = r->pool;
+
+    rs_pool_unbind(p, r, RS_UNBIND_RETURNED, NULL);
+    rs_queue_return(&p->queue, &r->waiter);
+    rs_pool_show_queued(p);
+    rs_pool_pump(p);
+}
