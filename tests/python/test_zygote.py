@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import unittest
@@ -278,6 +279,53 @@ class Fork(unittest.TestCase):
             if graph.get("kind") == "ModuleNotFoundError":
                 self.skipTest("numpy is not installed")
             self.assertEqual((graph["start"], graph["start_reason"]), ("fork", ""))
+
+    def test_random_numbers_differ(self) -> None:
+        source = """
+        import random
+        try:
+            import numpy
+        except ImportError:
+            numpy = None
+        from ray import serve
+
+        @serve.deployment
+        class A:
+            def __call__(self):
+                return [random.random(), float(numpy.random.rand()) if numpy else 0]
+
+        app = A.bind()
+        """
+        with FakeNode(source) as node:
+            node.build()
+            first, second = (json.loads(node.fork("A").http().body) for _ in range(2))
+            self.assertNotEqual(first[0], second[0])
+            if first[1]:
+                self.assertNotEqual(first[1], second[1])
+
+    def test_chosen_seed_is_kept(self) -> None:
+        source = """
+        import numpy
+        numpy.random.seed(5)
+        from ray import serve
+
+        @serve.deployment
+        class A:
+            def __call__(self):
+                return float(numpy.random.rand())
+
+        app = A.bind()
+        """
+        with FakeNode(source) as node:
+            if "deployments" not in node.build():
+                self.skipTest("numpy is not installed")
+            self.assertEqual(node.fork("A").http().body, node.fork("A").http().body)
+
+    def test_names_in_the_working_directory_hide_nothing(self) -> None:
+        with FakeNode(HELLO, ray="1 / 0") as node:
+            node.build()
+            self.assertEqual(node.fork("A").http().body, b"hello")
+            self.assertEqual(node.spawn("A").http().body, b"hello")
 
     def test_spawned_replica(self) -> None:
         with FakeNode(HELLO) as node:

@@ -290,7 +290,7 @@ class Executor:
                 f"Method '{call.method}' returned a generator. You must use "
                 "`handle.options(stream=True)` to call generators on a deployment."
             )
-        meta, body = _values.encode_value(value)
+        meta, body = _values.encode_value(value, call.fields.get(w.T_CONTENT_TYPE, b""))
         self.link.reply(call, meta, body)
         return None
 

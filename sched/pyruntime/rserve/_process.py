@@ -51,8 +51,24 @@ def own_process_group() -> None:
 
 
 def ignore_interrupts() -> None:
-    """Ctrl-C is for the node, which then stops its replicas in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C is for the node, which then stops its replicas in order.
+
+    A handler, not SIG_IGN, which programs that user code starts would inherit.
+    """
+    signal.signal(signal.SIGINT, lambda signum, frame: None)
+
+
+def reseed() -> None:
+    """Gives a forked replica random numbers of its own, unless the user chose the seed.
+
+    Python's own `random` does this by itself.
+    """
+    numpy = sys.modules.get("numpy.random")
+    try:
+        if numpy is not None and numpy.mtrand._rand._bit_generator._seed_seq is not None:
+            numpy.seed()
+    except Exception:
+        pass  # another numpy than the ones this knows
 
 
 def line_buffered_output() -> None:

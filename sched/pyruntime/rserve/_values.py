@@ -1,8 +1,8 @@
 """Values of handle calls and of their answers as bytes with a content type.
 
-Pickle carries what Python replicas say to each other. A call with one `bytes` or `str` argument,
-and an answer that is one, travel as they are: that is faster, and a replica in another language
-can read it.
+Pickle carries what Python replicas say to each other. A call that comes in another format has one
+argument, and its answer is bytes, text or JSON: that is how replicas in other languages call.
+With `handle.options(request_serialization="orjson")` a call with one argument goes out as JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pickle
 from typing import Any, Dict, Tuple
 
 from rserve import _wire as w
+from rserve._json import to_json
 
 OCTETS = b"application/octet-stream"
 TEXT = b"text/plain; charset=utf-8"
@@ -35,34 +36,23 @@ def dumps(value: Any) -> bytes:
         return bytes(cloudpickle.dumps(value, 5))
 
 
-def encode_value(value: Any) -> Tuple[bytes, bytes]:
-    """The CONTENT_TYPE field and the body of an answer."""
-    kind = type(value)
-    if kind is bytes:
+def encode_value(value: Any, asked_in: bytes = w.PICKLE) -> Tuple[bytes, bytes]:
+    """The CONTENT_TYPE field and the body of an answer to a call that came as `asked_in`."""
+    if asked_in == w.PICKLE or not asked_in:
+        return _F_PICKLE, dumps(value)
+    if isinstance(value, bytes):
         return _F_OCTETS, value
-    if kind is str:
-        try:
-            return _F_TEXT, value.encode()
-        except UnicodeEncodeError:
-            pass
-    return _F_PICKLE, dumps(value)
+    if isinstance(value, str):
+        return _F_TEXT, value.encode("utf-8", "surrogatepass")
+    return _F_JSON, to_json(value)
 
 
 def encode_arguments(
     args: Tuple[Any, ...], kwargs: Dict[str, Any], serialization: str
 ) -> Tuple[bytes, bytes]:
     """The CONTENT_TYPE field and the body of a call."""
-    if len(args) == 1 and not kwargs:
-        only = args[0]
-        if type(only) is bytes:
-            return _F_OCTETS, only
-        if serialization == "orjson":
-            return _F_JSON, json.dumps(only, separators=(",", ":")).encode()
-        if type(only) is str:
-            try:
-                return _F_TEXT, only.encode()
-            except UnicodeEncodeError:
-                pass
+    if serialization == "orjson" and len(args) == 1 and not kwargs:
+        return _F_JSON, to_json(args[0])
     return _F_PICKLE, dumps((args, kwargs))
 
 

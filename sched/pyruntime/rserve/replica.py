@@ -12,7 +12,6 @@ import inspect
 import logging
 import math
 import os
-import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -346,7 +345,6 @@ def _read_init(link_reader: w.Reader, inbox: Deque[w.Frame]) -> Dict[str, Any]:
 def run(sock: socket.socket, graph: Optional[Graph]) -> int:
     """Serves on a connected socket until told to stop; the exit status."""
     _process.ignore_interrupts()
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     _process.line_buffered_output()
     sock.setblocking(True)
     link = NodeLink(sock)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 import sys
 from collections import deque
@@ -160,6 +159,7 @@ class Zygote:
             while os.getppid() == middle_pid:
                 os.sched_yield()
             _process.die_with_parent()
+            _process.reseed()
             from rserve import replica
 
             status = replica.run(socket.socket(fileno=sock_fd), self._graph)
@@ -180,7 +180,10 @@ def _warm_up(graph: Any) -> None:
     import rserve.replica  # noqa: F401
     from rserve import _http, _log
 
-    _http.request_class()
+    try:
+        _http.request_class()
+    except Exception:
+        pass  # a replica that needs the broken package says so
     _process.load_libc()
     _log.configure(graph.app, "build", str(os.getpid()))
 
@@ -193,7 +196,6 @@ def main() -> int:
     os.environ.pop("RSERVE_FD", None)
     os.set_inheritable(fd, False)
     _process.ignore_interrupts()
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     _process.line_buffered_output()
     return Zygote(socket.socket(fileno=fd)).run()
 
