@@ -72,6 +72,7 @@ struct rs_config_app {
     /* What the user wrote: canonical names, no unknown keys, no defaults. `deployed_app_config` of
      * the REST API is rs_config_app_echo. */
     json_t *json;
+    json_t *complete; /* the same with defaults and absolute paths: what the members borrow from */
     const json_t *args, *runtime_env; /* objects, never NULL */
     const json_t *autoscaling_policy; /* NULL: none */
     const json_t *logging_config;     /* as written; NULL: none */
@@ -92,9 +93,9 @@ struct rs_config_app {
 };
 
 struct rs_config {
-    char *file; /* as given, for messages; may be NULL */
-    char *dir;  /* absolute: what relative paths in the file are relative to */
-    json_t *json;
+    char *file;              /* as given, for messages; may be NULL */
+    char *dir;               /* absolute: what relative paths in the file are relative to */
+    json_t *json, *complete; /* as in rs_config_app */
     enum rs_proxy_location proxy_location;
     struct rs_http_options http;
     struct rs_grpc_options grpc;

@@ -52,7 +52,7 @@ struct rs_deployment_conf {
     const json_t *user_config; /* NULL: none */
     struct rs_resources resources;
     const json_t *ray_actor_options;  /* with num_cpus and the merged runtime_env */
-    const json_t *runtime_env;        /* of application and deployment merged; an object */
+    json_t *runtime_env;              /* of application and deployment merged; an object; owned */
     int max_replicas_per_node;        /* 0: no limit */
     int gang_size;                    /* 0: none */
     double rolling_update_percentage; /* 0 to 1 */

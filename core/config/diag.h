@@ -4,7 +4,8 @@
  *     app.yaml:9:5: warning: applications[0].route_prefx: unknown key, ignored; did you mean "route_prefix"?
  *
  * Ownership: {0} is valid and empty; rs_diags_fini releases; texts are owned by the collection.
- * Limits:    RS_DIAGS_MAX are kept; the rest is counted in `dropped`.
+ * Limits:    RS_DIAGS_MAX are kept, and as many more that are errors; the rest is counted in
+ *            `dropped`.
  */
 #pragma once
 

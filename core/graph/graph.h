@@ -62,9 +62,9 @@ struct rs_graph_diff {
 void rs_graph_diff(const struct rs_graph *a, const struct rs_graph *b, struct rs_graph_diff *ret);
 void rs_graph_diff_fini(struct rs_graph_diff *d);
 
-/* Appends the tree, one node a line from the ingress down; a node with callees that was shown before
- * is only named, with "(above)". `note` appends to the line of a node what else is known of it (NULL:
- * nothing). */
+/* Appends the tree, one node a line from the ingress down; a node that was shown before is only named,
+ * with "(above)". Then what nobody calls. `note` appends to the line of a node what else is known of
+ * it (NULL: nothing). */
 void rs_graph_print(const struct rs_graph *g, struct rs_buf *out,
                     void (*note)(const struct rs_graph_node *n, struct rs_buf *out, void *arg),
                     void *arg);

@@ -2,7 +2,7 @@
  *
  * reserve -> commit -> release, or reserve -> release. A reservation counts from the moment it is
  * made. Whatever is taken comes back exactly: rs_ledger_check proves free + taken == total, and every
- * operation asserts it in O(1) for the sums.
+ * release asserts the sums in O(1).
  *
  * GPUs: device i has RS_ONE. A want of at most one GPU lies on one device (the fullest that still has
  * room, so that whole devices stay free); more than one takes whole devices, lowest index first.

@@ -6,7 +6,8 @@
  *            moves; rs_resources_copy copies.
  * Errors:    reading fails with RS_INVALID, naming the resource and what was found; *ret is then
  *            untouched.
- * Invariant: every amount is >= 0; a custom entry is > 0, sorted by name, each name once.
+ * Invariant: every amount is >= 0 but after rs_resources_take_anyway; a custom entry is not 0; entries
+ *            are sorted by name, each name once.
  * Layer:     core/resource includes core/base only.
  */
 #pragma once
@@ -42,6 +43,8 @@ void rs_resources_set_custom(struct rs_resources *r, const char *name, int64_t a
 
 /* Takes all of `want` out of `have`, or nothing. False: it does not fit and `have` is untouched. */
 RS_MUST_CHECK bool rs_resources_take(struct rs_resources *have, const struct rs_resources *want);
+/* The same whether it fits or not: amounts may fall below 0. For facts, not for plans. */
+void rs_resources_take_anyway(struct rs_resources *have, const struct rs_resources *want);
 /* Gives back what an earlier take took. */
 void rs_resources_give(struct rs_resources *have, const struct rs_resources *want);
 bool rs_resources_fits(const struct rs_resources *have, const struct rs_resources *want);
