@@ -5,6 +5,7 @@
 const struct rs_verb *const rs_verbs[] = {
     /* in the order of --help */
     &rs_verb_completion,
+    &rs_verb_status,
     &rs_verb_help,
     &rs_verb_version,
     NULL,
