@@ -1,6 +1,7 @@
 /* --help, written from the tables that parse. Everything fits 80 columns. */
 #include "cmd/verb.h"
 #include "core/base/nearest.h"
+#include "core/config/schema.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -70,7 +71,8 @@ void rs_help_print(FILE *out)
     fputs("\nOptions:\n", out);
     two_columns(out, "-h, --help", "print this", VERB_COLUMN);
     two_columns(out, "-V, --version", "as 'rserve version'", VERB_COLUMN);
-    fputs("\n'rserve help VERB' tells more about a verb.\n"
+    fputs("\n'rserve help VERB' tells more about a verb, 'rserve help config' every key of a\n"
+          "configuration file.\n"
           "Exit status: 0 done, 1 failed, 2 wrong usage or invalid configuration.\n",
           out);
 }
@@ -109,14 +111,29 @@ void rs_help_print_verb(const struct rs_verb *verb, FILE *out)
     fputs("\nExit status: 0 done, 1 failed, 2 wrong usage or invalid configuration.\n", out);
 }
 
+struct help_options {
+    bool markdown;
+};
+
+static const struct rs_option help_options[] = {
+    {"markdown", 0, RS_OPT_FLAG, offsetof(struct help_options, markdown), NULL,
+     "'help config' as the page docs/config.md"},
+    {NULL},
+};
+
 static int run_help(int argc, char *argv[], struct rs_error *err)
 {
+    struct help_options o = {0};
     struct rs_nearest near;
     const struct rs_verb *verb;
-    int n = rs_verb_parse(&rs_verb_help, argc, argv, NULL, err);
+    int n = rs_verb_parse(&rs_verb_help, argc, argv, &o, err);
 
     if (n < 0)
         return -1;
+    if (n == 1 && strcmp(argv[1], "config") == 0) {
+        rs_config_reference_print(stdout, o.markdown);
+        return 0;
+    }
     if (n == 0) {
         rs_help_print(stdout);
         return 0;
@@ -129,6 +146,7 @@ static int run_help(int argc, char *argv[], struct rs_error *err)
     near = rs_nearest_to(argv[1]);
     for (const struct rs_verb *const *v = rs_verbs; *v; v++)
         rs_nearest_offer(&near, (*v)->name);
+    rs_nearest_offer(&near, "config");
     if (near.best)
         return rs_error_set(err, RS_INVALID, "unknown verb '%s'; did you mean '%s'?", argv[1],
                             near.best);
@@ -138,8 +156,9 @@ static int run_help(int argc, char *argv[], struct rs_error *err)
 
 const struct rs_verb rs_verb_help = {
     .name = "help",
-    .args = "[VERB]",
-    .summary = "tell more about a verb",
+    .args = "[VERB|config]",
+    .summary = "tell more about a verb, or about the configuration file",
+    .options = help_options,
     .max_args = 1,
     .run = run_help,
 };

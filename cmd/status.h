@@ -1,7 +1,7 @@
 /* What `rserve status` prints, made from ServeInstanceDetails (GET /api/serve/applications/). Pure.
  *
- * Beside Ray's members a replica may have {"rserve": {"in_flight": N}} and a deployment
- * {"rserve": {"queued": N}}; without them the columns show a dash.
+ * What rserve adds to Ray's members, under "rserve" (sched/controller-view.c), is shown where it is
+ * there: in flight, queued, our own states of replicas, why something waits, how replicas start.
  */
 #pragma once
 

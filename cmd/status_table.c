@@ -1,6 +1,7 @@
 /* The table of `rserve status`: applications, deployments, replicas, and why something is not well. */
 #include "cmd/status.h"
 
+#include "core/base/alloc.h"
 #include "core/base/json.h"
 #include "core/base/nearest.h"
 #include "core/base/text.h"
@@ -173,22 +174,43 @@ static int64_t extra(const json_t *of, const char *key)
     return rs_json_int(json_object_get(of, "rserve"), key, -1);
 }
 
+static const json_t *extras(const json_t *of)
+{
+    return json_object_get(of, "rserve");
+}
+
 static void put_replica(const struct table *t, const json_t *replica)
 {
     struct row r = {.name = rs_json_str(replica, "replica_id", "?"), .indent = 4};
     int64_t pid = rs_json_int(replica, "pid", 0);
     double start = rs_json_num(replica, "start_time_s", 0);
-    const char *state = rs_json_str(replica, "state", "?"),
-               *message = rs_json_str(replica, "message", "");
+    const char *state = rs_json_str(replica, "state", "?"), *message;
 
+    state = rs_json_str(extras(replica), "state", state); /* ours knows more of them */
+    message = rs_json_str(extras(replica), "message", "");
     snprintf(r.cells[STATE], sizeof(r.cells[STATE]), "%s", state);
     put_number(r.cells[PID], pid > 0 ? pid : -1);
-    if (start > 0)
+    if (start > 0 && pid > 0)
         put_age(r.cells[UPTIME], sizeof(r.cells[UPTIME]), t->style->now - start);
     put_number(r.cells[IN_FLIGHT], extra(replica, "in_flight"));
     put_row(t, &r);
-    if (!is_well(state) && message[0])
+    if (message[0])
         put_reason(t, message, 6);
+}
+
+/* What is to be known about a deployment beside its message, unless that says it already. */
+static void put_remarks(const struct table *t, const json_t *d, const char *message)
+{
+    static const char *const keys[] = {"blocked", "last_error", "notice"};
+    bool well = is_well(rs_json_str(d, "status", ""));
+
+    for (size_t i = 0; i < RS_COUNT(keys); i++) {
+        const char *text = rs_json_str(extras(d), keys[i], "");
+        bool old = well && strcmp(keys[i], "last_error") == 0;
+
+        if (text[0] && !old && !strstr(message, text))
+            put_reason(t, text, 4);
+    }
 }
 
 static void put_deployment(const struct table *t, const char *name, const json_t *d)
@@ -196,7 +218,7 @@ static void put_deployment(const struct table *t, const char *name, const json_t
     struct row r = {.name = name, .indent = 2};
     const json_t *replicas = json_object_get(d, "replicas"), *replica;
     const char *state = rs_json_str(d, "status", "?"), *message = rs_json_str(d, "message", "");
-    int64_t running = 0, in_flight = -1;
+    int64_t running = 0, in_flight = -1, all = extra(d, "in_flight");
     size_t i;
 
     json_array_foreach (replicas, i, replica) {
@@ -209,13 +231,28 @@ static void put_deployment(const struct table *t, const char *name, const json_t
     snprintf(r.cells[STATE], sizeof(r.cells[STATE]), "%s", state);
     snprintf(r.cells[REPLICAS], sizeof(r.cells[REPLICAS]), "%lld/%lld", (long long)running,
              (long long)rs_json_int(d, "target_num_replicas", (int64_t)json_array_size(replicas)));
-    put_number(r.cells[IN_FLIGHT], in_flight);
+    put_number(r.cells[IN_FLIGHT], all >= 0 ? all : in_flight);
     put_number(r.cells[QUEUED], extra(d, "queued"));
     put_row(t, &r);
     if (!is_well(state) && message[0])
         put_reason(t, message, 4);
+    put_remarks(t, d, is_well(state) ? "" : message);
     json_array_foreach (replicas, i, replica)
         put_replica(t, replica);
+}
+
+/* How the replicas come to be, where that is worth a line. */
+static void put_start(const struct table *t, const json_t *extra)
+{
+    const char *reason = rs_json_str(extra, "start_reason", "");
+    rs_auto(rs_freep) char *text = NULL;
+
+    if (rs_json_bool(extra, "building", false))
+        rs_buf_puts(t->out, "  the application is being imported\n");
+    if (strcmp(rs_json_str(extra, "start", ""), "spawn") != 0 || !reason[0])
+        return;
+    text = rs_asprintf("replicas start as fresh interpreters: %s", reason);
+    put_reason(t, text, 2);
 }
 
 static void put_application(const struct table *t, const char *name, const json_t *app)
@@ -237,6 +274,7 @@ static void put_application(const struct table *t, const char *name, const json_
     }
     if (!is_well(state) && message[0])
         put_reason(t, message, 2);
+    put_start(t, extras(app));
     json_object_foreach (json_object_get(app, "deployments"), key, d)
         put_deployment(t, key, d);
 }
@@ -274,8 +312,9 @@ static size_t name_width(json_t *applications, size_t width)
     return want > room ? room : want;
 }
 
-static void put_summary(const struct table *t, json_t *applications)
+static void put_summary(const struct table *t, const json_t *details, json_t *applications)
 {
+    size_t nodes = json_object_size(json_object_get(extras(details), "nodes"));
     size_t n = json_object_size(applications), ill = 0;
     const char *name;
     json_t *app;
@@ -283,6 +322,8 @@ static void put_summary(const struct table *t, json_t *applications)
     json_object_foreach (applications, name, app)
         ill += !is_well(rs_json_str(app, "status", ""));
     rs_buf_printf(t->out, "%s  ", t->style->address);
+    if (nodes > 1)
+        rs_buf_printf(t->out, "%zu nodes, ", nodes);
     if (n == 0)
         rs_buf_puts(t->out, "no applications are deployed\n");
     else
@@ -336,7 +377,7 @@ int rs_status_table(const json_t *details, const struct rs_status_style *style, 
     if (style->app && !json_object_get(applications, style->app))
         return no_such(applications, style->app, err);
     t.name_width = name_width(applications, style->width);
-    put_summary(&t, applications);
+    put_summary(&t, details, applications);
     put_proxies(&t, json_object_get(details, "proxies"));
     if (json_object_size(applications) == 0)
         return 0;
