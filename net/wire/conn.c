@@ -40,6 +40,7 @@ struct rs_conn {
     size_t in_fds_len;
     bool is_unix, closed, paused, want_out, congested, flushing;
     bool in_callback, dead; /* dead: freed from inside a callback */
+    struct rs_error *doom;  /* why the next flush fails */
 };
 
 static const uint32_t in_events = EPOLLIN | EPOLLRDHUP;
@@ -62,6 +63,7 @@ static void destroy(struct rs_conn *c)
         close(c->in_fds[i]);
     rs_buf_fini(&c->in);
     rs_buf_fini(&c->out);
+    free(c->doom);
     free(c);
 }
 
@@ -180,7 +182,9 @@ static int64_t on_flush(struct rs_after *a)
     rs_after_remove(a);
     c->flushing = false;
     c->in_callback = true;
-    if (!c->want_out)
+    if (c->doom)
+        fail(c, c->doom);
+    else if (!c->want_out)
         flush_and_tell(c);
     c->in_callback = false;
     if (c->dead)
@@ -196,6 +200,14 @@ static void schedule(struct rs_conn *c)
         return;
     c->flushing = true;
     rs_after_add(c->io.loop, &c->flush);
+}
+
+/* What was to be sent cannot be. The owner learns it from the loop, not inside its call. */
+static void fail_later(struct rs_conn *c, const struct rs_error *why)
+{
+    if (!c->doom)
+        c->doom = rs_memdup(why, sizeof(*why));
+    schedule(c);
 }
 
 static void put_mark(struct rs_conn *c, const int *fds, size_t n)
@@ -288,6 +300,43 @@ void rs_conn_send(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t 
         put_frame(c, &h, meta, body);
 }
 
+/* Fills `to` from a file that its owner may have made shorter meanwhile, so it is not mapped. */
+static int read_body(int fd, char *to, size_t len, uint64_t at, struct rs_error *err)
+{
+    for (size_t done = 0; done < len;) {
+        ssize_t n = pread(fd, to + done, len - done, (off_t)(at + done));
+
+        if (n == 0)
+            return rs_error_set(err, RS_INVALID, "a memfd became shorter than its body");
+        if (n < 0 && errno != EINTR)
+            return rs_error_errno(err, errno, "cannot read a body");
+        done += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* The body of `fd` cut into inline frames; END goes with the last piece only. */
+static int send_file(struct rs_conn *c, struct rs_header h, const void *meta, int fd,
+                     struct rs_error *err)
+{
+    const uint64_t len = h.body_len, most = 1 << 20;
+    rs_auto(rs_freep) char *piece = rs_alloc((size_t)(len < most ? len : most));
+    uint8_t flags = h.flags;
+    uint64_t at = 0;
+
+    do {
+        h.body_len = len - at < most ? len - at : most;
+        h.flags = at + h.body_len == len ? flags : (uint8_t)(flags & ~RS_FRAME_END);
+        if (read_body(fd, piece, (size_t)h.body_len, at, err) < 0)
+            return -1;
+        put_frame(c, &h, meta, piece);
+        at += h.body_len;
+        h.type = RS_MSG_BODY;
+        h.meta_len = 0;
+    } while (at < len);
+    return 0;
+}
+
 void rs_conn_send_fd(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t stream,
                      const void *meta, size_t meta_len, int fd, uint64_t body_len)
 {
@@ -297,34 +346,17 @@ void rs_conn_send_fd(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64
                           .stream = stream,
                           .body_len = body_len};
     struct rs_error err = {0};
-    void *map;
 
-    if (c->closed) {
-        close(fd);
-        return;
-    }
-    if (c->is_unix) {
+    if (!c->closed && c->is_unix) {
         h.flags |= RS_FRAME_MEMFD;
         h.fds = 1;
         put_mark(c, &fd, 1);
         put_frame(c, &h, meta, NULL);
         return;
     }
-    if (body_len == 0) {
-        put_frame(c, &h, meta, NULL);
-        close(fd);
-        return;
-    }
-    map = mmap(NULL, (size_t)body_len, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (!c->closed && send_file(c, h, meta, fd, &err) < 0)
+        fail_later(c, &err);
     close(fd);
-    if (map == MAP_FAILED) {
-        rs_error_errno(&err, errno, "cannot read a body of %llu bytes",
-                       (unsigned long long)body_len);
-        fail(c, &err);
-        return;
-    }
-    send_pieces(c, &h, meta, map, body_len);
-    munmap(map, (size_t)body_len);
 }
 
 void rs_conn_send_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j)
@@ -346,7 +378,7 @@ void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream,
         if (!c->closed) {
             rs_error_set(&err, RS_NO_ROOM, "%s message of %zu bytes, limit %u", rs_msg_name(h.type),
                          len, RS_FRAME_META_MAX);
-            fail(c, &err);
+            fail_later(c, &err);
         }
         return;
     }
@@ -501,8 +533,10 @@ static void receive(struct rs_conn *c)
             return;
         }
         if ((size_t)n < room)
-            return;
+            break;
     }
+    if (!c->dead && !rs_buf_len(&c->in) && c->in.cap > 4 * HIGH_WATER)
+        rs_buf_fini(&c->in); /* one large frame is no reason to keep so much */
 }
 
 static int on_io(struct rs_io *io, uint32_t events)
