@@ -184,7 +184,7 @@ static void feed_app(struct rs_progress *p, const struct rs_progress_app *now, s
         (!p->conf.tty || p->conf.json))
         rs_progress_say_app(p, out, now);
     for (size_t i = 0; i < now->n_deployments; i++)
-        feed_deployment(p, a, now->name, busy, &now->deployments[i], out);
+        feed_deployment(p, a, now->name, busy || was_busy, &now->deployments[i], out);
     forget_deployments(a);
     if (changed && !p->conf.quiet && strcmp(status, "RUNNING") == 0) {
         if (was_busy || is_new)

@@ -90,6 +90,8 @@ static const struct {
      {DEPLOYING, STUCK, READY, -1},
      "rag: DEPLOYING\n"
      "rag: Generator 0/1 replicas, UPDATING: needs 1 GPU; node has 0\n"
+     "rag: Normalizer 2/2 replicas\n"
+     "rag: Generator 1/1 replicas\n"
      "ready: rag  http://127.0.0.1:8000/  2 deployments, 3 replicas, 0.60 s\n"},
     {{URL, .width = 80, .verbose = true},
      {DEPLOYING, STUCK, READY, -1},
@@ -110,6 +112,8 @@ static const struct {
      {READY, DEPLOYING, READY, DEAD, READY, -1},
      "ready: rag  http://127.0.0.1:8000/  2 deployments, 3 replicas, 0.20 s\n"
      "rag: DEPLOYING\n"
+     "rag: Normalizer 2/2 replicas\n"
+     "rag: Generator 1/1 replicas\n"
      "ready: rag  http://127.0.0.1:8000/  2 deployments, 3 replicas, 0.20 s\n"
      "unhealthy: rag#Generator: gone\n"
      "rag: RUNNING\n"},
