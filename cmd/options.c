@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/nearest.h"
+#include "core/resource/resources.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -39,7 +40,6 @@ static const struct unit durations[] = {
     {"h", INT64_C(3600000000000)},
     {NULL, 0},
 };
-static const struct unit tenthousandths[] = {{"", 10000}, {NULL, 0}};
 static const struct unit ones[] = {{"", 1}, {NULL, 0}};
 
 static const struct {
@@ -48,7 +48,7 @@ static const struct {
     bool exact; /* no digit may be lost */
 } numbers[] = {
     [RS_OPT_INT] = {"an integer", ones, true},
-    [RS_OPT_FIXED] = {"a number with at most 4 decimals", tenthousandths, true},
+    [RS_OPT_FIXED] = {"a number with at most 4 decimals", NULL, true},
     [RS_OPT_SIZE] = {"a size such as 64K or 1.5GiB", sizes, false},
     [RS_OPT_DURATION] = {"a duration such as 2, 500ms or 5m", durations, false},
 };
@@ -96,6 +96,13 @@ static bool read_number(const char *text, const struct unit *units, bool exact, 
     return true;
 }
 
+static bool read_value(enum rs_opt_kind kind, const char *text, int64_t *ret)
+{
+    if (kind == RS_OPT_FIXED)
+        return rs_fixed_parse(text, ret, NULL) == 0;
+    return read_number(text, numbers[kind].units, numbers[kind].exact, ret);
+}
+
 /* The unit a range is told in, so that a refusal reads "from 1 to 65535" and "from 0 to 3600 s". */
 static void print_range(char *buf, size_t size, const struct rs_option *o)
 {
@@ -126,7 +133,7 @@ static int set_number(const struct rs_option *o, const char *text, int64_t *fiel
 
     if (bounded)
         print_range(range, sizeof(range), o);
-    if (!read_number(text, numbers[o->kind].units, numbers[o->kind].exact, &value) ||
+    if (!read_value(o->kind, text, &value) ||
         (bounded && (value < o->min || value > o->max)))
         return rs_error_set(err, RS_INVALID, "--%s: expected %s%s, got '%s'", o->name,
                             numbers[o->kind].what, range, text);

@@ -38,9 +38,14 @@ class Help(unittest.TestCase):
                 self.assertEqual(long.stderr, "")
 
     def test_fits_80_columns(self) -> None:
-        for args in [["--help"]] + [["help", verb] for verb in verbs()]:
+        for args in [["--help"], ["help", "config"]] + [["help", verb] for verb in verbs()]:
             for line in run(*args).stdout.splitlines():
                 self.assertLessEqual(len(line), 80, line)
+
+    def test_the_page_of_the_configuration_is_todays(self) -> None:
+        r = run("help", "config", "--markdown")
+        with open(os.path.join(os.environ["RSERVE_SOURCE"], "docs/config.md"), encoding="utf-8") as f:
+            self.assertEqual(f.read(), r.stdout, "run: rserve help config --markdown > docs/config.md")
 
     def test_tells_the_exit_statuses(self) -> None:
         self.assertIn("Exit status: 0 done, 1 failed, 2 wrong usage", run("--help").stdout)
