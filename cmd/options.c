@@ -133,8 +133,7 @@ static int set_number(const struct rs_option *o, const char *text, int64_t *fiel
 
     if (bounded)
         print_range(range, sizeof(range), o);
-    if (!read_value(o->kind, text, &value) ||
-        (bounded && (value < o->min || value > o->max)))
+    if (!read_value(o->kind, text, &value) || (bounded && (value < o->min || value > o->max)))
         return rs_error_set(err, RS_INVALID, "--%s: expected %s%s, got '%s'", o->name,
                             numbers[o->kind].what, range, text);
     *field = value;

@@ -99,7 +99,7 @@ extern const char *const rs_log_formats[];
          RS_OPT_CHOICE,                                                                            \
          RS_SERVE_AT(type, member, log_format),                                                    \
          "FORMAT",                                                                                 \
-         "form of its messages",                                                                      \
+         "form of its messages",                                                                   \
          .choices = rs_log_formats},                                                               \
         {"verbose", 'v', RS_OPT_FLAG, RS_SERVE_AT(type, member, verbose), NULL, "say more"},       \
     {                                                                                              \
