@@ -298,7 +298,7 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
             w->model = where;
         }
         break;
-    case 28:
+    case 29:
         if (same(name, name_len, "x-request-disconnect-disabled"))
             req->stay = same(value, len, "?1");
         break;
