@@ -63,8 +63,8 @@ void rs_progress_end(struct rs_progress *p, struct rs_buf *out);
 size_t rs_progress_busy(const struct rs_progress *p);
 size_t rs_progress_failed(const struct rs_progress *p);
 
-/* The traceback in `message` without the frames of rserve itself and of Python's import machinery;
- * nothing if there is none. */
+/* The traceback in `message` without the frames of rserve itself and of Python's import machinery, or
+ * the several lines that follow a first line that ends with a colon; nothing if there is neither. */
 void rs_progress_traceback(struct rs_buf *out, const char *message);
 /* `message` in one line: what it says first, and the exception that its traceback ends with. */
 void rs_progress_oneline(struct rs_buf *out, const char *message);

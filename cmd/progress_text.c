@@ -45,10 +45,24 @@ static bool is_foreign_frame(const char *line, size_t n)
     return false;
 }
 
+/* What Python said: the traceback, or what follows "... failed with exception:". NULL: nothing. */
+static const char *find_details(const char *message)
+{
+    const char *traceback = strstr(message, traceback_head);
+    size_t n = strcspn(message, "\n");
+
+    if (traceback)
+        return traceback;
+    return n > 0 && message[n - 1] == ':' && message[n] && message[n + 1] ? message + n + 1 : NULL;
+}
+
 void rs_progress_traceback(struct rs_buf *out, const char *message)
 {
-    const char *at = strstr(message, traceback_head);
+    const char *at = find_details(message);
     bool skipping = false;
+
+    if (at && !at[strcspn(at, "\n")])
+        return; /* one line: the summary has it */
 
     while (at && *at) {
         size_t n = strcspn(at, "\n");
@@ -87,13 +101,13 @@ static const char *last_line(const char *text, size_t *n)
 
 void rs_progress_oneline(struct rs_buf *out, const char *message)
 {
-    const char *traceback = strstr(message, traceback_head), *last = message;
+    const char *details = find_details(message), *last = message;
     size_t first = strcspn(message, "\n"), n = 0;
     rs_auto(rs_freep) char *line = NULL;
 
-    if (traceback)
-        last = last_line(traceback, &n);
-    if (traceback == message)
+    if (details)
+        last = last_line(details, &n);
+    if (details == message)
         first = 0;
     while (first > 0 && strchr(": .", message[first - 1]))
         first--;

@@ -325,6 +325,14 @@ static const struct {
      "          ^\n"
      "SyntaxError: invalid syntax\n",
      "SyntaxError: invalid syntax"},
+    {"Deploying app 'x' failed with exception:\n  File \"/w/syn.py\", line 1\n    def f(:\n        "
+     " ^\n"
+     "SyntaxError: invalid syntax",
+     "  File \"/w/syn.py\", line 1\n    def f(:\n         ^\nSyntaxError: invalid syntax\n",
+     "Deploying app 'x' failed with exception: SyntaxError: invalid syntax"},
+    {"A replica failed. Error:\nit exited with status 1", "",
+     "A replica failed. Error: it exited with status 1"},
+    {"nothing follows:\n", "", "nothing follows"},
     {"It broke.\nTraceback (most recent call last):\n  File \"a.py\", line 1, in f\n    x\n"
      "KeyError: 'x'\n\nDuring handling of the above exception, another exception occurred:\n\n"
      "Traceback (most recent call last):\n  File \"a.py\", line 3, in f\n    y\n"
