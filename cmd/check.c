@@ -171,7 +171,13 @@ static void note(const struct rs_graph_node *n, struct rs_buf *out, void *arg)
                   n->object ? n->object : "");
 }
 
-static void print_conf(const struct rs_deployment_conf *conf, struct rs_buf *out)
+static bool is_default(const struct rs_deployment_conf *conf, const char *key)
+{
+    return strcmp(rs_json_str(conf->sources, key, "default"), "default") == 0;
+}
+
+/* Each value and where it comes from. Defaults that say nothing are left out, unless `all`. */
+static void print_conf(const struct rs_deployment_conf *conf, bool all, struct rs_buf *out)
 {
     const char *key;
     json_t *value;
@@ -182,16 +188,19 @@ static void print_conf(const struct rs_deployment_conf *conf, struct rs_buf *out
     rs_buf_puts(out, "\n");
     json_object_foreach (conf->json, key, value) {
         rs_auto(rs_freep) char *text = rs_json_dump(value);
-        const char *source = rs_json_str(conf->sources, key, "default");
 
         if (strcmp(key, "name") == 0)
             continue;
-        rs_buf_printf(out, "    %-30s %-28s %s\n", key, text, source);
+        if (!all && is_default(conf, key) && (json_is_null(value) || json_is_object(value)))
+            continue;
+        rs_buf_printf(out, "    %-30s %-24s %s\n", key, text,
+                      rs_json_str(conf->sources, key, "default"));
     }
 }
 
 /* 0, or -1 with the reason in `err`. */
-static int print_app(struct checking *c, size_t i, struct rs_buf *out, struct rs_error *err)
+static int print_app(struct checking *c, size_t i, bool all, struct rs_buf *out,
+                     struct rs_error *err)
 {
     const struct rs_config_app *app = &c->config->apps[i];
     rs_auto(rs_graph_freep) struct rs_graph *graph = NULL;
@@ -214,7 +223,7 @@ static int print_app(struct checking *c, size_t i, struct rs_buf *out, struct rs
 
         if (rs_deployment_merge(&conf, c->config, app, graph->nodes[k].name,
                                 graph->nodes[k].options, &diags) == 0)
-            print_conf(conf, out);
+            print_conf(conf, all, out);
     }
     if (diags.count) {
         struct rs_buf text = {0};
@@ -254,7 +263,7 @@ int rs_check(struct rs_config *config, const struct rs_serve_options *options, b
         } else if (app->import_path && !c.graphs[i]) {
             rs_buf_printf(&out, "%s  %s  %s (not imported)\n", app->name,
                           app->route_prefix ? app->route_prefix : "(no route)", app->import_path);
-        } else if (print_app(&c, i, &out, &why) < 0) {
+        } else if (print_app(&c, i, options->verbose, &out, &why) < 0) {
             fprintf(stderr, "application %s: %s\n", app->name, why.msg);
             c.problems++;
         }

@@ -29,7 +29,8 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-enum { REPORT_EVERY_MS = 1000, REPORT_GAP_MS = 5 };
+/* A report goes out at once on a change; while requests are under way its figures are kept fresh. */
+enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5 };
 
 struct zygote {
     struct rs_node *node;
@@ -56,6 +57,7 @@ struct rs_node {
     struct rs_map probes;  /* replica id -> struct probe */
     struct rs_after hook;
     bool dirty, closing;
+    bool busy; /* the last report told of requests under way */
     int64_t reported_at, reaped_at;
     double grace_s; /* longest graceful_shutdown_timeout_s of what was deployed */
     enum { SERVING, FINISHING, DRAINING, KILLING, DRAINED } phase;
@@ -611,6 +613,11 @@ static void send_report(struct rs_node *n, int64_t now)
     rs_auto(rs_json_decrefp) json_t *j = NULL;
 
     rs_dataplane_stats(n->dataplane, add_figures, report);
+    n->busy = false;
+    for (size_t i = 0; i < report->n_replicas; i++)
+        n->busy |= report->replicas[i].in_flight > 0;
+    for (size_t i = 0; i < report->n_deployments; i++)
+        n->busy |= report->deployments[i].queued > 0;
     j = rs_report_to_json(report);
     rs_conn_send_json(n->head, RS_MSG_REPORT, 0, j);
     n->dirty = false;
@@ -627,6 +634,11 @@ static void drain_step(struct rs_node *n, int64_t now)
         n->phase = DRAINED;
         n->ops.on_drained(n->arg);
     }
+}
+
+static int64_t report_gap(const struct rs_node *n)
+{
+    return n->dirty ? REPORT_GAP_MS : n->busy ? REPORT_BUSY_MS : REPORT_EVERY_MS;
 }
 
 static int64_t until(int64_t deadline, int64_t now)
@@ -647,10 +659,10 @@ static int64_t on_turn(struct rs_after *a)
     }
     if (n->phase != SERVING)
         drain_step(n, now);
-    report_at = n->reported_at + (n->dirty ? REPORT_GAP_MS : REPORT_EVERY_MS) * RS_MS;
+    report_at = n->reported_at + report_gap(n) * RS_MS;
     if (n->head && report_at <= now) {
         send_report(n, now);
-        report_at = now + REPORT_EVERY_MS * RS_MS;
+        report_at = now + report_gap(n) * RS_MS;
     }
     next = rs_agent_deadline(n->agent);
     next = report_at < next ? report_at : next;

@@ -1,6 +1,8 @@
 #include "core/base/json.h"
 
 #include "core/base/alloc.h"
+#include "core/base/buf.h"
+#include "core/base/text.h"
 
 const char *rs_json_str(const json_t *obj, const char *key, const char *def)
 {
@@ -43,9 +45,62 @@ int rs_json_parse(json_t **ret, const char *text, size_t len, const char *what,
     return 0;
 }
 
+/* Numbers and texts are jansson's; a real is written as short as it reads back ("0.2", where jansson
+ * writes 0.20000000000000001). */
+static int put_piece(const char *data, size_t n, void *out)
+{
+    rs_buf_append(out, data, n);
+    return 0;
+}
+
+static void put(struct rs_buf *out, const json_t *j)
+{
+    char real[RS_DOUBLE_TEXT];
+    const char *key;
+    json_t *value;
+    size_t i;
+    bool first = true;
+
+    switch (json_typeof(j)) {
+    case JSON_OBJECT:
+        rs_buf_puts(out, "{");
+        for (void *it = json_object_iter((json_t *)(uintptr_t)j); it;
+             it = json_object_iter_next((json_t *)(uintptr_t)j, it)) {
+            rs_auto(rs_json_decrefp) json_t *name = NULL;
+
+            key = json_object_iter_key(it);
+            name = json_string(key);
+            rs_buf_puts(out, first ? "" : ",");
+            first = false;
+            (void)json_dump_callback(name, put_piece, out, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+            rs_buf_puts(out, ":");
+            put(out, json_object_iter_value(it));
+        }
+        rs_buf_puts(out, "}");
+        break;
+    case JSON_ARRAY:
+        rs_buf_puts(out, "[");
+        json_array_foreach (j, i, value) {
+            rs_buf_puts(out, i ? "," : "");
+            put(out, value);
+        }
+        rs_buf_puts(out, "]");
+        break;
+    case JSON_REAL:
+        rs_buf_puts(out, rs_text_double(json_real_value(j), real));
+        break;
+    default:
+        (void)json_dump_callback(j, put_piece, out, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+        break;
+    }
+}
+
 char *rs_json_dump(const json_t *j)
 {
-    char *text = json_dumps(j, JSON_COMPACT | JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+    struct rs_buf out = {0};
 
-    return text ? text : rs_strdup("null");
+    if (!j)
+        return rs_strdup("null");
+    put(&out, j);
+    return rs_buf_steal(&out);
 }

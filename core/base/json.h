@@ -25,5 +25,6 @@ bool rs_json_bool(const json_t *obj, const char *key, bool def);
 /* Parses one bounded document; an error tells `what`, line and column. */
 RS_MUST_CHECK int rs_json_parse(json_t **ret, const char *text, size_t len, const char *what,
                                 struct rs_error *err);
-/* One line, keys in the order in which they were set. Never NULL; the caller frees. */
+/* One line of ASCII, keys in the order in which they were set, reals as short as they read back.
+ * Never NULL ("null" for NULL); the caller frees. */
 char *rs_json_dump(const json_t *j);

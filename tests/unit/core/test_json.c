@@ -44,5 +44,30 @@ START_TEST(dump_keeps_the_order)
 }
 END_TEST
 
+static const struct {
+    const char *in, *out; /* NULL: the same */
+} documents[] = {
+    {"{}", NULL},
+    {"[]", NULL},
+    {"[0.2,1.0,1e+300,-0.5,0.30000000000000004]", NULL},
+    {"{\"a\":{\"b\":[[],{}]},\"t\":true,\"f\":false,\"n\":null}", NULL},
+    {"\"\\u00e9 \\\"quoted\\\" \\n\"", "\"\\u00E9 \\\"quoted\\\" \\n\""},
+    {"-9223372036854775808", NULL},
+};
+
+START_TEST(dump_reads_back)
+{
+    json_t *j = json_loads(documents[_i].in, JSON_DECODE_ANY, NULL), *again;
+    rs_auto(rs_freep) char *text = rs_json_dump(j);
+
+    ck_assert_str_eq(text, documents[_i].out ? documents[_i].out : documents[_i].in);
+    again = json_loads(text, JSON_DECODE_ANY, NULL);
+    ck_assert(json_equal(j, again));
+    json_decref(j);
+    json_decref(again);
+}
+END_TEST
+
 RS_CHECK_MAIN("json", tcase_add_test(tc, members_and_defaults);
-              tcase_add_test(tc, errors_tell_the_place); tcase_add_test(tc, dump_keeps_the_order);)
+              tcase_add_test(tc, errors_tell_the_place); tcase_add_test(tc, dump_keeps_the_order);
+              tcase_add_loop_test(tc, dump_reads_back, 0, RS_COUNT(documents));)
