@@ -126,7 +126,7 @@ void rs_view_output(struct rs_view *v, int stream, const char *line, size_t len)
     if (v && !v->ended && stream == STDOUT_FILENO)
         rs_progress_note(v->progress, text, true, &out);
     else
-        rs_buf_append(&out, line, len);
+        rs_buf_printf(&out, "%s\n", text);
     show(stream == STDOUT_FILENO ? STDOUT_FILENO : STDERR_FILENO, &out);
 }
 

@@ -28,7 +28,7 @@ void rs_view_free(struct rs_view *v);
 
 /* Something changed: look again, soon. */
 void rs_view_event(struct rs_view *v, const struct rs_controller_event *e);
-/* A line that a replica wrote; with its newline. */
+/* A line that a replica wrote, without its newline. */
 void rs_view_output(struct rs_view *v, int stream, const char *line, size_t len);
 /* Takes the block off the terminal and draws it no more. */
 void rs_view_end(struct rs_view *v);
