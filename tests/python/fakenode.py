@@ -439,6 +439,15 @@ class FakeNode:
             for key, _ in self.selector.select(left):
                 self._read(key.data)
 
+    def eventually(self, get: Callable[[], Any], good: Callable[[Any], bool]) -> Any:
+        """What `get` gives once it is good, or after TIMEOUT seconds."""
+        deadline = time.monotonic() + TIMEOUT
+        value = get()
+        while not good(value) and time.monotonic() < deadline:
+            self.pump_for(0.02)
+            value = get()
+        return value
+
     def pump_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:

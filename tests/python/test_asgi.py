@@ -145,10 +145,10 @@ class Plain(unittest.TestCase):
         stream = peer.open_http("/wait")
         self.node.pump_for(0.05)
         peer.cancel(stream)
-        self.node.pump_for(0.05)
         peer.http("/after")
-        self.node.pump_for(0.05)
-        events = json.loads(peer.http("/events").body)
+        events = self.node.eventually(
+            lambda: json.loads(peer.http("/events").body), lambda e: e[-1] == "http.disconnect"
+        )
         self.assertEqual(events[:2], ["constructor", "lifespan.startup"])
         self.assertEqual(events[-1], "http.disconnect")
 
@@ -335,8 +335,9 @@ class FastApi(unittest.TestCase):
         stream = peer.open_http("/slow")
         self.node.pump_for(0.1)
         peer.cancel(stream)
-        self.node.pump_for(0.1)
-        self.assertEqual(self.get(peer, "/events"), ["constructor", "up", "cancelled"])
+        want = ["constructor", "up", "cancelled"]
+        got = self.node.eventually(lambda: self.get(peer, "/events"), lambda e: e == want)
+        self.assertEqual(got, want)
 
     def test_stop(self) -> None:
         peer = self.serve()

@@ -7,7 +7,6 @@ import unittest
 from typing import Any, Callable
 
 import fakenode  # noqa: F401  (puts the library on sys.path)
-
 import ray
 from ray import serve
 from ray.serve import config, exceptions, schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import rserve  # noqa: F401  (puts the fall-back packages on sys.path)
+
 from ray import exceptions  # noqa: F401
 
 __version__ = "2.60.0"

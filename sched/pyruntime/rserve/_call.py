@@ -82,11 +82,19 @@ class Call:
 
     @property
     def multiplexed_model_id(self) -> str:
-        return w.text(self.fields, w.T_MODEL_ID)
+        return w.text(self.fields, w.T_MODEL_ID) or self._header("serve_multiplexed_model_id")
 
     @property
     def session_id(self) -> str:
-        return w.text(self.fields, w.T_SESSION_ID)
+        return w.text(self.fields, w.T_SESSION_ID) or self._header("x_session_id")
+
+    def _header(self, name: str) -> str:
+        """A header by its name with underscores, where the node has not looked for it."""
+        if self.http:
+            for key, value in w.unpack_headers(self.fields.get(w.T_HEADERS, b"")):
+                if key.decode("latin-1").replace("-", "_") == name:
+                    return value.decode("latin-1")
+        return ""
 
     @property
     def is_http_request(self) -> bool:

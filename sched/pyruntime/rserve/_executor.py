@@ -14,6 +14,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
 
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
 from rserve import _http, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context

@@ -13,6 +13,7 @@ import typing
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from ray.serve.deployment import Application, Deployment, options_for_node
+
 from rserve._errors import BuildError, describe_names, import_error, one_line, user_traceback
 
 

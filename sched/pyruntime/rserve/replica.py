@@ -19,7 +19,9 @@ from typing import Any, Deque, Dict, Optional
 
 from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
+from ray.serve.multiplex import unload_models
 from ray.serve.schema import ReplicaRank
+
 from rserve import _log, _process
 from rserve import _wire as w
 from rserve._asgi import Ingress, Lifespan, bind_views
@@ -305,6 +307,7 @@ class Replica:
                 await self._lifespan.shutdown()
         except BaseException as e:
             print(user_traceback(e), file=sys.stderr)
+        await unload_models(self._servable)
         destructor = getattr(self._servable, "__del__", None)
         if destructor is None or inspect.isfunction(self._servable):
             return

@@ -23,8 +23,10 @@ from ray.serve.api import (
     start,
     status,
 )
+from ray.serve.batching import batch
 from ray.serve.config import HTTPOptions
 from ray.serve.deployment import Application, Deployment
+from ray.serve.multiplex import multiplexed
 
 __all__ = [
     "Application",
@@ -33,6 +35,7 @@ __all__ = [
     "RunTarget",
     "_run",
     "_run_many",
+    "batch",
     "delete",
     "deployment",
     "get_app_handle",
@@ -43,6 +46,7 @@ __all__ = [
     "get_replica_context",
     "get_trace_context",
     "ingress",
+    "multiplexed",
     "run",
     "run_many",
     "shutdown",

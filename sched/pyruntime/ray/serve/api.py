@@ -6,6 +6,9 @@ import dataclasses
 import inspect
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Union
 
+from rserve import _node
+from rserve._asgi import ingress
+
 from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
 from ray.serve.context import (
     _get_internal_replica_context,
@@ -23,8 +26,6 @@ from ray.serve.deployment import (
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import LoggingConfig, ServeStatus, TracingConfig
-from rserve import _node
-from rserve._asgi import ingress
 
 __all__ = [
     "RunTarget",

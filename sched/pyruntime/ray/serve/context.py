@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Callable, List, Optional
 
+from rserve._call import request_context as _serve_request_context
+
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ReplicaRank
-from rserve._call import request_context as _serve_request_context
 
 SERVE_LOGGER_NAME = "ray.serve"
 SERVE_NAMESPACE = "serve"
@@ -75,7 +76,9 @@ def _get_serve_request_context() -> Any:
 
 
 def _get_serve_batch_request_context() -> List[Any]:
-    return []
+    from ray.serve.batching import batch_contexts
+
+    return list(batch_contexts.get())
 
 
 def get_replica_context() -> ReplicaContext:

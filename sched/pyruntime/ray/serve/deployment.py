@@ -8,6 +8,8 @@ import logging
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
+from rserve._model import Model, integer, real, validation_error
+
 from ray.serve.config import (
     AutoscalingConfig,
     BackpressureConfig,
@@ -16,7 +18,6 @@ from ray.serve.config import (
     RequestRouterConfig,
     import_path_of,
 )
-from rserve._model import Model, integer, real, validation_error
 
 logger = logging.getLogger("ray.serve")
 

@@ -23,12 +23,13 @@ from typing import (
     TypeVar,
 )
 
-from ray.serve._private.common import DeploymentID
-from ray.serve.exceptions import RayServeException, RequestCancelledError
 from rserve import _node, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._errors import unpack_error
+
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import RayServeException, RequestCancelledError
 
 R = TypeVar("R")
 T = TypeVar("T")

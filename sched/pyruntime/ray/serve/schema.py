@@ -11,9 +11,10 @@ import logging
 import os
 from typing import Any, Dict, List, Optional
 
+from rserve._model import Field, Model, boolean, integer, mapping, one_of, real, sequence, string
+
 from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
 from ray.serve.config import BackpressureConfig, ProxyLocation  # noqa: F401
-from rserve._model import Field, Model, boolean, integer, mapping, one_of, real, sequence, string
 
 SERVE_DEFAULT_APP_NAME = "default"
 DEFAULT_MAX_ONGOING_REQUESTS = 5
