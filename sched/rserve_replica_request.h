@@ -458,14 +458,14 @@ static int rserve_i_admit(struct rserve_i *c, struct rserve_i_job *j)
 
     if (q->kind != RSERVE_CALL)
         return 1;
-    while (m && *m && strcmp(*m, q->method))
+    while (m && *m && strcmp(*m, q->method) != 0)
         m++;
     if (m && !*m) {
         snprintf(why, sizeof(why), "deployment %s has no method '%s'", c->deployment, q->method);
         rserve_i_send_error(c, j->res.stream, RSERVE_NOT_FOUND, "AttributeError", why);
         return 0;
     }
-    if (strcmp(q->content_type, RSERVE_I_PICKLE) || c->options.raw_calls)
+    if (strcmp(q->content_type, RSERVE_I_PICKLE) != 0 || c->options.raw_calls)
         return 1;
     j->res.pickle = 1;
     q->content_type = "application/octet-stream";

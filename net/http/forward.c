@@ -244,11 +244,12 @@ static int call_method(const struct rs_field *name, bool body, const char **ret,
 
 static const char *guess_type(const char *body, size_t len)
 {
-    while (len && (*body == ' ' || *body == '\n' || *body == '\r' || *body == '\t')) {
+    while (body && len && (*body == ' ' || *body == '\n' || *body == '\r' || *body == '\t')) {
         body++;
         len--;
     }
-    return len && (*body == '{' || *body == '[') ? "application/json" : "application/octet-stream";
+    return body && len && (*body == '{' || *body == '[') ? "application/json"
+                                                         : "application/octet-stream";
 }
 
 int rs_forward_call(struct rs_buf *head, const struct rs_fields *f,

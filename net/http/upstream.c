@@ -21,6 +21,7 @@
 
 enum { READ_SIZE = 64 << 10, CALL_ANSWER_MAX = 256 << 20, SPARE_MAX = 64 };
 #define IDLE_TIME RS_SEC /* servers wait longer: 2 s (nginx) to 5 s (uvicorn, Node.js) and more */
+#define WINDOW_MOST ((uint64_t)1 << 40)
 #define RETRY_FIRST (20 * RS_MS)
 #define RETRY_MOST RS_SEC
 
@@ -662,6 +663,7 @@ static void op_feed(struct rs_backend *b, struct rs_request *r, struct rs_chunk 
 {
     struct exchange *x = r->via;
 
+    (void)b;
     x->fed += body->len;
     x->body_end = end;
     if (!x->refused && !x->fw.chunked && (x->fed > x->fw.length || (end && x->fed < x->fw.length)))
@@ -675,8 +677,9 @@ static void op_window(struct rs_backend *b, struct rs_request *r, uint64_t n)
 {
     struct exchange *x = r->via;
 
-    if (n > RS_STREAM_WINDOW * 1024u) /* never so in good faith; keeps the sum far from its limit */
-        n = RS_STREAM_WINDOW * 1024u;
+    (void)b;
+    if (n > WINDOW_MOST) /* never so in good faith; keeps the sum far from its limit */
+        n = WINDOW_MOST;
     if (x->c && x->credit <= 0)
         note(x); /* it had run out */
     x->credit += (int64_t)n;
@@ -684,6 +687,7 @@ static void op_window(struct rs_backend *b, struct rs_request *r, uint64_t n)
 
 static void op_cancel(struct rs_backend *b, struct rs_request *r)
 {
+    (void)b;
     if (r->via)
         release(r->via);
     r->via = NULL;

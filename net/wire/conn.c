@@ -535,7 +535,7 @@ static void receive(struct rs_conn *c)
         if ((size_t)n < room)
             break;
     }
-    if (!c->dead && !rs_buf_len(&c->in) && c->in.cap > 4 * HIGH_WATER)
+    if (!c->dead && !rs_buf_len(&c->in) && c->in.cap > 4 * (size_t)HIGH_WATER)
         rs_buf_fini(&c->in); /* one large frame is no reason to keep so much */
 }
 

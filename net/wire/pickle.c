@@ -76,6 +76,7 @@ static int read_value(const unsigned char **p, const unsigned char *end, int op,
 int rs_pickle_args(const char *pickle, size_t len, struct rs_pickle_arg *args, size_t max)
 {
     const unsigned char *p = (const unsigned char *)pickle, *end = p + len;
+    static const int tail[] = {EMPTY_DICT, TUPLE2, STOP};
     int op = next_op(&p, end), n = 0;
 
     if (op != EMPTY_TUPLE) {
@@ -87,8 +88,9 @@ int rs_pickle_args(const char *pickle, size_t len, struct rs_pickle_arg *args, s
         if (n == 0 || op != TUPLE1 + n - 1)
             return -1;
     }
-    if (next_op(&p, end) != EMPTY_DICT || next_op(&p, end) != TUPLE2 || next_op(&p, end) != STOP)
-        return -1;
+    for (size_t i = 0; i < RS_COUNT(tail); i++)
+        if (next_op(&p, end) != tail[i])
+            return -1;
     return p == end ? n : -1;
 }
 
