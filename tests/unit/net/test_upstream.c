@@ -23,7 +23,7 @@ struct reply {
     struct rs_request r;
     unsigned status;
     struct rs_buf headers, meta, body;
-    size_t answers, datas, chunks;
+    size_t answers, parts, chunks;
     bool ended, returned;
     enum rs_wire_error code; /* it failed */
     char message[600];
@@ -69,7 +69,7 @@ void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct r
 void rs_request_data(struct rs_request *r, struct rs_chunk *body, bool end)
 {
     ck_assert_uint_eq(of(r)->answers, 1);
-    of(r)->datas++;
+    of(r)->parts++;
     take(of(r), body, end);
 }
 
@@ -239,7 +239,7 @@ START_TEST(forwards)
     server_write(fd, HELLO);
     UNTIL(p->ended);
     is(p, 200, "hello");
-    ck_assert_uint_eq(p->datas, 0); /* one piece: the fast case */
+    ck_assert_uint_eq(p->parts, 0); /* one piece: the fast case */
     ck_assert_mem_eq(rs_buf_head(&p->headers), "content-length\0005", 17);
     free_reply(p);
     close(fd);
@@ -704,7 +704,7 @@ START_TEST(streams_calls)
     server_write(fd, "5\r\nhello\r\n0\r\n\r\n");
     UNTIL(p->ended);
     ck_assert_uint_eq(p->chunks, 2);
-    ck_assert_uint_eq(p->datas, 3); /* the last one is empty */
+    ck_assert_uint_eq(p->parts, 3); /* the last one is empty */
     ck_assert_mem_eq(rs_buf_head(&p->body), HELLO_PICKLE HELLO_PICKLE, 34);
     free_reply(p);
     close(fd);
