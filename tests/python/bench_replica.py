@@ -67,7 +67,8 @@ class Fast:
     async def root(self):
         return "ok"
 
-app = Front.bind(Noop.bind(), NoArgument.bind(), Yields.bind(), Reads.bind(), Sync.bind(), Fast.bind())
+nodes = (Noop, NoArgument, Yields, Reads, Sync, Fast)
+app = Front.bind(*[n.bind() for n in nodes])
 """
 
 
@@ -157,9 +158,7 @@ def main() -> None:
             before = replica_cpu(peer.pid)
             rate = measure(peer, http_meta(), in_flight, seconds)
             used = replica_cpu(peer.pid) - before
-            print(
-                f"{name:12} {rate:9.0f} requests/s  {used / (rate * seconds) * 1e6:6.1f} us CPU each"
-            )
+            print(f"{name:12} {rate:9.0f} requests/s  {used / (rate * seconds) * 1e6:6.1f} us each")
             one = measure(peer, http_meta(), 1, seconds / 2)
             print(f"{'':12} {one:9.0f} requests/s with one in flight")
 

@@ -26,7 +26,8 @@ async def asgi(scope, receive, send):
             events.append(message["type"])
             if MODE == "raise": raise RuntimeError("no start")
             if MODE == "refuse":
-                return await send({"type": "lifespan.startup.failed", "message": "the database is away"})
+                failed = "lifespan.startup.failed"
+                return await send({"type": failed, "message": "the database is away"})
             if MODE == "silent": return
             scope["state"]["pool"] = "shared"
             await send({"type": message["type"] + ".complete"})
@@ -49,15 +50,18 @@ async def asgi(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while True:
             message = await receive()
-            await send({"type": "http.response.body", "body": message["body"], "more_body": message["more_body"]})
+            await send({**message, "type": "http.response.body"})
             if not message["more_body"]: return
     if path == "/events":
         body = json.dumps(events).encode()
     elif path == "/state":
         body = json.dumps(scope["state"]).encode()
     else:
-        body = json.dumps({k: (v.decode() if isinstance(v, bytes) else v) for k, v in scope.items() if k not in ("headers",)}).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"%d" % len(body))]})
+        del scope["headers"]
+        plain = {k: (v.decode() if isinstance(v, bytes) else v) for k, v in scope.items()}
+        body = json.dumps(plain).encode()
+    headers = [(b"Content-Length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
     done = await receive() if path == "/after" else None
     if path == "/after":
@@ -323,7 +327,8 @@ class FastApi(unittest.TestCase):
             (answer.status, answer.body),
             (
                 503,
-                b"Request dropped due to backpressure (num_queued_requests=1, max_queued_requests=2).",
+                b"Request dropped due to backpressure "
+                b"(num_queued_requests=1, max_queued_requests=2).",
             ),
         )
         answer = peer.http("/crash")

@@ -223,12 +223,17 @@ class Models(unittest.TestCase):
 class Names(unittest.TestCase):
     def test_imports(self) -> None:
         for path in (
-            "ray.exceptions:RayTaskError RayActorError ActorDiedError TaskCancelledError GetTimeoutError OutOfMemoryError",
-            "ray.serve:Application Deployment HTTPOptions RunTarget deployment ingress run start status delete shutdown batch multiplexed get_app_handle",
-            "ray.serve.handle:DeploymentHandle DeploymentResponse DeploymentResponseGenerator DeploymentBroadcastResponse",
-            "ray.serve.config:AutoscalingConfig HTTPOptions gRPCOptions ProxyLocation RequestRouterConfig GangSchedulingConfig DeploymentActorConfig",
+            "ray.exceptions:RayTaskError RayActorError ActorDiedError TaskCancelledError "
+            "GetTimeoutError OutOfMemoryError",
+            "ray.serve:Application Deployment HTTPOptions RunTarget deployment ingress run "
+            "start status delete shutdown batch multiplexed get_app_handle",
+            "ray.serve.handle:DeploymentHandle DeploymentResponse DeploymentResponseGenerator "
+            "DeploymentBroadcastResponse",
+            "ray.serve.config:AutoscalingConfig HTTPOptions gRPCOptions ProxyLocation "
+            "RequestRouterConfig GangSchedulingConfig DeploymentActorConfig",
             "ray.serve.schema:LoggingConfig EncodingType ApplicationStatus ProxyStatus ServeStatus ReplicaRank",
-            "ray.serve.exceptions:RayServeException BackPressureError DeploymentUnavailableError RequestCancelledError gRPCStatusError",
+            "ray.serve.exceptions:RayServeException BackPressureError "
+            "DeploymentUnavailableError RequestCancelledError gRPCStatusError",
             "ray.serve.context:ReplicaContext _get_serve_request_context _serve_request_context",
             "ray.serve.metrics:Counter Gauge Histogram",
             "ray.serve.deployment:Application Deployment",

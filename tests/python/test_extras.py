@@ -58,10 +58,13 @@ class A:
         how = request.query_params["how"]
         if how == "sizes": return self.sizes
         if how == "many": return await asyncio.gather(*[self.double(i) for i in range(10)])
-        if how == "keyword": return await asyncio.gather(self.double(values=1, factors=2), self.double(2, 3))
-        if how == "fails": return await asyncio.gather(*[self.safe(self.double(i)) for i in (1, -1)])
-        if how == "short": return await asyncio.gather(*[self.safe(self.double(i)) for i in (1, -2)])
-        if how == "sum": return await asyncio.gather(*[self.safe(self.by_sum(i)) for i in (6, 3, 5, 11)])
+        if how == "keyword":
+            return await asyncio.gather(self.double(values=1, factors=2), self.double(2, 3))
+        async def all_of(f, *items):
+            return await asyncio.gather(*[self.safe(f(i)) for i in items])
+        if how == "fails": return await all_of(self.double, 1, -1)
+        if how == "short": return await all_of(self.double, 1, -2)
+        if how == "sum": return await all_of(self.by_sum, 6, 3, 5, 11)
         if how == "count": return await asyncio.gather(*[self.take(i) for i in (1, 3, 0)])
         if how == "cancel":
             tasks = [asyncio.create_task(self.double(i)) for i in range(3)]
@@ -91,7 +94,10 @@ app = A.bind()
             with self.subTest(how=how):
                 self.assertEqual(self.get(peer, query=f"how={how}"), value)
         short = self.get(peer, query="how=short")
-        text = "Batched function doesn't preserve batch size. The input list has length 2 but the returned list has length 1."
+        text = (
+            "Batched function doesn't preserve batch size. "
+            "The input list has length 2 but the returned list has length 1."
+        )
         self.assertEqual(short, [["RayServeException", text]] * 2)
         got = self.get(peer, query="how=sum")
         assert isinstance(got, list)
@@ -194,8 +200,13 @@ class A:
         self.c.inc(2, tags={"kind": "other"})
         self.g.set(7.5)
         for v in (1, 5, 50): self.h.observe(v)
-        return [self.attempt(lambda: metrics.Counter("x", tag_keys=("replica",))), self.attempt(lambda: metrics.Counter("x", tag_keys=["a"])),
-                self.attempt(lambda: self.c.inc(0)), self.attempt(lambda: metrics.Gauge("a b")), self.attempt(lambda: metrics.Histogram("h", boundaries=[2, 1]))]
+        return [self.attempt(f) for f in (
+            lambda: metrics.Counter("x", tag_keys=("replica",)),
+            lambda: metrics.Counter("x", tag_keys=["a"]),
+            lambda: self.c.inc(0),
+            lambda: metrics.Gauge("a b"),
+            lambda: metrics.Histogram("h", boundaries=[2, 1]),
+        )]
 app = A.bind()
 """
         )

@@ -204,7 +204,8 @@ for how in ("custom", "unpicklable", "os", "key", "exit", "local", "plain"):
         await self.back.fail.remote(how)
     except BaseException as e:
         out.append([how, isinstance(e, RayTaskError), [c.__name__ for c in type(e).__mro__][:3],
-                    str(e).splitlines()[-1], getattr(e, "code", None), getattr(e, "errno", None), type(e.cause).__name__])
+                    str(e).splitlines()[-1], getattr(e, "code", None), getattr(e, "errno", None),
+                    type(e.cause).__name__])
 return out
 """
         )
@@ -237,20 +238,23 @@ try:
     await self.back.chain.remote(3)
 except Exception as e:
     text = str(e)
-    return [type(e).__name__, e.code, type(e.cause).__name__, "Custom: 11" in text, "in chain" in text]
+    return [type(e).__name__, e.code, type(e.cause).__name__,
+            "Custom: 11" in text, "in chain" in text]
 """
         )
         self.assertEqual(got, ["RayTaskError(Custom)", 11, "Custom", True, True])
 
     def test_unserializable_result(self) -> None:
         got = self.run_code(
-            "try:\n    await self.back.not_serializable.remote()\nexcept TypeError as e:\n    return 'pickle' in str(e)"
+            "try:\n    await self.back.not_serializable.remote()\n"
+            "except TypeError as e:\n    return 'pickle' in str(e)"
         )
         self.assertTrue(got)
 
     def test_unserializable_argument(self) -> None:
         got = self.run_code(
-            "try:\n    await self.back.value.remote(threading.Lock())\nexcept TypeError as e:\n    return 'pickle' in str(e)"
+            "try:\n    await self.back.value.remote(threading.Lock())\n"
+            "except TypeError as e:\n    return 'pickle' in str(e)"
         )
         self.assertTrue(got)
 
@@ -259,7 +263,8 @@ except Exception as e:
             """
 s = self.back.options(stream=True)
 async def items(g): return [x async for x in g]
-return [await items(s.count.remote(3)), await items(s.sync_count.remote(3)), await items(s.returns_generator.remote()),
+return [await items(s.count.remote(3)), await items(s.sync_count.remote(3)),
+        await items(s.returns_generator.remote()),
         await items(s.returns_async_generator.remote()), await items(s.count.remote(0)),
         sum([len(x) async for x in s.big_items.remote(40, 100_000)])]
 """
@@ -342,7 +347,8 @@ except ValueError as e:
 out.append(self.back.value.remote(self.back.value.remote(8)).result())
 out.append(self.back.request_id.remote().result()[:2])
 async def elsewhere():
-    return [await self.back.slow.remote(0.02, 7), [x async for x in self.back.options(stream=True).count.remote(2, 0.01)]]
+    items = self.back.options(stream=True).count.remote(2, 0.01)
+    return [await self.back.slow.remote(0.02, 7), [x async for x in items]]
 out.append(asyncio.run(elsewhere()))
 r = self.back.slow.remote(30)
 r.cancel()
@@ -443,7 +449,8 @@ except BaseException as e:
         got = self.run_code(
             """
 out = []
-for call in (self.back.options(stream=True).value, self.back.count, self.back.returns_generator, self.back.options(stream=True).missing):
+s = self.back.options(stream=True)
+for call in (s.value, self.back.count, self.back.returns_generator, s.missing):
     try:
         r = call.remote(1) if "generator" not in call._method else call.remote()
         if hasattr(r, "__anext__"): await r.__anext__()
@@ -463,8 +470,10 @@ return out
     def test_look_ups(self) -> None:
         got = self.run_code(
             """
-out = [await serve.get_deployment_handle("Back").value.remote(1), serve.get_app_handle("default").deployment_name]
-for f in (lambda: serve.get_app_handle("none"), lambda: serve.get_deployment_handle("none"), lambda: serve.get_deployment_handle("Back", "none")):
+out = [await serve.get_deployment_handle("Back").value.remote(1)]
+out.append(serve.get_app_handle("default").deployment_name)
+for f in (lambda: serve.get_app_handle("none"), lambda: serve.get_deployment_handle("none"),
+          lambda: serve.get_deployment_handle("Back", "none")):
     try: f()
     except Exception as e: out.append([type(e).__name__, str(e)])
 out.append(await asyncio.to_thread(lambda: serve.get_app_handle("default").app_name))

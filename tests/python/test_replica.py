@@ -139,7 +139,8 @@ class Http(unittest.TestCase):
         self.assertIn("LookupError: what the user said", self.peer.stderr())
         self.assertRegex(
             self.peer.stderr(),
-            r"ERROR \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} default_A abcd\d{4} test-request-id -- Request failed\.",
+            r"ERROR \d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
+            r"default_A abcd\d{4} test-request-id -- Request failed\.",
         )
 
     def test_exit_in_a_request_is_an_error(self) -> None:
@@ -345,7 +346,8 @@ app = f.bind()
             "dataclass": '{"a":1,"b":["2020-01-02"]}',
             "enum": '["red",1]',
             "keys": '{"red":1,"2":3,"null":4,"true":5,"tuple":6}',
-            "uuid_key": '{"00000000-0000-0000-0000-000000000001":"00000000-0000-0000-0000-000000000002"}',
+            "uuid_key": '{"00000000-0000-0000-0000-000000000001":'
+            '"00000000-0000-0000-0000-000000000002"}',
             "set": "[1]",
             "decimal": "[1.5,2]",
             "bytes_inside": '["abc"]',
@@ -576,7 +578,8 @@ app = A.bind()
 class Life(unittest.TestCase):
     def node(self, body: str) -> FakeNode:
         indented = "\n".join("    " + line for line in body.splitlines())
-        source = f"import asyncio, os, time\nfrom ray import serve\n@serve.deployment\nclass A:\n{indented}\napp = A.bind()\n"
+        head = "import asyncio, os, time\nfrom ray import serve\n@serve.deployment\nclass A:\n"
+        source = f"{head}{indented}\napp = A.bind()\n"
         node = FakeNode(source)
         self.addCleanup(node.close)
         graph = node.build()
@@ -608,7 +611,8 @@ class Life(unittest.TestCase):
 
     def test_async_constructor(self) -> None:
         node = self.node(
-            "async def __init__(self):\n    await asyncio.sleep(0.01)\n    self.x = serve.get_replica_context().deployment\n"
+            "async def __init__(self):\n    await asyncio.sleep(0.01)\n"
+            "    self.x = serve.get_replica_context().deployment\n"
             "def __call__(self): return self.x\n"
         )
         self.assertEqual(node.fork("A").http().body, b"A")
@@ -680,7 +684,8 @@ class Life(unittest.TestCase):
 
     def test_health(self) -> None:
         node = self.node(
-            "async def check_health(self):\n    if os.path.exists('sick'): raise RuntimeError('feeling bad')\n"
+            "async def check_health(self):\n"
+            "    if os.path.exists('sick'): raise RuntimeError('feeling bad')\n"
         )
         peer = node.fork("A")
         self.assertTrue(peer.ready["has_check_health"])

@@ -61,12 +61,15 @@ class Build(unittest.TestCase):
         class Holder:
             def __init__(self, inside): self.inside = inside
 
-        @serve.deployment(autoscaling_config=AutoscalingConfig(max_replicas=3), ray_actor_options={"num_cpus": 0.5})
+        scaling = AutoscalingConfig(max_replicas=3)
+
+        @serve.deployment(autoscaling_config=scaling, ray_actor_options={"num_cpus": 0.5})
         class Root:
             def __init__(self, *a, **k): pass
 
         leaf = Leaf.bind(1)
-        app = Root.bind(leaf, [function.bind()], x={"y": (Leaf.bind(2), leaf)}, z=Holder(Leaf.bind(3)))
+        inner = {"y": (Leaf.bind(2), leaf)}
+        app = Root.bind(leaf, [function.bind()], x=inner, z=Holder(Leaf.bind(3)))
         """
         with FakeNode(source) as node:
             graph = node.build()
@@ -257,7 +260,8 @@ class Fork(unittest.TestCase):
     def test_thread_after_import(self) -> None:
         source = (
             HELLO
-            + "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True).start()\n"
+            + "import threading, time\n"
+            + "t = threading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True)\nt.start()\n"
         )
         with FakeNode(source) as node:
             graph = node.build()
