@@ -35,7 +35,8 @@ struct rs_head {
     struct rs_after hook;
     struct rs_gauges gauges;
     bool has_gauges; /* false: nobody asked for figures */
-    char *app_dir;
+    char *app_dir, *http_host;
+    uint16_t http_port;
     bool closing;
 };
 
@@ -321,6 +322,8 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     h->ops = *ops;
     h->arg = arg;
     h->app_dir = rs_strdup(conf->app_dir);
+    h->http_host = rs_strdup(conf->http_host);
+    h->http_port = conf->http_port;
     h->has_gauges = metrics != NULL;
     if (metrics)
         rs_gauges_init(&h->gauges, metrics);
@@ -349,11 +352,18 @@ void rs_head_free(struct rs_head *h)
         link_free(rs_container_of(h->links.next, struct link, in));
     rs_controller_free(h->controller);
     free(h->app_dir);
+    free(h->http_host);
     free(h);
 }
 
+/* HTTP options do not change while the process runs, as in Ray: what is told is what is so. */
 int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err)
 {
+    if (h->http_port && (rs_config_set_host(config, h->http_host, err) < 0 ||
+                         rs_config_set_port(config, h->http_port, err) < 0)) {
+        rs_config_free(config);
+        return -1;
+    }
     return rs_controller_apply(h->controller, config, rs_clock_now(), err);
 }
 

@@ -22,6 +22,8 @@ struct rs_head_conf {
     const char *app_dir;           /* default for configurations that come over REST; absolute */
     const char *dashboard_host;    /* "127.0.0.1" */
     uint16_t dashboard_port;       /* 0: any free one */
+    const char *http_host;         /* where HTTP is really served, whatever a configuration says; */
+    uint16_t http_port;            /* "" and 0: nowhere */
     const struct rs_address *join; /* where workers reach it; NULL: nowhere */
 };
 

@@ -10,6 +10,7 @@
 #include "cmd/view.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/config/config.h"
 #include "core/resource/resources.h"
@@ -40,10 +41,27 @@ struct serve {
     struct rs_timer reconnect, note;
     struct rs_address head_address;
     char node_id[33];
+    char http_host[256]; /* "" : no HTTP listener */
     unsigned interrupts;
     int status; /* exit status */
     bool away_told;
 };
+
+/* To stderr, in the form that the log has. */
+static void say(const struct serve *s, const char *event, const char *what)
+{
+    if (s->conf->options->quiet)
+        return;
+    if (s->conf->options->log_format == 1) {
+        rs_auto(rs_json_decrefp) json_t *line =
+            json_pack("{s:s, s:s}", "event", event, "waits_for", what);
+        rs_auto(rs_freep) char *text = rs_json_dump(line);
+
+        fprintf(stderr, "%s\n", text);
+    } else {
+        fprintf(stderr, "%s%s%s\n", event, *what ? ": waiting for " : "", what);
+    }
+}
 
 /* --- the end ------------------------------------------------------------------------------------- */
 
@@ -52,8 +70,7 @@ static int on_note(struct rs_timer *t)
     struct serve *s = rs_container_of(t, struct serve, note);
     rs_auto(rs_freep) char *what = rs_node_waits_for(s->node);
 
-    if (!s->conf->options->quiet && what && *what)
-        fprintf(stderr, "waiting for %s; press Ctrl-C again to stop now\n", what);
+    say(s, "still stopping (Ctrl-C again: now)", what);
     rs_timer_start(t, s->loop, rs_clock_now() + WAIT_NOTE_MS * RS_MS);
     return 0;
 }
@@ -70,15 +87,13 @@ static int on_signal(struct rs_io *io, uint32_t events)
     if (s->view)
         rs_view_end(s->view);
     if (s->interrupts++ > 0) {
-        fputs("stopping now\n", stderr);
+        say(s, "stopping now", "");
         rs_node_kill(s->node);
         return 0;
     }
-    what = rs_node_waits_for(s->node);
-    if (!s->conf->options->quiet)
-        fprintf(stderr, "stopping%s%s\n", what && *what ? ": waiting for " : "",
-                what && *what ? what : "");
     rs_node_drain(s->node);
+    what = rs_node_waits_for(s->node);
+    say(s, "stopping", what);
     rs_timer_start(&s->note, s->loop, rs_clock_now() + WAIT_NOTE_MS * RS_MS);
     return 0;
 }
@@ -200,7 +215,7 @@ static int start_view(struct serve *s, struct rs_error *err)
         .quiet = s->conf->options->quiet,
         .verbose = s->conf->options->verbose,
         .json = s->conf->options->log_format == 1,
-        .host = s->conf->config ? s->conf->config->http.host : NULL,
+        .host = s->http_host,
         .port = rs_node_port(s->node),
     };
 
@@ -278,6 +293,13 @@ static const struct rs_node_ops node_ops_view = {
     .on_drained = on_drained,
 };
 
+/* The progress block is on the terminal: what replicas write must come by it. */
+static bool owns_terminal(const struct serve *s)
+{
+    return !s->conf->head && s->conf->options->log_format == 0 && !s->conf->options->quiet &&
+           isatty(STDOUT_FILENO);
+}
+
 static int start_node(struct serve *s, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *resources = NULL;
@@ -301,8 +323,9 @@ static int start_node(struct serve *s, struct rs_error *err)
     }
     conf.resources = resources;
     ingress_of(s, &conf.ingress);
+    snprintf(s->http_host, sizeof(s->http_host), "%s", conf.ingress.host ? conf.ingress.host : "");
     return rs_node_new(&s->node, s->loop, &conf, s->metrics,
-                       s->conf->head ? &node_ops_plain : &node_ops_view, s, err);
+                       owns_terminal(s) ? &node_ops_view : &node_ops_plain, s, err);
 }
 
 static int start_head(struct serve *s, struct rs_error *err)
@@ -314,6 +337,8 @@ static int start_head(struct serve *s, struct rs_error *err)
         .app_dir = s->conf->app_dir ? s->conf->app_dir : cwd,
         .dashboard_host = s->conf->options->dashboard_host,
         .dashboard_port = (uint16_t)s->conf->options->dashboard_port,
+        .http_host = s->http_host,
+        .http_port = rs_node_port(s->node),
     };
 
     if (s->conf->join) {

@@ -4,14 +4,8 @@
 
 const struct rs_verb *const rs_verbs[] = {
     /* in the order of --help */
-    &rs_verb_run,
-    &rs_verb_head,
-    &rs_verb_worker,
-    &rs_verb_status,
-    &rs_verb_completion,
-    &rs_verb_help,
-    &rs_verb_version,
-    NULL,
+    &rs_verb_run,        &rs_verb_head, &rs_verb_worker,  &rs_verb_status,
+    &rs_verb_completion, &rs_verb_help, &rs_verb_version, NULL,
 };
 
 const struct rs_verb *rs_verb_find(const char *name)

@@ -118,16 +118,19 @@ void rs_view_event(struct rs_view *v, const struct rs_controller_event *e)
         rs_timer_start(&v->redraw, v->loop, soon);
 }
 
+/* On the terminal that shows the block both streams must pass it by; a stderr that goes elsewhere
+ * is left alone. */
 void rs_view_output(struct rs_view *v, int stream, const char *line, size_t len)
 {
     struct rs_buf out = {0};
     rs_auto(rs_freep) char *text = rs_strndup(line, len);
+    bool beside = stream == STDERR_FILENO && !isatty(STDERR_FILENO);
 
-    if (v && !v->ended && stream == STDOUT_FILENO)
+    if (v && !v->ended && !beside)
         rs_progress_note(v->progress, text, true, &out);
     else
         rs_buf_printf(&out, "%s\n", text);
-    show(stream == STDOUT_FILENO ? STDOUT_FILENO : STDERR_FILENO, &out);
+    show(beside ? STDERR_FILENO : STDOUT_FILENO, &out);
 }
 
 void rs_view_end(struct rs_view *v)
@@ -148,7 +151,7 @@ int rs_view_new(struct rs_view **ret, struct rs_loop *loop, const struct rs_view
 {
     struct rs_view *v = rs_alloc(sizeof(*v));
     struct rs_terminal terminal = rs_terminal_of(STDOUT_FILENO);
-    const char *host = conf->host && strcmp(conf->host, "0.0.0.0") != 0 ? conf->host : "127.0.0.1";
+    const char *host = strcmp(conf->host, "0.0.0.0") != 0 ? conf->host : "127.0.0.1";
     char url[300] = "";
 
     (void)err;

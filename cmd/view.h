@@ -13,7 +13,7 @@ struct rs_view;
 
 struct rs_view_conf {
     bool quiet, verbose, json;
-    const char *host; /* of the HTTP listener, for the URL; NULL: 127.0.0.1 */
+    const char *host; /* of the HTTP listener, for the URL */
     uint16_t port;    /* 0: none */
 };
 
@@ -28,7 +28,8 @@ void rs_view_free(struct rs_view *v);
 
 /* Something changed: look again, soon. */
 void rs_view_event(struct rs_view *v, const struct rs_controller_event *e);
-/* A line that a replica wrote, without its newline. */
+/* A line that a replica wrote, without its newline, while a terminal shows the progress. `v` NULL: it
+ * is over. */
 void rs_view_output(struct rs_view *v, int stream, const char *line, size_t len);
 /* Takes the block off the terminal and draws it no more. */
 void rs_view_end(struct rs_view *v);

@@ -67,7 +67,7 @@ static void lacks(struct shortage *s, const char *unit, int64_t need, int64_t to
         return;
     rs_buf_printf(s->out, "%sneeds ", s->count++ ? " and " : "");
     print(s->out, need);
-    rs_buf_printf(s->out, "%s; has ", unit);
+    rs_buf_printf(s->out, "%s; node has ", unit);
     print(s->out, total);
     if (free != total && total >= need) {
         rs_buf_puts(s->out, ", ");
@@ -82,9 +82,8 @@ static unsigned why_node(const struct rs_place_node *n, const struct rs_place_wa
     struct shortage s = {.out = out};
     const struct rs_resources *w = want->each;
 
-    rs_buf_printf(out, "%s: ", n->name ? n->name : n->id);
     if (!n->usable) {
-        rs_buf_puts(out, "takes no new replicas");
+        rs_buf_puts(out, "the node takes no new replicas");
         return 1;
     }
     if (want->max_per_node && n->replicas >= want->max_per_node) {
@@ -115,6 +114,8 @@ void rs_place_why(const struct rs_place_node *nodes, size_t n, const struct rs_p
     }
     for (size_t i = 0; i < n && i < WHY_NODES; i++) {
         rs_buf_puts(ret, i ? "; " : "");
+        if (n > 1) /* with one node there is no question which */
+            rs_buf_printf(ret, "%s: ", nodes[i].name ? nodes[i].name : nodes[i].id);
         why_node(&nodes[i], want, ret);
     }
     if (n > WHY_NODES)

@@ -33,7 +33,7 @@ struct rs_place_want {
 
 /* Index of the node for one more replica, or RS_PLACE_NONE. */
 size_t rs_place_pick(const struct rs_place_node *nodes, size_t n, const struct rs_place_want *want);
-/* Why rs_place_pick found none, in numbers: "node-a: needs 1 GPU; has 0" (of each node, or of the
+/* Why rs_place_pick found none, in numbers: "node-a: needs 1 GPU; node has 0" (of each node, or of the
  * nearest ones and how many more there are). */
 void rs_place_why(const struct rs_place_node *nodes, size_t n, const struct rs_place_want *want,
                   struct rs_buf *ret);
