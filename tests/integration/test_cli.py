@@ -44,8 +44,9 @@ class Help(unittest.TestCase):
 
     def test_the_page_of_the_configuration_is_todays(self) -> None:
         r = run("help", "config", "--markdown")
-        with open(os.path.join(os.environ["RSERVE_SOURCE"], "docs/config.md"), encoding="utf-8") as f:
-            self.assertEqual(f.read(), r.stdout, "run: rserve help config --markdown > docs/config.md")
+        page = os.path.join(os.environ["RSERVE_SOURCE"], "docs", "config.md")
+        with open(page, encoding="utf-8") as f:
+            self.assertEqual(f.read(), r.stdout, "write it again: rserve help config --markdown")
 
     def test_tells_the_exit_statuses(self) -> None:
         self.assertIn("Exit status: 0 done, 1 failed, 2 wrong usage", run("--help").stdout)
