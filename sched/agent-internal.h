@@ -81,6 +81,7 @@ struct rs_ag_replica {
     int64_t stop_by;            /* end of the grace period, once it is to stop */
     int kill_stage;             /* 0; 1 SIGTERM was sent; 2 SIGKILL was sent */
     bool attached;              /* the data plane knows it */
+    bool greeted;               /* HELLO came */
     bool hello;                 /* INIT was sent */
     bool stale;                 /* it runs older light options than the deployment's */
     bool cut;                   /* its connection closed while it ran */
@@ -142,6 +143,8 @@ void rs_ag_start_failed(struct rs_ag_replica *r, const char *error, int64_t now)
 void rs_ag_count_failure(struct rs_ag_deployment *d, const char *error, int64_t now);
 /* Light options changed. */
 void rs_ag_replica_reconfigure(struct rs_ag_replica *r, int64_t now);
+/* Sends INIT, once HELLO came and the process is known. */
+void rs_ag_replica_greet(struct rs_ag_replica *r);
 void rs_ag_replica_adjust(struct rs_ag_replica *r);
 void rs_ag_replica_tick(struct rs_ag_replica *r, int64_t now);
 int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r); /* 0: none */

@@ -392,6 +392,13 @@ static void send_init(struct rs_ag_replica *r)
     r->stale = false;
 }
 
+/* A fork may say HELLO before its zygote says FORKED: nothing runs whose pid is not known. */
+void rs_ag_replica_greet(struct rs_ag_replica *r)
+{
+    if (r->state == RS_REPLICA_STARTING && r->greeted && !r->hello && r->pid)
+        send_init(r);
+}
+
 static void ready(struct rs_ag_replica *r, int64_t now)
 {
     struct rs_ag_deployment *d = r->deployment;
@@ -480,8 +487,8 @@ void rs_agent_heard(struct rs_agent *a, const char *replica_id, enum rs_agent_he
         return;
     switch (what) {
     case RS_HEARD_HELLO:
-        if (r->state == RS_REPLICA_STARTING && !r->hello)
-            send_init(r);
+        r->greeted = true;
+        rs_ag_replica_greet(r);
         break;
     case RS_HEARD_READY:
         if (r->state == RS_REPLICA_STARTING || r->state == RS_REPLICA_UPDATING)

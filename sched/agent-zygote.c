@@ -352,6 +352,7 @@ void rs_agent_zygote_forked(struct rs_agent *a, const char *key, const json_t *m
     if (!r || pid <= 0)
         return;
     r->pid = r->last_pid = pid;
+    rs_ag_replica_greet(r);
     if (r->state == RS_REPLICA_STOPPING && r->kill_stage) /* it was to end before it was known */
         a->ops.kill(r->id, r->kill_stage == 2 ? SIGKILL : SIGTERM, a->arg);
     rs_ag_changed(a);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RETRY_AFTER_S 1 /* where backpressure_config does not say */
+
 /* --- small things --- */
 
 void rs_ag_changed(struct rs_agent *a)
@@ -182,7 +184,7 @@ void rs_ag_routes(struct rs_agent *a)
             .max_queued = d->conf->max_queued_requests,
             .backpressure_status = d->conf->backpressure_status,
             .retry_after_s = d->conf->backpressure_retry_after < 0
-                                 ? -1
+                                 ? RETRY_AFTER_S
                                  : (double)d->conf->backpressure_retry_after / 1e9,
             .failed = unavailable(a, d),
         };
