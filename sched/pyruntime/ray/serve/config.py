@@ -101,6 +101,10 @@ class AutoscalingConfig(Model):
     target_num_ongoing_requests_per_replica = Field(None, real(above=0, optional=True))
 
     def _validate(self) -> None:
+        legacy = self.target_num_ongoing_requests_per_replica
+        if legacy is not None and "target_ongoing_requests" not in self._set:
+            # Not as one that was set: the node gets the name that was written, and warns of it.
+            object.__setattr__(self, "target_ongoing_requests", legacy)
         low, high, first = self.min_replicas, self.max_replicas, self.initial_replicas
         if low > high:
             raise ValueError(
