@@ -300,7 +300,8 @@ class Garbage(ServeTest):
                 rserve: {kind: exec, command: [echo, hello]}
             """))
         s.wait_apps("DEPLOY_FAILED")
-        self.assertIn("echo", s.app("app")["deployments"]["Cat"]["message"])
+        self.assertIn("exited with status 0 before it was ready",
+                      s.app("app")["deployments"]["Cat"]["message"])
 
 
 if __name__ == "__main__":

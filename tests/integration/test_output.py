@@ -80,17 +80,16 @@ class Output(ServeTest):
     def test_full_disk_does_not_stop_serving(self) -> None:
         small = os.path.join(self.folder, "small")
         os.mkdir(small)
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "rserve-test", small],
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "rserve-test", small],
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         if mounted.returncode != 0:
             self.skipTest("no tmpfs can be mounted here")
         self.addCleanup(subprocess.run, ["umount", "-l", small], check=False)
         s = self.serve_code(TALKER, env={"XDG_STATE_HOME": small})
-        with open(os.path.join(small, "filler"), "wb") as f:
+        with open(os.path.join(small, "filler"), "wb", buffering=0) as f:
             try:
                 while True:
                     f.write(b"x" * 4096)
-                    f.flush()
             except OSError:
                 pass
         for _ in range(20):
