@@ -10,15 +10,12 @@
 
 struct head_options {
     struct rs_serve_options serve;
-    const char *join_host, *peer, *name;
-    int64_t join_port;
+    const char *join, *peer, *name;
 };
 
 static const struct rs_option head_options[] = {
-    {"join-host", 0, RS_OPT_STRING, offsetof(struct head_options, join_host), "ADDRESS",
-     "address where workers join (default 127.0.0.1)"},
-    {"join-port", 0, RS_OPT_INT, offsetof(struct head_options, join_port), "PORT",
-     "port where workers join (default 6379); 0: a free one", .min = 0, .max = 65535},
+    {"listen", 0, RS_OPT_STRING, offsetof(struct head_options, join), "HOST:PORT",
+     "where workers join (default 127.0.0.1:6379); port 0: a free one"},
     {"peer-listen", 0, RS_OPT_STRING, offsetof(struct head_options, peer), "HOST:PORT",
      "where other nodes send requests to this one (default 127.0.0.1, a free port)"},
     {"node-name", 0, RS_OPT_STRING, offsetof(struct head_options, name), "NAME",
@@ -35,7 +32,7 @@ const struct rs_verb rs_verb_head = {
     .name = "head",
     .args = "[FILE]",
     .summary = "run the control plane of a cluster, and a node of it",
-    .details = "Workers join at --join-port. Applications come from FILE or over the REST API "
+    .details = "Workers join at --listen. Applications come from FILE or over the REST API "
                "(PUT /api/serve/applications/).\n"
                "Links between nodes are not encrypted yet: keep them on addresses that only "
                "trusted machines reach.",
@@ -48,11 +45,8 @@ const struct rs_verb rs_verb_head = {
 
 static int cmd_head(int argc, char *argv[], struct rs_error *err)
 {
-    struct head_options o = {.serve = RS_SERVE_DEFAULTS,
-                             .join_host = "127.0.0.1",
-                             .join_port = 6379,
-                             .peer = "127.0.0.1:0"};
-    char join[128];
+    struct head_options o = {
+        .serve = RS_SERVE_DEFAULTS, .join = "127.0.0.1:6379", .peer = "127.0.0.1:0"};
     struct rs_config *config = NULL;
     struct rs_diags diags = {0};
     struct rs_buf text = {0};
@@ -70,12 +64,10 @@ static int cmd_head(int argc, char *argv[], struct rs_error *err)
         if (r < 0)
             r = RS_EXIT_USAGE;
     }
-    snprintf(join, sizeof(join), "%s%s%s:%d", strchr(o.join_host, ':') ? "[" : "", o.join_host,
-             strchr(o.join_host, ':') ? "]" : "", (int)o.join_port);
     if (r == 0)
         r = rs_serve(&(struct rs_serve_conf){.options = &o.serve,
                                              .config = config,
-                                             .join = join,
+                                             .join = o.join,
                                              .peer = o.peer,
                                              .name = o.name,
                                              .http = true},
