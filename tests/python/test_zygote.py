@@ -261,7 +261,8 @@ class Fork(unittest.TestCase):
         source = (
             HELLO
             + "import threading, time\n"
-            + "t = threading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True)\nt.start()\n"
+            + "t = threading.Thread(target=time.sleep, args=(60,), name='poller', daemon=True)\n"
+            + "t.start()\n"
         )
         with FakeNode(source) as node:
             graph = node.build()

@@ -35,6 +35,19 @@ def _address(value: Optional[bytes]) -> Optional[Tuple[str, Optional[int]]]:
     return (host.strip("[]"), int(port))
 
 
+_stripped: Optional[bool] = None
+
+
+def wants_stripped_paths() -> bool:
+    """Starlette before 0.33 wants `path` without `root_path`."""
+    global _stripped
+    if _stripped is None:
+        version = getattr(sys.modules.get("starlette"), "__version__", "")
+        major, minor = (version.split(".") + ["", ""])[:2]
+        _stripped = major == "0" and minor.isdigit() and 0 < int(minor) < 33
+    return _stripped
+
+
 def make_scope(call: Call, state: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     """The ASGI scope of a request."""
     fields = call.fields
@@ -45,6 +58,9 @@ def make_scope(call: Call, state: Optional[Dict[str, Any]] = None) -> Dict[str, 
         path = unquote(path)
     elif not path.isascii():
         path = raw_path.decode("utf-8", "replace")
+    root_path = w.text(fields, w.T_ROOT_PATH)
+    if root_path and wants_stripped_paths() and path.startswith(root_path):
+        path = path[len(root_path) :]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -53,7 +69,7 @@ def make_scope(call: Call, state: Optional[Dict[str, Any]] = None) -> Dict[str, 
         "client": _address(get(w.T_CLIENT)),
         "scheme": w.text(fields, w.T_SCHEME, "http"),
         "method": w.text(fields, w.T_HTTP_METHOD, "GET"),
-        "root_path": w.text(fields, w.T_ROOT_PATH),
+        "root_path": root_path,
         "path": path,
         "raw_path": raw_path,
         "query_string": get(w.T_QUERY) or b"",
