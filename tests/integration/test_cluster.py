@@ -11,7 +11,7 @@ class Cluster(ServeTest):
     def head(self) -> Server:
         port, dashboard, join = free_port(), free_port(), free_port()
         s = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
-                       "--dashboard-port", str(dashboard), "--join-port", str(join))
+                       "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join)
         s.port, s.dashboard, s.join = port, dashboard, join
         return s
 
