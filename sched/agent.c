@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/text.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -391,8 +392,10 @@ int rs_agent_target(struct rs_agent *a, const json_t *target, int64_t now, struc
     for (size_t i = 0; i < a->target->n_apps; i++) {
         const struct rs_target_app *app = &a->target->apps[i];
 
-        for (size_t k = 0; k < app->n_deployments; k++)
+        for (size_t k = 0; k < app->n_deployments; k++) {
+            assert(confs && at < n);
             set_deployment(a, app, &app->deployments[k], confs[at++], now);
+        }
     }
     free(confs);
     mark_gone(a);

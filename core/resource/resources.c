@@ -65,6 +65,7 @@ void rs_resources_set_custom(struct rs_resources *r, const char *name, int64_t a
     bool found;
     size_t i = custom_at(r, name, &found);
 
+    assert(!found || r->custom);
     if (found && amount == 0) {
         free(r->custom[i].name);
         r->count--;
@@ -172,11 +173,12 @@ int rs_fixed_parse(const char *text, int64_t *ret, struct rs_error *err)
 int rs_fixed_from_double(double v, int64_t *ret, struct rs_error *err)
 {
     double scaled = v * (double)RS_ONE;
+    const int64_t most = RS_FIXED_MAX / RS_ONE;
     int64_t fixed;
 
-    if (!(v >= 0) || v > (double)(RS_FIXED_MAX / RS_ONE))
+    if (!(v >= 0) || v > (double)most)
         return rs_error_set(err, RS_INVALID, "expected a number from 0 to %" PRId64 ", got %g",
-                            RS_FIXED_MAX / RS_ONE, v);
+                            most, v);
     fixed = (int64_t)llround(scaled);
     if (fixed == 0 && v > 0)
         return rs_error_set(err, RS_INVALID, "expected 0 or at least 0.0001, got %g", v);

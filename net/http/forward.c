@@ -3,6 +3,7 @@
 #include "net/http/headers.h"
 #include "net/wire/pickle.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -244,12 +245,12 @@ static int call_method(const struct rs_field *name, bool body, const char **ret,
 
 static const char *guess_type(const char *body, size_t len)
 {
-    while (body && len && (*body == ' ' || *body == '\n' || *body == '\r' || *body == '\t')) {
+    assert(body || !len);
+    while (len && (*body == ' ' || *body == '\n' || *body == '\r' || *body == '\t')) {
         body++;
         len--;
     }
-    return body && len && (*body == '{' || *body == '[') ? "application/json"
-                                                         : "application/octet-stream";
+    return len && (*body == '{' || *body == '[') ? "application/json" : "application/octet-stream";
 }
 
 int rs_forward_call(struct rs_buf *head, const struct rs_fields *f,

@@ -247,7 +247,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     struct rs_http_server *s = rs_alloc(sizeof(*s));
     int64_t idle = (conf->keep_alive_timeout + RS_SEC - 1) / RS_SEC;
     const union MHD_DaemonInfo *info;
-    int fd;
+    int fd = -1;
 
     if (listen_on(conf->host, port, &fd, err) < 0) {
         free(s);

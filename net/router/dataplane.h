@@ -102,7 +102,7 @@ void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const cha
                               const char *replica_id, const char *host, uint16_t port,
                               const char *unix_path);
 /* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes. */
-void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *deployment,
+void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
                          const char *node_id, const char *address, unsigned slots);
 /* Requests may come. */
 void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id);

@@ -19,7 +19,7 @@ struct rs_router_metrics {
     struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
 };
 
-void rs_router_metrics_init(struct rs_router_metrics *m, struct rs_metrics *registry);
+void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m);
 
 /* What a lane tells the control thread about a replica or a deployment. */
 struct rs_figures {

@@ -80,7 +80,7 @@ int rs_pickle_args(const char *pickle, size_t len, struct rs_pickle_arg *args, s
     int op = next_op(&p, end), n = 0;
 
     if (op != EMPTY_TUPLE) {
-        for (; op >= 0 && (op < TUPLE1 || op > TUPLE3); op = next_op(&p, end)) {
+        for (; op >= 0 && !(op >= TUPLE1 && op <= TUPLE3); op = next_op(&p, end)) {
             if ((size_t)n == max || read_value(&p, end, op, &args[n]) < 0)
                 return -1;
             n++;
