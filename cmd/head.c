@@ -226,7 +226,7 @@ static int api_apply(const char *body, size_t len, struct rs_buf *error, int *ht
 
     (void)http_status;
     if (r == 0 && h->app_dir)
-        r = rs_config_set_app_dir(config, h->app_dir, &err);
+        r = rs_config_default_app_dir(config, h->app_dir, &err);
     if (r == 0)
         r = rs_head_apply(h, config, &err);
     else if (rs_diags_schema_errors(&diags))

@@ -137,18 +137,21 @@ static int cmd_run(int argc, char *argv[], struct rs_error *err)
 {
     struct run_options o = {.serve = RS_SERVE_DEFAULTS};
     struct rs_config *config = NULL;
+    rs_auto(rs_freep) char *folder = NULL; /* of FILE: where later configurations start too */
     int n = rs_verb_parse(&rs_verb_run, argc, argv, &o, err);
     int r;
 
     if (n < 0)
         return -1;
     r = load(&o, n, argv, &config, err);
+    if (r == 0)
+        folder = rs_strdup(config->dir);
     if (r == 0 && o.check)
         r = rs_check(config, &o.serve, !o.no_import, err);
     else if (r == 0)
         r = rs_serve(&(struct rs_serve_conf){.options = &o.serve,
                                              .config = config,
-                                             .app_dir = o.app_dir,
+                                             .app_dir = o.app_dir ? o.app_dir : folder,
                                              .http = true,
                                              .fail_fast = !is_file(argv[1])},
                      err);

@@ -374,7 +374,7 @@ int rs_config_set_port(struct rs_config *c, int port, struct rs_error *err)
     return 0;
 }
 
-int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error *err)
+static int set_app_dirs(struct rs_config *c, const char *dir, bool over, struct rs_error *err)
 {
     rs_auto(rs_freep) char *cwd = working_dir();
 
@@ -383,10 +383,22 @@ int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error 
     for (size_t i = 0; i < c->app_count; i++) {
         json_t *ext = json_object_get(c->apps[i].complete, "rserve");
 
+        if (!over && json_object_get(json_object_get(c->apps[i].json, "rserve"), "app_dir"))
+            continue;
         put_path(ext, "app_dir", cwd, dir);
         c->apps[i].app_dir = rs_json_str(ext, "app_dir", NULL);
     }
     return 0;
+}
+
+int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error *err)
+{
+    return set_app_dirs(c, dir, true, err);
+}
+
+int rs_config_default_app_dir(struct rs_config *c, const char *dir, struct rs_error *err)
+{
+    return set_app_dirs(c, dir, false, err);
 }
 
 /* --- questions ----------------------------------------------------------------------------------- */

@@ -132,6 +132,9 @@ RS_MUST_CHECK int rs_config_set_host(struct rs_config *c, const char *host, stru
 RS_MUST_CHECK int rs_config_set_port(struct rs_config *c, int port, struct rs_error *err);
 /* Of every application; relative to the working directory. */
 RS_MUST_CHECK int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error *err);
+/* Of every application that does not name one itself. */
+RS_MUST_CHECK int rs_config_default_app_dir(struct rs_config *c, const char *dir,
+                                            struct rs_error *err);
 
 const struct rs_config_app *rs_config_find_app(const struct rs_config *c, const char *name);
 const struct rs_config_deployment *rs_config_app_find(const struct rs_config_app *app,
