@@ -126,17 +126,13 @@ class Clients(ServeTest):
             self.assertEqual(s.call("/x").status, 200)
         for c in conns:
             c.close()
-        # one that shuts its half down after a whole request still gets its answer
-        with socket.create_connection(("127.0.0.1", s.port), timeout=20 * SLOW) as c:
-            c.sendall(b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-            c.shutdown(socket.SHUT_WR)
-            data = b""
-            while True:
-                part = c.recv(65536)
-                if not part:
-                    break
-                data += part
-        self.assertIn(b'{"path":"/x"}', data)
+        # who shuts down its half is taken for gone, as by uvicorn and nginx; its slot is free again
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", s.port), timeout=20 * SLOW) as c:
+                c.sendall(b"GET /sleep HTTP/1.1\r\nHost: h\r\n\r\n")
+                c.shutdown(socket.SHUT_WR)
+                self.assertEqual(c.recv(65536), b"")
+        self.assertEqual(s.call("/x").status, 200)
 
     def test_client_that_goes_cancels_the_work(self) -> None:
         s = self.serve_code(ECHO)
@@ -150,7 +146,8 @@ class Clients(ServeTest):
         s = self.serve_code(ECHO)
         cases = (
             (b"GET /x HTTP/1.1\r\nHost: h\r\nX: %s\r\n\r\n" % (b"a" * 200000), b" 431 "),
-            (b"NONSENSE\r\n\r\n", b" 400 "),
+            (b"GET /x HTTP/1.1\r\nHost h\r\n\r\n", b" 400 "),
+            (b"GET /x HTTP/1.1\r\n\r\n", b" 400 "),
             (b"GET /x HTTP/1.1\r\nHost: h\r\nContent-Length: abc\r\n\r\n", b" 400 "),
         )
         for text, wanted in cases:
