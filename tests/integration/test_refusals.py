@@ -161,9 +161,9 @@ class WhileItRuns(ServeTest):
               ray_actor_options: {num_cpus: 1, num_gpus: 1}
             """), "--num-cpus", "1", "--num-gpus", "0")
         s.wait_rest()
-        wait_until("the reason", lambda: "needs 1 GPU; has 0" in str(s.details()))
+        wait_until("the reason", lambda: "needs 1 GPU; node has 0" in str(s.details()))
         status = rserve("status", "--address", "http://127.0.0.1:%d" % s.dashboard).stdout
-        self.assertIn("needs 1 GPU; has 0", status)
+        self.assertIn("needs 1 GPU; node has 0", status)
 
 
 class WithoutPython(ServeTest):
