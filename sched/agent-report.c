@@ -125,7 +125,7 @@ char *rs_agent_waits_for(const struct rs_agent *a)
     struct rs_buf out = {0};
 
     if (n == 0) {
-        rs_buf_puts(&out, rs_agent_done(a) ? "nothing" : "the interpreters that fork replicas");
+        rs_buf_puts(&out, rs_agent_done(a) ? "" : "the interpreters that fork replicas");
         return rs_buf_steal(&out);
     }
     rs_buf_printf(&out, "%zu replica%s: ", n, n == 1 ? "" : "s");
