@@ -164,8 +164,6 @@ void rs_field_expects(struct rs_buf *out, const struct rs_field *f)
         expects_item(out, f);
         break;
     }
-    if (f->flags & RS_F_NULL && f->type != RS_TYPE_ANY)
-        rs_buf_puts(out, " or null");
 }
 
 static json_t *mismatch(struct rs_walk *w, const struct rs_field *f, const struct rs_node *n)
@@ -362,7 +360,7 @@ static void unknown_key(struct rs_walk *w, const struct rs_object *o, const stru
     }
     if (o->closed)
         rs_walk_error(w, e->line, e->column, "unknown key%s%s%s", ask, best, end);
-    else
+    else if (!e->value->anchored || near.best) /* else it is there to be referred to */
         rs_walk_warn(w, e->line, e->column, "unknown key, ignored%s%s%s", ask, best, end);
     rs_walk_back(w, back);
 }
@@ -451,9 +449,11 @@ json_t *rs_decode(struct rs_walk *w, const struct rs_object *o, const struct rs_
 
 json_t *rs_field_default(const struct rs_field *f)
 {
-    if (!f->def)
-        return json_null();
-    return json_loads(f->def, JSON_DECODE_ANY, NULL);
+    size_t flags = JSON_DECODE_ANY;
+
+    if (f->type == RS_TYPE_REAL || f->type == RS_TYPE_SECONDS)
+        flags |= JSON_DECODE_INT_AS_REAL;
+    return f->def ? json_loads(f->def, flags, NULL) : json_null();
 }
 
 json_t *rs_complete(const struct rs_object *o, const json_t *values)

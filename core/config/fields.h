@@ -80,7 +80,7 @@ extern const struct rs_object rs_object_autoscaling;
 extern const struct rs_object *const rs_objects[];
 
 const struct rs_field *rs_field_find(const struct rs_object *o, const char *name);
-/* "an integer >= 1 or \"auto\"": for messages and for the reference. */
+/* "an integer >= 1 or \"auto\"": for messages and for the reference; not that null is allowed. */
 void rs_field_expects(struct rs_buf *out, const struct rs_field *f);
 
 /* Where a walk through a document stands. */

@@ -269,7 +269,7 @@ static const struct rs_field deployment_fields[] = {
      .alias_of = "max_ongoing_requests",
      .help = "Ray 2.60 ignores this name in a file; rserve goes by it."},
     {"max_queued_requests", RS_TYPE_INT, .flags = RS_F_DETAILS | RS_F_STRICT, .def = "-1",
-     .min = -1, .max = 1e9, .check = is_queue_limit, .reload = RS_RELOAD_LIGHT,
+     .min = -1e9, .max = 1e9, .check = is_queue_limit, .reload = RS_RELOAD_LIGHT,
      .at = C(max_queued_requests),
      .help = "Requests that wait for a replica; one more gets 503. -1: no limit. Exact, where Ray "
              "counts per caller."},

@@ -167,7 +167,7 @@ void rs_node_show(struct rs_buf *out, const struct rs_node *n)
 {
     switch (n->kind) {
     case RS_NODE_NULL:
-        rs_buf_puts(out, "got null");
+        rs_buf_puts(out, n->text ? "got null" : "got nothing");
         return;
     case RS_NODE_LIST:
         rs_buf_puts(out, "got a list");

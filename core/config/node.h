@@ -33,6 +33,7 @@ struct rs_node {
     size_t size;      /* values in it, itself included, aliases expanded */
     int height;       /* levels below */
     bool boolean;
+    bool anchored; /* aliases may refer to it */
     int64_t integer;
     double real;
     const char *text;              /* TEXT: its value; other scalars: as written */

@@ -24,6 +24,13 @@ static const char *change_name(const struct rs_field *f)
     return "";
 }
 
+static void print_values(struct rs_buf *out, const struct rs_field *f)
+{
+    rs_field_expects(out, f);
+    if (f->flags & RS_F_NULL && f->type != RS_TYPE_ANY)
+        rs_buf_puts(out, " or null");
+}
+
 /* "required", "default 5", or "" where there is neither. */
 static void print_default(struct rs_buf *out, const struct rs_field *f)
 {
@@ -59,7 +66,7 @@ static void plain_field(FILE *out, const struct rs_field *f)
 {
     rs_auto(rs_buf_fini) struct rs_buf facts = {0}, meaning = {0}, def = {0};
 
-    rs_field_expects(&facts, f);
+    print_values(&facts, f);
     print_default(&def, f);
     if (rs_buf_len(&def))
         rs_buf_printf(&facts, "; %s", rs_buf_text(&def));
@@ -94,7 +101,7 @@ static void markdown_field(FILE *out, const struct rs_field *f, bool with_change
 {
     rs_auto(rs_buf_fini) struct rs_buf type = {0}, meaning = {0};
 
-    rs_field_expects(&type, f);
+    print_values(&type, f);
     print_meaning(&meaning, f);
     fprintf(out, "| `%s` | ", f->name);
     cell(out, rs_buf_text(&type));

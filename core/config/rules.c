@@ -283,7 +283,8 @@ void rs_rules_deployment_file(struct rs_walk *w, const json_t *options, const st
     const json_t *user = get(options, "user_config");
 
     if (user && !json_is_object(user))
-        fail_at(w, map, "user_config", "expected a mapping or null");
+        fail_at(w, map, "user_config", "expected a mapping, got a %s",
+                json_is_array(user) ? "list" : "single value");
     if (fixed_replicas(options) && get(options, "autoscaling_config"))
         fail_at(w, map, "num_replicas",
                 "Manually setting num_replicas is not allowed when autoscaling_config is "
@@ -419,13 +420,13 @@ static void ssl_pair(struct rs_walk *w, const json_t *http, const struct rs_node
     rs_walk_back(w, back);
 }
 
-/* As written, also when it is not valid; NULL: none. */
-static const char *route_of(const struct rs_node *app)
+/* As written, also when it is not valid; NULL: not a text. */
+static const char *text_of(const struct rs_node *app, const char *key, const char *def)
 {
-    const struct rs_node_entry *e = rs_node_get(app, "route_prefix");
+    const struct rs_node_entry *e = rs_node_get(app, key);
 
     if (!e)
-        return "/";
+        return def;
     return e->value->kind == RS_NODE_TEXT ? e->value->text : NULL;
 }
 
@@ -440,11 +441,11 @@ void rs_rules_config_file(struct rs_walk *w, const json_t *config, const struct 
     back = rs_walk_key(w, "applications");
     for (size_t i = 0; e && i < e->value->count && i < json_array_size(apps); i++) {
         json_t *app = json_array_get(apps, i);
-        const char *name = rs_json_str(app, "name", "default");
-        const char *prefix = route_of(e->value->items[i]);
+        const char *name = text_of(e->value->items[i], "name", "default");
+        const char *prefix = text_of(e->value->items[i], "route_prefix", "/");
         size_t here = rs_walk_index(w, i);
 
-        if (rs_map_put(&names, name, app))
+        if (name && rs_map_put(&names, name, app))
             fail_at(w, e->value->items[i], "name",
                     "Found multiple configs for application \"%.60s\". Please remove all "
                     "duplicates.",

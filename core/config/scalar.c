@@ -62,6 +62,8 @@ static bool sexagesimal(const char *p, const char *end, int64_t *value)
     int len = 0, groups = 0;
 
     *value = 0;
+    if (*p == '_')
+        return false;
     for (;; p++) {
         if (p < end && (*p == '_' ? groups == 0 : *p >= '0' && *p <= '9')) {
             if (*p == '_')
@@ -99,7 +101,7 @@ static bool yaml_int(const char *text, int64_t *value)
     else if (*p == '0' && p[1] == 'x')
         ok = digits(p + 2, 16, value);
     else if (*p == '0' && p[1])
-        ok = digits(p + 1, 8, value);
+        ok = digits(p, 8, value);
     else if (strchr(p, ':'))
         ok = sexagesimal(p, p + strlen(p), value);
     else
@@ -159,12 +161,12 @@ static bool yaml_real(const char *text, double *value)
         *value = INFINITY;
     } else if (is_one_of(text, nans)) {
         *value = NAN;
-    } else if (yaml_real_shape(p)) {
+    } else if (yaml_real_shape(p) && (*p != '.' || p == text)) { /* -.5 is text */
         ok = plain_real(p, value);
     } else if (point && strchr(p, ':') && strspn(point + 1, "0123456789_") == strlen(point + 1) &&
                sexagesimal(p, point, &minutes)) {
-        ok = !point[1] || plain_real(point, value);
-        *value = (double)minutes + (point[1] ? *value : 0);
+        ok = strspn(point, "._") == strlen(point) || plain_real(point, value);
+        *value = (double)minutes + (strpbrk(point, "0123456789") ? *value : 0);
     } else {
         return false;
     }

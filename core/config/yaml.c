@@ -19,6 +19,7 @@ struct composer {
     struct rs_arena *arena;
     struct rs_map anchors; /* name -> struct rs_node */
     const char *file;
+    const char *language; /* for messages */
     struct rs_diags *diags;
     bool json;
 };
@@ -43,7 +44,7 @@ static int next(struct composer *c, yaml_event_t *event)
     if (p->error == YAML_READER_ERROR)
         refuse(c, p->mark, "not valid text: %s (byte %zu)", p->problem, p->problem_offset);
     else
-        refuse(c, p->problem_mark, "not valid %s: %s%s%s", c->json ? "JSON" : "YAML",
+        refuse(c, p->problem_mark, "not valid %s: %s%s%s", c->language,
                p->problem ? p->problem : "cannot be parsed", p->context ? ", " : "",
                p->context ? p->context : "");
     return -1;
@@ -80,8 +81,10 @@ static int adopt(struct composer *c, struct rs_node *n, const struct rs_node *ch
 
 static void remember(struct composer *c, const yaml_char_t *anchor, struct rs_node *n)
 {
-    if (anchor)
-        rs_map_put(&c->anchors, (const char *)anchor, n);
+    if (!anchor)
+        return;
+    n->anchored = true;
+    rs_map_put(&c->anchors, (const char *)anchor, n);
 }
 
 /* An explicit tag of the core schema overrides what the text looks like. */
@@ -384,12 +387,23 @@ static struct rs_node *document(struct composer *c)
     return NULL;
 }
 
+/* JSON begins with a bracket; so may YAML, which is then tried when JSON's parser says no. */
+static bool may_be_json(const char *text, size_t len)
+{
+    size_t i = 0;
+
+    while (i < len && strchr(" \t\r\n", text[i]))
+        i++;
+    return i < len && (text[i] == '{' || text[i] == '[');
+}
+
 static struct rs_node *parse_as(struct rs_arena *arena, const char *text, size_t len, bool json,
                                 const char *file, struct rs_diags *diags)
 {
-    struct composer c = {.arena = arena, .file = file, .diags = diags, .json = json};
     struct rs_node *root = NULL;
+    struct composer c = {.arena = arena, .file = file, .diags = diags, .json = json};
 
+    c.language = may_be_json(text, len) ? "JSON or YAML" : "YAML";
     if (!yaml_parser_initialize(&c.parser)) {
         refuse(&c, (yaml_mark_t){0}, "out of memory");
         return NULL;
@@ -401,14 +415,9 @@ static struct rs_node *parse_as(struct rs_arena *arena, const char *text, size_t
     return root;
 }
 
-/* JSON begins with a bracket; so may YAML, which is then tried when JSON's parser says no. */
 static json_t *try_json(const char *text, size_t len)
 {
-    size_t i = 0;
-
-    while (i < len && strchr(" \t\r\n", text[i]))
-        i++;
-    if (i == len || (text[i] != '{' && text[i] != '['))
+    if (!may_be_json(text, len))
         return NULL;
     return json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 }
