@@ -359,19 +359,18 @@ static void on_probed(bool ok, const char *why, void *arg)
 {
     struct probe *p = arg;
     struct rs_node *n = p->node;
-    rs_auto(rs_freep) char *id = rs_strdup(p->replica_id);
 
-    rs_map_remove(&n->probes, id);
+    /* `why` lies in the probe, and the agent may start the next one: out of the map, but not gone. */
+    rs_map_remove(&n->probes, p->replica_id);
+    rs_agent_probed(n->agent, p->replica_id, ok, why, now_of(n));
     probe_free(p);
-    rs_agent_probed(n->agent, id, ok, why, now_of(n));
 }
 
 static int on_probe_failed(struct rs_timer *t)
 {
     struct probe *p = rs_container_of(t, struct probe, failed);
-    struct rs_error why = p->why;
 
-    on_probed(false, why.msg, p);
+    on_probed(false, p->why.msg, p);
     return 0;
 }
 
