@@ -207,11 +207,12 @@ static bool start_one(struct rs_ag_deployment *d, int64_t now)
 }
 
 /* No room for a new one beside the old ones: some of those go first. */
-static void make_room(struct rs_ag_deployment *d, const struct census *c, int64_t now)
+static void make_room(struct rs_ag_deployment *d, int64_t now)
 {
+    struct census c = count(d); /* with what this round started */
     double batch = floor(d->conf->rolling_update_percentage * d->replicas);
 
-    if (c->leaving > 0 || c->cur_starting > 0 || !rs_ledger_feasible(d->agent->ledger, &d->want))
+    if (c.leaving > 0 || c.cur_starting > 0 || !rs_ledger_feasible(d->agent->ledger, &d->want))
         return;
     for (unsigned n = batch < 1 ? 1 : (unsigned)batch; n > 0; n--)
         retire_one(d, false, "replaced by a new version", now);
@@ -231,7 +232,7 @@ static void start_missing(struct rs_ag_deployment *d, const struct census *c, in
     while (cur < d->replicas && cur + c->old < room) {
         if (!start_one(d, now)) {
             if (c->old > 0)
-                make_room(d, c, now);
+                make_room(d, now);
             return;
         }
         cur++;
@@ -348,6 +349,7 @@ static void forget_gone(struct rs_agent *a)
 void rs_ag_reconcile(struct rs_agent *a, int64_t now)
 {
     for (int pass = 0; pass < 3; pass++) {
+        rs_ag_sweep(a, now); /* what ended gives its resources back */
         for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
             struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
@@ -356,8 +358,8 @@ void rs_ag_reconcile(struct rs_agent *a, int64_t now)
             reconcile_one(d, now);
             launch_pending(d, now);
         }
-        rs_ag_sweep(a, now);
     }
+    rs_ag_sweep(a, now);
     forget_gone(a);
     rs_ag_routes(a);
     rs_ag_zygotes_tick(a, now);

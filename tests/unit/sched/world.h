@@ -1,0 +1,98 @@
+/* A cluster in a test: one controller, some agents, and processes that are only pretended, on a clock
+ * that jumps from event to event. Nothing sleeps, and every run is the same run.
+ */
+#pragma once
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "core/base/map.h"
+#include "sched/agent.h"
+#include "sched/controller.h"
+
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NODES 3
+#define DELAY RS_MS /* of any message */
+
+struct world;
+
+/* How the replicas of a deployment behave; by its name. */
+struct behaviour {
+    const char *deployment;
+    int64_t start;        /* ns from INIT to READY */
+    unsigned fail_starts; /* so many starts fail first */
+    bool exit_silently;   /* a failing start just ends */
+    bool deaf;            /* PING is not answered */
+    bool sick;            /* PING is answered with no */
+    bool bad_config;      /* RECONFIGURE fails */
+    int64_t busy;         /* ns from retire to idle; -1: never */
+    bool stubborn;        /* STOP and SIGTERM do nothing */
+    /* counted */
+    unsigned inits, reconfigures;
+};
+
+struct node {
+    struct world *world;
+    char id[8];
+    struct rs_agent *agent; /* NULL: not there */
+    bool report_due;
+    struct rs_map procs; /* id -> struct proc */
+    char *routes;        /* last told */
+    char *remotes;       /* all told */
+};
+
+struct proc {
+    char deployment[32];
+    pid_t pid;
+    bool admitted;
+    char *env;
+};
+
+struct event {
+    int64_t at;
+    uint64_t seq;
+    void (*fn)(struct world *w, struct event *e);
+    struct node *node;
+    char id[64];
+    int number;
+    json_t *json;
+};
+
+struct world {
+    int64_t now;
+    struct rs_controller *controller;
+    struct node nodes[NODES];
+    struct event *events;
+    size_t n_events, cap_events;
+    uint64_t seq, random;
+    pid_t next_pid;
+    struct behaviour *behaviours;
+    size_t n_behaviours;
+    const char *graph;  /* GRAPH that a build gives, JSON text */
+    const char *broken; /* import_path whose build fails */
+    unsigned builds, zygotes;
+    unsigned lowest_up; /* fewest admitted replicas of `watch` since it was last set */
+    const char *watch;
+    char log[8192]; /* statuses as they were told */
+};
+
+void world_open(struct world *w, struct behaviour *behaviours, size_t n);
+void world_close(struct world *w);
+void world_join(struct world *w, unsigned node, const char *resources);
+void world_leave(struct world *w, unsigned node);
+void world_apply(struct world *w, const char *yaml);
+/* Runs events for `ns`. */
+void world_run(struct world *w, int64_t ns);
+struct behaviour *world_behaviour(struct world *w, const char *deployment);
+/* SIGKILL from outside to one running replica of the deployment; false: there is none. */
+bool world_kill_one(struct world *w, const char *deployment);
+unsigned world_admitted(const struct world *w, const char *deployment);
+unsigned world_processes(const struct world *w);
+
+/* Looks into the details document: world_text(w, "applications.x.status"). */
+const char *world_text(struct world *w, const char *path);
+json_int_t world_int(struct world *w, const char *path);
+size_t world_size(struct world *w, const char *path);
