@@ -18,6 +18,7 @@ struct rs_http_server {
     struct rs_io io; /* the daemon's epoll set */
     struct rs_after after;
     bool dirty; /* a connection was resumed */
+    bool in_after;
     struct rs_list conns, requests, spare;
     unsigned n_spare, n_requests, n_shown;
     struct rs_series *ongoing;

@@ -32,10 +32,16 @@ void rs_http_suspend(struct rs_http_request *req)
 
 void rs_http_resume(struct rs_http_request *req)
 {
+    struct rs_http_server *s = req->server;
+
     if (!req->suspended || !req->mc)
         return;
     req->suspended = false;
-    req->server->dirty = true;
+    if (!s->dirty && !s->in_after) { /* an answer may come from a hook that runs after ours */
+        rs_after_remove(&s->after);
+        rs_after_add(s->lane->loop, &s->after);
+    }
+    s->dirty = true;
     MHD_resume_connection(req->mc);
 }
 
@@ -178,6 +184,7 @@ static int64_t on_after(struct rs_after *a)
     MHD_UNSIGNED_LONG_LONG ms = 0;
     bool limited = true;
 
+    s->in_after = true;
     for (int runs = 0; runs < RUNS_MAX; runs++) {
         ms = 0;
         if (!s->dirty) {
@@ -188,6 +195,7 @@ static int64_t on_after(struct rs_after *a)
         s->dirty = false;
         (void)MHD_run(s->daemon);
     }
+    s->in_after = false;
     show_ongoing(s);
     if (s->dirty)
         return 0;
