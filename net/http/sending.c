@@ -69,7 +69,7 @@ static void append(struct rs_sending *s, struct rs_piece *p, bool end)
 
 void rs_sending_first(struct rs_sending *s, const char *data, int fd, uint64_t len, bool end)
 {
-    s->first = (struct rs_piece){.data = data, .fd = fd, .len = len};
+    s->first = (struct rs_piece){.data = data, .fd = fd, .len = len, .take = end ? 0 : len};
     append(s, &s->first, end);
 }
 
