@@ -260,34 +260,32 @@ static void do_tell(struct rs_lane *l, struct order *o)
         rs_replica_tell(b, o->type, o->stream, o->text);
 }
 
-static struct rs_backend *remote_of(const struct rs_pool *p, const char *node_id)
+/* Requests that are with another node end there in peace; but a node that has moved to another
+ * address gets a backend of its own. */
+static void do_remote(struct rs_lane *l, struct order *o)
 {
+    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
+    struct rs_peer *peer = o->slots ? rs_peer_at(l, o->text) : NULL;
+    struct rs_backend *found = NULL;
+
     rs_list_for_each (it, &p->queue.slots) {
         struct rs_backend *b =
             rs_container_of(rs_container_of(it, struct rs_slots, link), struct rs_backend, slots);
 
-        if (!b->replica_id && strcmp(rs_peer_backend_node(b), node_id) == 0)
-            return b;
+        if (b->replica_id || strcmp(rs_peer_backend_node(b), o->node_id) != 0)
+            continue;
+        if (peer && rs_peer_backend_peer(b) == peer)
+            found = b;
+        else
+            rs_pool_resize(p, b, 0);
     }
-    return NULL;
-}
-
-static void do_remote(struct rs_lane *l, struct order *o)
-{
-    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
-    struct rs_backend *b = remote_of(p, o->node_id);
-
-    if (b && (!o->slots || rs_peer_backend_peer(b) != rs_peer_at(l, o->text))) {
-        rs_lane_drop(l, b); /* not wanted, or the node has moved */
-        b = NULL;
-    }
-    if (!o->slots)
+    if (!peer)
         return;
-    if (!b) {
-        b = rs_peer_backend_new(rs_peer_at(l, o->text), o->node_id);
-        rs_pool_add(p, b, o->slots);
+    if (!found) {
+        found = rs_peer_backend_new(peer, o->node_id);
+        rs_pool_add(p, found, o->slots);
     }
-    rs_pool_resize(p, b, o->slots);
+    rs_pool_resize(p, found, o->slots);
 }
 
 static void do_accept_peer(struct rs_lane *l, struct order *o)

@@ -23,6 +23,8 @@ static void on_idle(struct rs_backend *b, void *arg)
 
     if (b->replica_id)
         rs_dataplane_post_idle(l->dataplane, b->replica_id);
+    else
+        rs_lane_drop(l, b); /* another node that has no replicas any more */
 }
 
 static void on_gone(struct rs_backend *b, const char *why, void *arg)

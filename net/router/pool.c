@@ -304,7 +304,11 @@ void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit)
 {
     b->slots.limit = limit;
     b->slots.admitted = limit > 0;
-    rs_pool_pump(p);
+    b->retired = limit == 0;
+    if (b->retired && b->slots.in_flight == 0)
+        p->ops->on_idle(b, p->arg);
+    else
+        rs_pool_pump(p);
 }
 
 void rs_backend_block(struct rs_backend *b, bool blocked)

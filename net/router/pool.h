@@ -50,6 +50,7 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r);
 /* `limit` 0: as many as the deployment's max_ongoing. */
 void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted);
+/* 0: no further requests, as with rs_pool_admit false. */
 void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 /* Ends its requests (they were cancelled: DIED) and forgets it. */
 void rs_pool_remove(struct rs_pool *p, struct rs_backend *b);
