@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A replica that is an HTTP server: what passes through to it and back, on a port and on a socket."""
+"""A replica that is an HTTP server: what passes through in both directions, on port and socket."""
 
 import hashlib
 import http.client
@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import Server, ServeTest, main, wait_until
 
-# Knows nothing of rserve. It notes what it sees in a folder, and can be made to wait for a file there.
+# Knows nothing of rserve. It notes what it sees in a folder, and can be made to wait for a file.
 BACKEND = '''
     import hashlib
     import http.server
@@ -195,7 +195,7 @@ class Upstream(ServeTest):
         s = self.backend()
         before = s.call("/").json()["connections"]
         after = [s.call("/").json()["connections"] for _ in range(100)][-1]
-        self.assertLess(after - before, 10)  # one and the same, but where a second passed between two
+        self.assertLess(after - before, 10)  # a new one only after a second
 
     def test_streams_answers(self) -> None:
         s = self.backend()
@@ -311,7 +311,8 @@ class Calls(ServeTest):
         def ask(what: str) -> Any:
             answer = s.call("/?what=" + what)
             self.assertEqual(answer.status, 200, answer.text)
-            return answer.json() if answer.headers["content-type"] == "application/json" else answer.text
+            is_json = answer.headers["content-type"] == "application/json"
+            return answer.json() if is_json else answer.text
         self.assertEqual(ask("get"), "/x?y=1")
         posted = ask("post")
         self.assertEqual((posted["size"], posted["type"]), (8, "application/json"))
