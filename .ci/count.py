@@ -2,10 +2,12 @@
 """Sums the test cases of build folders: count.py BUILD...
 
 Reads what the last `meson test` of each left in meson-logs/testlog.json. A program that tells how
-many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one. The
-last line is `N passed, N failed`; the exit status is 1 if a test failed or there are no results.
+many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one; a
+report that a sanitizer wrote to meson-logs/sanitizer-report.PID is a failure. The last line is
+`N passed, N failed`; the exit status is 1 if a test failed or there are no results.
 """
 
+import glob
 import json
 import os
 import re
@@ -17,6 +19,7 @@ SUMMED = re.compile(r"^(\d+) passed, (\d+) failed\b", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.M)
 UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d+)")
 UNITTEST_SKIPPED = re.compile(r"\bskipped=(\d+)")
+REPORT_LINES = 25
 FAILING = ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
 
 
@@ -56,6 +59,10 @@ def count(folder: str, bad: List[str]) -> Tuple[int, int, int]:
             elif not p + n:
                 p = 1
             passed, failed = passed + p, failed + n
+    for report in sorted(glob.glob(os.path.join(folder, "meson-logs", "sanitizer-report.*"))):
+        failed += 1
+        with open(report, encoding="utf-8", errors="replace") as f:
+            bad.append("%s:\n%s" % (report, "".join(f.readlines()[:REPORT_LINES])))
     return passed, failed, skipped
 
 
