@@ -165,8 +165,8 @@ void rs_agent_drain(struct rs_agent *a, int64_t now);
 void rs_agent_kill_all(struct rs_agent *a, int64_t now);
 /* No process is left. */
 bool rs_agent_done(const struct rs_agent *a);
-/* What a drain still waits for, for people (empty: nothing): "2 replicas: rag#Generator#ab12cd34 (DRAINING), ...".
- * The caller's. */
+/* What a drain still waits for, for people, "" if nothing: "2 replicas: rag#Generator#ab12cd34 (finishes
+ * its requests), ...". The caller's. */
 char *rs_agent_waits_for(const struct rs_agent *a);
 
 /* in_flight, queued, done and errors are left 0: the caller knows the data plane. */
