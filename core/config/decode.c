@@ -6,7 +6,7 @@
 #include "core/base/nearest.h"
 #include "core/base/text.h"
 
-#include <errno.h>
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -232,6 +232,7 @@ static json_t *decode_choice(struct rs_walk *w, const struct rs_field *f, const 
 {
     struct rs_nearest near;
 
+    assert(f->choices);
     if (n->kind != RS_NODE_TEXT)
         return mismatch(w, f, n);
     for (size_t i = 0; f->choices[i]; i++) {
@@ -406,6 +407,26 @@ static void legacy_name(struct rs_walk *w, const struct rs_field *f, const struc
                      f->alias_of);
 }
 
+/* What is of the wrong type Ray refuses at once, also where it looks at the value only later. */
+static bool is_late(const struct rs_field *f, const struct rs_node *n)
+{
+    double v;
+
+    if (!(f->flags & RS_F_DEPLOY))
+        return false;
+    switch (f->type) {
+    case RS_TYPE_TEXT:
+    case RS_TYPE_CHOICE:
+        return n->kind == RS_NODE_TEXT;
+    case RS_TYPE_INT:
+        return number_of(f, n, &v) && v == floor(v);
+    case RS_TYPE_LIST:
+        return n->kind == RS_NODE_LIST;
+    default:
+        return n->kind == RS_NODE_MAP;
+    }
+}
+
 json_t *rs_decode(struct rs_walk *w, const struct rs_object *o, const struct rs_node *map)
 {
     json_t *out = json_object();
@@ -424,7 +445,7 @@ json_t *rs_decode(struct rs_walk *w, const struct rs_object *o, const struct rs_
         if (w->code && e->value->kind == RS_NODE_NULL && !(f->flags & RS_F_NULL))
             continue;
         back = rs_walk_key(w, e->key);
-        w->deploy += (f->flags & RS_F_DEPLOY) != 0;
+        w->deploy += is_late(f, e->value);
         if (f->alias_of)
             legacy_name(w, f, map, e);
         v = decode_field(w, f, e);
@@ -432,7 +453,7 @@ json_t *rs_decode(struct rs_walk *w, const struct rs_object *o, const struct rs_
             json_object_set_new_nocheck(out, name, v);
         else
             json_decref(v);
-        w->deploy -= (f->flags & RS_F_DEPLOY) != 0;
+        w->deploy -= is_late(f, e->value);
         rs_walk_back(w, back);
     }
     for (size_t i = 0; i < o->count; i++) {

@@ -34,7 +34,7 @@ enum {
     RS_F_NULL = 2,       /* null may be written out */
     RS_F_STRICT = 4,     /* no "5" for 5 */
     RS_F_ABOVE = 8,      /* min itself is too small */
-    RS_F_DEPLOY = 16,    /* Ray notices errors in here only when it deploys */
+    RS_F_DEPLOY = 16,    /* Ray notices errors in here, but a wrong type, only when it deploys */
     RS_F_SPARSE = 32,    /* OBJECT: completing leaves it as the user wrote it */
     RS_F_DETAILS = 64,   /* part of deployment_config in REST, unless null */
     RS_F_INERT = 128,    /* understood, but nothing in rserve acts on it yet: a warning */

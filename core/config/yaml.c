@@ -170,7 +170,7 @@ static struct rs_node *sequence(struct composer *c, const yaml_event_t *start, i
         items[n->count++] = item;
     }
     n->items = rs_arena_alloc(c->arena, n->count * sizeof(*n->items));
-    if (n->count)
+    if (items)
         memcpy(n->items, items, n->count * sizeof(*n->items));
     free(items);
     if (ok)
@@ -314,7 +314,7 @@ static struct rs_node *mapping(struct composer *c, const yaml_event_t *start, in
         yaml_event_delete(&e);
     }
     b.node->entries = rs_arena_alloc(c->arena, b.node->count * sizeof(*b.entries));
-    if (b.node->count)
+    if (b.entries)
         memcpy(b.node->entries, b.entries, b.node->count * sizeof(*b.entries));
     free(b.entries);
     rs_map_fini(&b.index);

@@ -302,6 +302,43 @@ START_TEST(failure_is_noted)
 }
 END_TEST
 
+/* What Ray's schema refuses, and what it lets pass to fail later. */
+static const struct {
+    const char *member;
+    bool late;
+} lates[] = {
+    {"route_prefix: x", true},
+    {"route_prefix: 7", false},
+    {"runtime_env: {env_vars: {A: 1}}", true},
+    {"runtime_env: x", false},
+    {"deployments: [{name: A, autoscaling_config: {min_replicas: -1}}]", true},
+    {"deployments: [{name: A, autoscaling_config: 3}]", false},
+    {"deployments: [{name: A, autoscaling_config: {policy: 3}}]", true},
+    {"deployments: [{name: A, max_replicas_per_node: 0}]", true},
+    {"deployments: [{name: A, max_replicas_per_node: x}]", false},
+    {"deployments: [{name: A, placement_group_strategy: x}]", true},
+    {"deployments: [{name: A, num_replicas: 0}]", false},
+    {"deployments: [{name: A, ray_actor_options: {num_cpus: -1}}]", false},
+    {"deployments: [{name: A, gang_scheduling_config: {gang_size: 0}}]", true},
+    {"deployments: [{name: A, deployment_actors: x}]", false},
+};
+
+START_TEST(late_errors)
+{
+    rs_auto(rs_freep) char *text =
+        rs_asprintf("applications: [{import_path: 'm:a', %s}]", lates[_i].member);
+    rs_auto(rs_config_freep) struct rs_config *c = NULL;
+    struct rs_diags diags = {0};
+
+    ck_assert_int_eq(rs_config_parse(&c, text, strlen(text), NULL, &diags),
+                     lates[_i].late ? 0 : -1);
+    ck_assert_uint_ge(diags.errors, 1);
+    ck_assert_uint_eq(diags.deploy_errors, lates[_i].late ? diags.errors : 0);
+    ck_assert(!c || c->apps[0].failure);
+    rs_diags_fini(&diags);
+}
+END_TEST
+
 /* --- the command line ---------------------------------------------------------------------------- */
 
 START_TEST(from_import)
@@ -570,7 +607,9 @@ RS_CHECK_MAIN("config", tcase_add_test(tc, files_ok); tcase_add_test(tc, files_b
               tcase_add_test(tc, every_key_is_tried); tcase_add_test(tc, defaults_are_valid);
               tcase_add_test(tc, aliases_exist); tcase_add_test(tc, reference_is_whole);
               tcase_add_test(tc, defaults); tcase_add_test(tc, values);
-              tcase_add_test(tc, failure_is_noted); tcase_add_test(tc, from_import);
+              tcase_add_test(tc, failure_is_noted);
+              tcase_add_loop_test(tc, late_errors, 0, RS_COUNT(lates));
+              tcase_add_test(tc, from_import);
               tcase_add_loop_test(tc, from_import_refuses, 0, RS_COUNT(refused));
               tcase_add_test(tc, setters); tcase_add_test(tc, echo);
               tcase_add_test(tc, rest_options); tcase_add_test(tc, code_hash_follows_the_code);
