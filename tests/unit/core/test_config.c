@@ -306,7 +306,7 @@ END_TEST
 static const struct {
     const char *member;
     bool late;
-} lates[] = {
+} late_cases[] = {
     {"route_prefix: x", true},
     {"route_prefix: 7", false},
     {"runtime_env: {env_vars: {A: 1}}", true},
@@ -326,14 +326,14 @@ static const struct {
 START_TEST(late_errors)
 {
     rs_auto(rs_freep) char *text =
-        rs_asprintf("applications: [{import_path: 'm:a', %s}]", lates[_i].member);
+        rs_asprintf("applications: [{import_path: 'm:a', %s}]", late_cases[_i].member);
     rs_auto(rs_config_freep) struct rs_config *c = NULL;
     struct rs_diags diags = {0};
 
     ck_assert_int_eq(rs_config_parse(&c, text, strlen(text), NULL, &diags),
-                     lates[_i].late ? 0 : -1);
+                     late_cases[_i].late ? 0 : -1);
     ck_assert_uint_ge(diags.errors, 1);
-    ck_assert_uint_eq(diags.deploy_errors, lates[_i].late ? diags.errors : 0);
+    ck_assert_uint_eq(diags.deploy_errors, late_cases[_i].late ? diags.errors : 0);
     ck_assert(!c || c->apps[0].failure);
     rs_diags_fini(&diags);
 }
@@ -608,7 +608,7 @@ RS_CHECK_MAIN("config", tcase_add_test(tc, files_ok); tcase_add_test(tc, files_b
               tcase_add_test(tc, aliases_exist); tcase_add_test(tc, reference_is_whole);
               tcase_add_test(tc, defaults); tcase_add_test(tc, values);
               tcase_add_test(tc, failure_is_noted);
-              tcase_add_loop_test(tc, late_errors, 0, RS_COUNT(lates));
+              tcase_add_loop_test(tc, late_errors, 0, RS_COUNT(late_cases));
               tcase_add_test(tc, from_import);
               tcase_add_loop_test(tc, from_import_refuses, 0, RS_COUNT(refused));
               tcase_add_test(tc, setters); tcase_add_test(tc, echo);
