@@ -208,11 +208,11 @@ static const struct rs_controller_ops controller_ops = {
 
 /* --- REST ---------------------------------------------------------------------------------------- */
 
-static json_t *api_details(void *arg)
+static json_t *api_details(bool extended, void *arg)
 {
     struct rs_head *h = arg;
 
-    return rs_controller_details(h->controller, true, rs_clock_now());
+    return rs_controller_details(h->controller, extended, rs_clock_now());
 }
 
 static int api_apply(const char *body, size_t len, struct rs_buf *error, int *http_status,

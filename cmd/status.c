@@ -48,7 +48,7 @@ static const char *address_of(const struct status_options *o)
 static int ask(const char *address, struct rs_http_answer *ret, struct rs_error *err)
 {
     const struct rs_http_call call = {
-        .base = address, .path = "/api/serve/applications/", .timeout = 10 * RS_SEC};
+        .base = address, .path = "/api/serve/applications/?extended=1", .timeout = 10 * RS_SEC};
 
     if (rs_http_call(&call, ret, err) < 0) {
         if (err->code == RS_NOT_FOUND)

@@ -10,8 +10,8 @@
 #include "core/base/map.h"
 #include "core/resource/ledger.h"
 #include "sched/agent.h"
+#include "sched/message.h"
 
-#define RS_AG_ERROR_MAX 8192    /* bytes kept of a traceback */
 #define RS_AG_DEAD_MAX 10       /* ended replicas remembered per deployment */
 #define RS_AG_UNHEALTHY_AFTER 3 /* failed health checks in a row */
 
@@ -116,8 +116,7 @@ struct rs_agent {
 
 /* agent.c */
 void rs_ag_changed(struct rs_agent *a);
-void rs_ag_set(char **text, char *value); /* takes `value` */
-char *rs_ag_bounded(const char *text);    /* its end, at most RS_AG_ERROR_MAX bytes, valid UTF-8 */
+void rs_ag_set(char **text, char *value);   /* takes `value` */
 int64_t rs_ag_sooner(int64_t x, int64_t y); /* 0 counts as never */
 const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name);
 void rs_ag_routes(struct rs_agent *a); /* tells the routers if something changed for them */

@@ -83,7 +83,7 @@ void rs_ag_count_failure(struct rs_ag_deployment *d, const char *error, int64_t 
     d->failures_total++;
     if (!d->ever_ran)
         d->start_failures++;
-    rs_ag_set(&d->last_error, rs_ag_bounded(error));
+    rs_ag_set(&d->last_error, rs_message_bounded(error));
     pause_starts(d, &d->fail_step, now);
     rs_ag_changed(d->agent);
 }
@@ -98,7 +98,7 @@ void rs_ag_start_failed(struct rs_ag_replica *r, const char *error, int64_t now)
     if (r->counted)
         return;
     r->counted = true;
-    rs_ag_set(&r->message, rs_ag_bounded(error));
+    rs_ag_set(&r->message, rs_message_bounded(error));
     if (current(r))
         rs_ag_count_failure(r->deployment, error, now);
 }
@@ -111,7 +111,7 @@ static void count_death(struct rs_ag_replica *r, const char *why, int64_t now)
     if (r->counted)
         return;
     r->counted = true;
-    rs_ag_set(&r->message, rs_ag_bounded(why));
+    rs_ag_set(&r->message, rs_message_bounded(why));
     if (!current(r))
         return;
     d->deaths++;
@@ -215,7 +215,7 @@ void rs_ag_kill(struct rs_ag_replica *r, const char *why, int64_t now)
     if (r->state == RS_REPLICA_STOPPED)
         return;
     if (!r->message && why)
-        rs_ag_set(&r->message, rs_ag_bounded(why));
+        rs_ag_set(&r->message, rs_message_bounded(why));
     if (r->state == RS_REPLICA_PENDING) {
         stopped(r, now);
         return;

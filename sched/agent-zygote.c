@@ -380,8 +380,8 @@ static json_t *end_message(const struct rs_ag_zygote *z, int status, const char 
                     z->trouble ? ": " : "", z->trouble ? z->trouble : "");
     rs_auto(rs_freep) char *all =
         output && *output ? rs_asprintf("%s\n%s", error, output) : rs_strdup(error);
-    rs_auto(rs_freep) char *line = rs_ag_bounded(error);
-    rs_auto(rs_freep) char *trace = rs_ag_bounded(all);
+    rs_auto(rs_freep) char *line = rs_message_bounded(error);
+    rs_auto(rs_freep) char *trace = rs_message_bounded(all);
 
     return json_pack("{s:s, s:s, s:s, s:s}", "phase", "import", "kind", "SystemExit", "error", line,
                      "traceback", trace);

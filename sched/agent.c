@@ -1,7 +1,6 @@
 #include "sched/agent-internal.h"
 
 #include "core/base/alloc.h"
-#include "core/base/text.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -21,29 +20,6 @@ void rs_ag_set(char **text, char *value)
 {
     free(*text);
     *text = value;
-}
-
-char *rs_ag_bounded(const char *text)
-{
-    size_t len = text ? strlen(text) : 0;
-    struct rs_buf out = {0};
-
-    if (!text)
-        return NULL;
-    const char *at = len > RS_AG_ERROR_MAX ? text + (len - RS_AG_ERROR_MAX) : text;
-    const char *end = text + len;
-
-    while (at < end) {
-        const char *from = at;
-
-        if (rs_utf8_next(&at, end) < 0)
-            rs_buf_puts(&out, "\xef\xbf\xbd");
-        else
-            rs_buf_append(&out, from, (size_t)(at - from));
-    }
-    while (rs_buf_len(&out) > 0 && out.data[out.end - 1] == '\n')
-        out.data[--out.end] = '\0';
-    return out.data ? rs_buf_steal(&out) : rs_strdup("");
 }
 
 int64_t rs_ag_sooner(int64_t x, int64_t y)

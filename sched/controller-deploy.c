@@ -2,6 +2,7 @@
 #include "sched/controller-internal.h"
 
 #include "core/base/alloc.h"
+#include "sched/message.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -51,7 +52,8 @@ void rs_ct_app_free(struct rs_ct_app *app)
 
 void rs_ct_app_failed(struct rs_ct_app *app, char *message)
 {
-    rs_ct_set(&app->failure, message);
+    rs_ct_set(&app->failure, rs_message_bounded(message));
+    free(message);
 }
 
 static void deployment_gone(struct rs_ct_deployment *d)

@@ -15,6 +15,7 @@
 
 #include "core/base/alloc.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,6 +176,22 @@ static json_t *deployment_extra(const struct rs_ct_deployment *d)
     return j;
 }
 
+/* {"CPU": 1}: whole amounts without a fraction. */
+static json_t *required(const struct rs_resources *r)
+{
+    json_t *all = rs_resources_json(r);
+    const char *key;
+    json_t *v;
+
+    json_object_foreach (all, key, v) {
+        double amount = json_number_value(v);
+
+        if (json_is_real(v) && amount == floor(amount) && amount < 1e15)
+            json_object_set_new(all, key, json_integer((json_int_t)amount));
+    }
+    return all;
+}
+
 static json_t *deployment(const struct rs_ct_deployment *d, bool extended, double wall)
 {
     json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "name", d->name, "status",
@@ -183,7 +200,7 @@ static json_t *deployment(const struct rs_ct_deployment *d, bool extended, doubl
 
     json_object_set_new(j, "deployment_config", rs_deployment_conf_json(d->conf));
     json_object_set_new(j, "target_num_replicas", json_integer((json_int_t)d->wanted));
-    json_object_set_new(j, "required_resources", rs_resources_json(&d->conf->resources));
+    json_object_set_new(j, "required_resources", required(&d->conf->resources));
     json_object_set_new(j, "replicas", replicas(d, false, extended, wall));
     json_object_set_new(j, "recent_dead_replicas", replicas(d, true, extended, wall));
     if (extended)
@@ -195,11 +212,10 @@ static json_t *application(const struct rs_ct_app *app, bool extended, double wa
 {
     json_t *deployments = json_object();
     json_t *j = json_pack(
-        "{s:s, s:s?, s:s?, s:s, s:s, s:f, s:O?, s:s, s:b}", "name", app->name, "route_prefix",
+        "{s:s, s:s?, s:s?, s:s, s:s, s:f, s:O?, s:s}", "name", app->name, "route_prefix",
         app->live ? app->route_prefix : NULL, "docs_path", app->live ? app->docs_path : NULL,
         "status", rs_app_status_name(app->status), "message", app->message, "last_deployed_time_s",
-        app->deployed_at, "deployed_app_config", app->echo, "source", "declarative",
-        "external_scaler_enabled", app->conf ? (int)app->conf->external_scaler_enabled : 0);
+        app->deployed_at, "deployed_app_config", app->echo, "source", "declarative");
 
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
         const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
@@ -208,6 +224,8 @@ static json_t *application(const struct rs_ct_app *app, bool extended, double wa
             json_object_set_new(deployments, d->name, deployment(d, extended, wall));
     }
     json_object_set_new(j, "deployments", deployments);
+    json_object_set_new(j, "external_scaler_enabled",
+                        json_boolean(app->conf && app->conf->external_scaler_enabled));
     json_object_set_new(j, "deployment_topology",
                         app->graph ? rs_graph_json(app->graph) : json_null());
     if (extended) {

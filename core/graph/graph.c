@@ -333,6 +333,6 @@ json_t *rs_graph_json(const struct rs_graph *g)
                             json_pack("{s:s, s:s, s:o, s:b}", "name", n->name, "app_name", g->app,
                                       "outbound_deployments", out, "is_ingress", i == g->ingress));
     }
-    return json_pack("{s:s, s:s, s:o}", "app_name", g->app, "ingress_deployment",
-                     g->count ? g->nodes[g->ingress].name : "", "nodes", nodes);
+    return json_pack("{s:s, s:o, s:s}", "app_name", g->app, "nodes", nodes, "ingress_deployment",
+                     g->count ? g->nodes[g->ingress].name : "");
 }

@@ -101,6 +101,7 @@ static void get_applications(struct rs_api *api, const struct rs_web_request *re
 {
     rs_auto(rs_json_decrefp) json_t *details = NULL, *some = NULL;
     const char *source = rs_web_query(req, "api_type");
+    const char *extended = rs_web_query(req, "extended");
 
     if (source && source[0] && strcasecmp(source, "imperative") != 0 &&
         strcasecmp(source, "declarative") != 0) {
@@ -110,7 +111,7 @@ static void get_applications(struct rs_api *api, const struct rs_web_request *re
                       PATH_SHOWN, source);
         return;
     }
-    details = api->ops->details(api->arg);
+    details = api->ops->details(extended && strcmp(extended, "1") == 0, api->arg);
     if (!details) {
         answer_text(a, 503, "The controller does not answer yet.");
         return;
@@ -190,8 +191,8 @@ static void get_routes(struct rs_api *api, const struct rs_web_request *req,
 
 static const struct route routes[] = {
     {"GET", "/api", "this list", false, get_routes},
-    {"GET", "/api/serve/applications", "details of all applications; ?api_type=", false,
-     get_applications},
+    {"GET", "/api/serve/applications", "details of all applications; ?api_type=, ?extended=1",
+     false, get_applications},
     {"PUT", "/api/serve/applications", "deploy exactly this ServeConfigV2 (JSON)", true,
      put_applications},
     {"DELETE", "/api/serve/applications", "delete all applications", true, delete_applications},

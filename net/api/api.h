@@ -3,7 +3,7 @@
  * net/api may include core, net/http and net/wire. What the answers say comes from the caller, who
  * joins the controller to it.
  *
- *   GET, PUT, DELETE /api/serve/applications/   details (?api_type=), deploy, delete everything
+ *   GET, PUT, DELETE /api/serve/applications/   details (?api_type=, ?extended=1), deploy, delete everything
  *   GET /api/version, /api/ray/version          versions
  *   GET /metrics                                Prometheus text
  *   GET /-/healthz, /api/gcs_healthz            "success"
@@ -25,8 +25,9 @@
 struct rs_api;
 
 struct rs_api_ops {
-    /* ServeInstanceDetails (Ray's shape), a new reference; NULL: cannot tell now (503). */
-    json_t *(*details)(void *arg);
+    /* ServeInstanceDetails (Ray's shape; `extended`: and our own members under "rserve"), a new
+     * reference; NULL: cannot tell now (503). */
+    json_t *(*details)(bool extended, void *arg);
     /* ServeConfigV2 as JSON. 0: taken. -1: `error` holds the text, *http_status is 400 unless set. */
     int (*apply)(const char *body, size_t len, struct rs_buf *error, int *http_status, void *arg);
     /* Every application goes. As apply. */

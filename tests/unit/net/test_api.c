@@ -27,14 +27,14 @@ struct server {
     int n_applied, n_deleted, n_collected;
 };
 
-static json_t *details(void *arg)
+static json_t *details(bool extended, void *arg)
 {
     return json_pack("{s:{s:s}, s:{s:{s:s,s:s}, s:{s:s,s:s}}, s:n}", "http_options", "host", "h",
                      "applications", "one", "name", "one", "source", "declarative", "two", "name",
                      "two", "source", "imperative", "target_capacity");
 }
 
-static json_t *no_details(void *arg)
+static json_t *no_details(bool extended, void *arg)
 {
     return NULL;
 }
