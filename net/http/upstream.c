@@ -48,6 +48,7 @@ struct conn {
     struct upstream *u;
     struct exchange *x; /* NULL: idle */
     int64_t since;      /* idle since */
+    uint32_t events;    /* watched, while it is */
     bool connecting, reused;
 };
 
@@ -57,12 +58,15 @@ struct exchange {
     struct rs_request *r;
     struct conn *c; /* NULL: not yet */
     struct rs_forward fw;
-    struct rs_sending out;
-    struct rs_http_answer_in in;
     uint64_t fed; /* bytes of body that there are so far */
     int64_t credit;
     int refused; /* HTTP status to answer with instead of asking the server */
+    bool wrong;  /* nothing that can be sent, see problem */
     bool whole, body_end, got_bytes, retried, answered, cut_off, items, gathers;
+
+    /* --- kept from one request to the next, and reset one by one --- */
+    struct rs_sending out;
+    struct rs_http_answer_in in;
     struct rs_buf args, call; /* a call's arguments from a memfd; its answer */
     struct rs_error problem;
 };
@@ -77,6 +81,21 @@ static void conn_close(struct conn *c)
     if (c->x)
         c->x->c = NULL;
     free(c);
+}
+
+/* Watches for `events`, 0: for none, not even a hang-up that would be told again and again. */
+static int conn_watch(struct conn *c, uint32_t events, struct rs_error *err)
+{
+    int r = 0;
+
+    if (!events)
+        rs_io_stop(&c->io);
+    else if (!c->io.loop)
+        r = rs_io_start(&c->io, c->u->loop, events, err);
+    else if (c->events != events)
+        rs_io_watch(&c->io, events);
+    c->events = events;
+    return r;
 }
 
 /* The request has ended or is not wanted; the exchange goes back to the shelf. */
@@ -119,8 +138,8 @@ static void fail(struct exchange *x, enum rs_wire_error code, const char *type, 
         f.meta = rs_buf_head(&u->meta);
         f.meta_len = rs_buf_len(&u->meta);
     }
-    release(x);
     rs_request_fail(r, &f);
+    release(x);
 }
 
 static void died(struct exchange *x, const char *why)
@@ -150,17 +169,14 @@ static void conn_done(struct exchange *x, bool usable)
 {
     struct conn *c = x->c;
     struct upstream *u = x->u;
-    struct rs_error err = {0};
 
     x->c = NULL;
     c->x = NULL;
-    if (!c->io.loop && usable)
-        usable = rs_io_start(&c->io, u->loop, EPOLLIN | EPOLLRDHUP, &err) == 0;
-    if (!usable || !x->in.keep_alive || x->cut_off || !x->body_end || !rs_sending_empty(&x->out)) {
+    if (!usable || !x->in.keep_alive || x->cut_off || !x->body_end || !rs_sending_empty(&x->out) ||
+        conn_watch(c, EPOLLIN | EPOLLRDHUP, NULL) < 0) {
         conn_close(c);
         return;
     }
-    rs_io_watch(&c->io, EPOLLIN | EPOLLRDHUP);
     c->reused = true;
     c->since = rs_loop_now(u->loop);
     rs_list_push_front(&u->idle, &c->link);
@@ -318,7 +334,7 @@ static void lost(struct exchange *x, const char *why)
 }
 
 /* Nothing listens there. */
-static void unreachable(struct exchange *x, const struct rs_error *why)
+static void unreachable(struct exchange *x)
 {
     struct upstream *u = x->u;
     struct rs_request *r = x->r;
@@ -330,9 +346,9 @@ static void unreachable(struct exchange *x, const struct rs_error *why)
             u->retry = RETRY_MOST;
         rs_timer_start(&u->retry_timer, u->loop, rs_loop_now(u->loop) + u->retry);
     }
-    rs_log_debug("http replica unreachable", "why=\"%s\"", why->msg);
+    rs_log_debug("http replica unreachable", "why=\"%s\"", x->problem.msg);
     if (!x->whole && x->fed > x->out.first.len) { /* some of its body is with us only */
-        died(x, why->msg);
+        died(x, x->problem.msg);
         return;
     }
     release(x);
@@ -342,19 +358,11 @@ static void unreachable(struct exchange *x, const struct rs_error *why)
 /* Watches for what the exchange waits for. */
 static void watch(struct exchange *x, bool out)
 {
-    struct conn *c = x->c;
     uint32_t events = (out ? EPOLLOUT : 0) | (x->credit > 0 ? EPOLLIN | EPOLLRDHUP : 0);
-    struct rs_error err = {0};
 
-    if (c->connecting)
-        events = EPOLLOUT;
-    if (!events) {
-        rs_io_stop(&c->io); /* a hang-up would be reported again and again */
-    } else if (c->io.loop) {
-        rs_io_watch(&c->io, events);
-    } else if (rs_io_start(&c->io, x->u->loop, events, &err) < 0) {
-        conn_close(c);
-        died(x, err.msg);
+    if (conn_watch(x->c, x->c->connecting ? EPOLLOUT : events, &x->problem) < 0) {
+        conn_close(x->c);
+        died(x, x->problem.msg);
     }
 }
 
@@ -380,8 +388,8 @@ static void push(struct exchange *x)
 static bool pull(struct exchange *x)
 {
     struct upstream *u = x->u;
+    struct rs_error *err = &x->problem;
     ssize_t n = recv(x->c->io.fd, u->chunk, sizeof(u->chunk), MSG_DONTWAIT);
-    struct rs_error err = {0};
     size_t used = 0;
     int r;
 
@@ -389,20 +397,20 @@ static bool pull(struct exchange *x)
         return true;
     if (n > 0) {
         x->got_bytes = true;
-        r = rs_answer_feed(&x->in, u->chunk, (size_t)n, &used, &err);
+        r = rs_answer_feed(&x->in, u->chunk, (size_t)n, &used, err);
     } else if (n == 0) {
-        r = rs_answer_eof(&x->in, &err);
+        r = rs_answer_eof(&x->in, err);
     } else {
-        r = rs_error_errno(&err, errno, "reading its answer");
+        r = rs_error_errno(err, errno, "reading its answer");
     }
     if (r == 0)
         return reply(x, used != (size_t)n || n == 0);
     if (n > 0) {
         conn_close(x->c);
-        rs_error_wrap(&err, "%s %s: the HTTP server at %s", x->fw.method, x->fw.path, u->at.name);
-        fail(x, RS_WIRE_PROTOCOL, "RuntimeError", err.msg);
+        rs_error_wrap(err, "%s %s: the HTTP server at %s", x->fw.method, x->fw.path, u->at.name);
+        fail(x, RS_WIRE_PROTOCOL, "RuntimeError", err->msg);
     } else {
-        lost(x, err.msg);
+        lost(x, err->msg);
     }
     return false;
 }
@@ -411,7 +419,6 @@ static int on_io(struct rs_io *io, uint32_t events)
 {
     struct conn *c = rs_container_of(io, struct conn, io);
     struct exchange *x = c->x;
-    struct rs_error err = {0};
 
     if (!x) { /* idle: it closes, or it says something unasked */
         conn_close(c);
@@ -419,9 +426,9 @@ static int on_io(struct rs_io *io, uint32_t events)
     }
     if (c->connecting) {
         c->connecting = false;
-        if (rs_endpoint_connected(&x->u->at, c->io.fd, &err) < 0) {
+        if (rs_endpoint_connected(&x->u->at, c->io.fd, &x->problem) < 0) {
             conn_close(c);
-            unreachable(x, &err);
+            unreachable(x);
             return 0;
         }
         x->u->retry = 0;
@@ -448,7 +455,7 @@ static struct conn *take_idle(struct upstream *u)
             rs_list_remove(&c->link);
             return c;
         }
-        conn_close(c); /* the loop did not yet tell us that it was closed */
+        conn_close(c); /* it was closed, or spoke unasked, and the loop did not yet tell */
     }
     return NULL;
 }
@@ -473,11 +480,10 @@ static int open_conn(struct upstream *u, struct conn **ret, struct rs_error *err
 static void start(struct exchange *x)
 {
     struct upstream *u = x->u;
-    struct rs_error err = {0};
 
     x->c = x->retried ? NULL : take_idle(u);
-    if (!x->c && open_conn(u, &x->c, &err) < 0) {
-        unreachable(x, &err);
+    if (!x->c && open_conn(u, &x->c, &x->problem) < 0) {
+        unreachable(x);
         return;
     }
     if (!x->c->connecting)
@@ -507,7 +513,7 @@ static int64_t on_work(struct rs_after *a)
     while ((it = rs_list_pop_front(&u->todo))) {
         struct exchange *x = rs_container_of(it, struct exchange, todo);
 
-        if (x->problem.code) {
+        if (x->wrong) {
             refuse_call(x);
             continue;
         }
@@ -559,14 +565,14 @@ static struct exchange *exchange_new(struct upstream *u, struct rs_request *r)
 {
     struct rs_list *it = rs_list_pop_front(&u->spare);
     struct exchange *x = it ? rs_container_of(it, struct exchange, link) : rs_alloc(sizeof(*x));
-    struct rs_buf head = x->out.head, args = x->args, call = x->call;
-    struct rs_http_answer_in in = x->in;
 
     if (it)
         u->spares--;
-    *x = (struct exchange){
-        .u = u, .r = r, .in = in, .args = args, .call = call, .credit = RS_STREAM_WINDOW};
-    x->out.head = head;
+    memset(x, 0, offsetof(struct exchange, out));
+    x->u = u;
+    x->r = r;
+    x->credit = RS_STREAM_WINDOW;
+    x->problem.code = RS_OK;
     rs_buf_clear(&x->out.head);
     rs_buf_clear(&x->args);
     rs_buf_clear(&x->call);
@@ -655,6 +661,7 @@ static void op_send(struct rs_backend *b, struct rs_request *r)
         else
             prepare_http(x, &f, &conf);
     }
+    x->wrong = x->problem.code != RS_OK;
     rs_answer_begin(&x->in, x->fw.to_head);
     note(x);
 }
@@ -666,9 +673,14 @@ static void op_feed(struct rs_backend *b, struct rs_request *r, struct rs_chunk 
     (void)b;
     x->fed += body->len;
     x->body_end = end;
-    if (!x->refused && !x->fw.chunked && (x->fed > x->fw.length || (end && x->fed < x->fw.length)))
+    if (x->refused || x->wrong) {
+        note(x);
+        return;
+    }
+    x->wrong = !x->fw.chunked && (x->fed > x->fw.length || (end && x->fed < x->fw.length));
+    if (x->wrong)
         rs_error_set(&x->problem, RS_INVALID, "a body of another length than its content-length");
-    else if (!x->refused && !x->problem.code)
+    else
         rs_sending_add(&x->out, body->data, &body->fd, body->len, end);
     note(x);
 }
