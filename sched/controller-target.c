@@ -84,6 +84,22 @@ static void set_http(struct rs_target_http *http, const struct rs_controller *c)
     http->keep_alive_timeout_s = o ? (double)o->keep_alive_timeout / 1e9 : 90;
 }
 
+/* A node that joins may run what an earlier head told it to. It is told nothing before it said what
+ * that is, and nothing while an application of which it has replicas is not built here yet: a TARGET
+ * without it would end them. */
+static bool too_early(const struct rs_controller *c, const struct rs_ct_node *n)
+{
+    if (n->sent)
+        return false;
+    for (size_t i = 0; n->report && i < n->report->n_replicas; i++) {
+        const struct rs_ct_app *app = rs_map_get(&c->apps, n->report->replicas[i].app);
+
+        if (app && !app->live && (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING))
+            return true;
+    }
+    return !n->report;
+}
+
 static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t now)
 {
     rs_auto(rs_target_freep) struct rs_target *t = rs_target_new();
@@ -118,7 +134,7 @@ void rs_ct_send_targets(struct rs_controller *c, int64_t now)
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
 
-        if (n)
+        if (n && !too_early(c, n))
             send_target(c, n, now);
     }
 }

@@ -81,7 +81,8 @@ RS_MUST_CHECK int rs_controller_apply(struct rs_controller *c, struct rs_config 
 void rs_controller_delete_all(struct rs_controller *c, int64_t now);
 bool rs_controller_empty(const struct rs_controller *c);
 
-/* A node (re)joined: its reports count from here; it is sent a TARGET at once. */
+/* A node (re)joined: its reports count from here; the first one is answered by a
+ * TARGET (see too_early in controller-target.c). */
 RS_MUST_CHECK int rs_controller_node_joined(struct rs_controller *c,
                                             const struct rs_controller_node *node, int64_t now,
                                             struct rs_error *err);

@@ -679,6 +679,31 @@ START_TEST(no_node_yet)
 }
 END_TEST
 
+/* A head that starts anew takes over what runs. */
+START_TEST(new_head)
+{
+    struct behaviour b[] = {{.deployment = "A"}};
+
+    open_with(b, 1);
+    world_apply(&w, A_OF("num_replicas: 2"));
+    world_run(&w, RS_SEC);
+    check_text(STATUS, "RUNNING");
+    world_new_head(&w);
+    world_run(&w, RS_SEC); /* the node goes on alone */
+    ck_assert(world_kill_one(&w, "A"));
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 2);
+    w.watch = "A";
+    w.lowest_up = 100;
+    world_apply(&w, A_OF("num_replicas: 2"));
+    world_join(&w, 0, "{\"CPU\": 8, \"GPU\": 2}");
+    world_run(&w, RS_SEC);
+    check_text(STATUS, "RUNNING");
+    ck_assert_uint_eq(w.lowest_up, 2);
+    ck_assert_uint_eq(b[0].inits, 3); /* two, and the one that was killed */
+}
+END_TEST
+
 /* --- the end --- */
 
 START_TEST(drain_and_kill)
@@ -806,5 +831,6 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, not_enough_resources); tcase_add_test(tc, zygote_death);
     tcase_add_test(tc, spawn_instead_of_fork); tcase_add_test(tc, two_nodes);
     tcase_add_test(tc, node_loss); tcase_add_test(tc, builder_lost);
-    tcase_add_test(tc, no_node_yet); tcase_add_loop_test(tc, drain_and_kill, 0, 2);
-    tcase_add_test(tc, shape_of_details); tcase_add_test(tc, summary);)
+    tcase_add_test(tc, no_node_yet); tcase_add_test(tc, new_head);
+    tcase_add_loop_test(tc, drain_and_kill, 0, 2); tcase_add_test(tc, shape_of_details);
+    tcase_add_test(tc, summary);)

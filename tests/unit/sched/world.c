@@ -531,8 +531,31 @@ void world_join(struct world *w, unsigned node, const char *resources)
     struct rs_controller_node join = {
         .node_id = n->id, .name = n->id, .version = "1", .address = address, .resources = total};
 
-    ck_assert_int_eq(rs_agent_new(&n->agent, &conf, &agent_ops, n, &err), 0);
+    if (!n->agent)
+        ck_assert_int_eq(rs_agent_new(&n->agent, &conf, &agent_ops, n, &err), 0);
     ck_assert_int_eq(rs_controller_node_joined(w->controller, &join, w->now, &err), 0);
+    n->report_due = false;
+    op_changed(n); /* a node reports when it has joined */
+}
+
+void world_new_head(struct world *w)
+{
+    struct rs_controller_conf conf = {.wall_offset_s = 1e9, .node_id = "n0"};
+    size_t kept = 0;
+
+    for (size_t i = 0; i < w->n_events; i++) { /* its connections broke */
+        struct event *e = &w->events[i];
+
+        if (e->fn == ev_target || e->fn == ev_build || e->fn == ev_built || e->fn == ev_report)
+            json_decref(e->json);
+        else
+            w->events[kept++] = *e;
+    }
+    w->n_events = kept;
+    for (unsigned i = 0; i < NODES; i++)
+        w->nodes[i].report_due = true; /* nobody to report to, until it joins */
+    rs_controller_free(w->controller);
+    ck_assert_int_eq(rs_controller_new(&w->controller, &conf, &controller_ops, w, NULL), 0);
 }
 
 void world_leave(struct world *w, unsigned node)

@@ -82,6 +82,8 @@ struct world {
 void world_open(struct world *w, struct behaviour *behaviours, size_t n);
 void world_close(struct world *w);
 void world_join(struct world *w, unsigned node, const char *resources);
+/* The head is replaced by one that knows nothing; nodes join again with world_join. */
+void world_new_head(struct world *w);
 void world_leave(struct world *w, unsigned node);
 void world_apply(struct world *w, const char *yaml);
 /* Runs events for `ns`. */
