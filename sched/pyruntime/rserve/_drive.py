@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import types
-from asyncio.tasks import _enter_task, _leave_task
 from collections import deque
 from contextvars import Context
 from typing import Any, Callable, Coroutine, Deque, Generator, List, Optional, Tuple
@@ -27,6 +26,11 @@ Done = Callable[[Call, Any], Optional[Coroutine[Any, Any, Any]]]
 Failed = Callable[[Call, BaseException], None]
 
 PARKED = 64
+
+try:
+    from asyncio.tasks import _enter_task, _leave_task
+except ImportError:  # they are not public: without them every coroutine starts as a task
+    _enter_task = _leave_task = None  # type: ignore[assignment]
 
 
 @types.coroutine
@@ -76,11 +80,12 @@ class Driver:
         self._waiting: Deque[Tuple[Call, Coroutine[Any, Any, Any], Context]] = deque()
         self._starting = 0
         self._tasks: "set[asyncio.Task[Any]]" = set()
-        self._refill(2)
+        if _enter_task is not None:
+            self._refill(2)
 
     def start(self, call: Call, coro: Coroutine[Any, Any, Any], context: Context) -> None:
         """Begins to work on `call`. Must be called outside of any task."""
-        if not self._free:
+        if not self._free or _enter_task is None:
             self._waiting.append((call, coro, context))
             self._spawn(self._park())
             return
