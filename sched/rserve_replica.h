@@ -31,6 +31,8 @@
  *            gone) or was given in a wrong order; a handler may ignore that. A handler that returns
  *            other than 0 without an answer makes the request fail. Out of memory ends the process.
  * Building:  C99 or later, C++11 or later, Linux. With glibc before 2.34 link with -pthread.
+ * Source:    in rserve's own tree it is kept in four parts, beside this one; the build joins them to the
+ *            one file that is installed and can be copied.
  * The protocol itself is net/wire/PROTOCOL.md; this is version 1.
  */
 #if defined(RSERVE_REPLICA_IMPLEMENTATION) && !defined(_GNU_SOURCE)
