@@ -138,7 +138,7 @@ char *rs_agent_waits_for(const struct rs_agent *a)
                       r->deployment->name, r->id,
                       r->state == RS_REPLICA_DRAINING   ? "finishes its requests"
                       : r->state == RS_REPLICA_STOPPING ? "stops"
-                                                        : "waits for its callers");
+                                                        : "still runs");
         shown++;
     }
     if (n > shown)
