@@ -195,7 +195,8 @@ class Rest(ServeTest):
         self.assertEqual(s.rest("PUT", self.config("second")).status, 200)
         wait_until("the word changes", lambda: {s.call().json()["word"] for _ in range(6)}
                    == {"second"})
-        self.assertEqual(s.pids("app", "Outer"), pids)
+        # while the answer to RECONFIGURE is on its way a replica is UPDATING
+        wait_until("the same processes run", lambda: s.pids("app", "Outer") == pids)
 
     def test_put_scales(self) -> None:
         s = self.begin()
