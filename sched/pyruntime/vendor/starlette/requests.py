@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import email.parser
-import email.policy
+import email
 import io
 import json
 from http import cookies as http_cookies
@@ -20,6 +19,7 @@ from starlette.datastructures import (
     State,
     UploadFile,
 )
+from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 
@@ -227,20 +227,28 @@ class Request(HTTPConnection):
 
 
 def _multipart(content_type: str, body: bytes) -> List[Tuple[str, Any]]:
-    """The parts of a multipart form, with the mail parser of the standard library."""
-    head = b"Content-Type: " + content_type.encode("latin-1") + b"\r\n\r\n"
-    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+    """The parts of a multipart form. Headers are read by the mail parser of the standard library."""
+    boundary = _headers(f"Content-Type: {content_type}".encode("latin-1")).get_boundary()
+    if not boundary:
+        raise HTTPException(400, "Missing boundary in multipart.")
     found: List[Tuple[str, Any]] = []
-    for part in message.iter_parts():  # type: ignore[attr-defined]
-        name = part.get_param("name", header="content-disposition")
-        if name is None:
-            continue
-        data = part.get_payload(decode=True) or b""
-        filename = part.get_filename()
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1"))[1:]:
+        if part.startswith(b"--"):
+            break
+        head, separator, data = part.partition(b"\r\n\r\n")
+        headers = _headers(head.lstrip())
+        name = headers.get_param("name", header="content-disposition")
+        if not separator or name is None:
+            raise HTTPException(400, "A part of the form has no name.")
+        filename = headers.get_filename()
         if filename is None:
             found.append((str(name), data.decode("utf-8", "replace")))
         else:
-            headers = Headers({k: str(v) for k, v in part.items()})
-            file = UploadFile(io.BytesIO(data), size=len(data), filename=filename, headers=headers)
+            fields = Headers({k: str(v) for k, v in headers.items()})
+            file = UploadFile(io.BytesIO(data), size=len(data), filename=filename, headers=fields)
             found.append((str(name), file))
     return found
+
+
+def _headers(block: bytes) -> Any:
+    return email.message_from_bytes(block)
