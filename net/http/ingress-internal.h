@@ -114,6 +114,7 @@ void rs_http_request_hup(struct rs_http_request *req);
 void rs_http_request_release(struct rs_http_request *req);
 void rs_http_request_free(struct rs_http_request *req);
 void rs_http_request_cancel(struct rs_http_request *req);
+void rs_http_answer_not_found(struct rs_http_request *req);
 
 /* --- ingress_answer.c -------------------------------------------------------------------------- */
 

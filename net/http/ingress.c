@@ -250,7 +250,7 @@ static void on_timeout_header(struct rs_http_request *req, const char *value)
 
     if (end == value || *end || isnan(t))
         return;
-    req->timeout_s = t > 0 && isfinite(t) ? t : 0;
+    req->timeout_s = t > 0 && t < 1e9 ? t : 0;
 }
 
 /* What the ingress itself has to know, by the name's length to begin with. */
@@ -510,12 +510,17 @@ static void answer_own(struct rs_http_request *req, const char *ok_type, const c
         rs_http_answer_text(req, 200, ok_type, ok);
 }
 
-static void answer_not_found(struct rs_http_request *req, const char *path, size_t len)
+void rs_http_answer_not_found(struct rs_http_request *req)
 {
     struct rs_buf text = {0};
+    const char *path;
+    size_t len;
+    char *to;
 
+    path = path_of(req, &len);
     rs_buf_puts(&text, "Path '");
-    rs_buf_append(&text, path, len);
+    to = rs_buf_reserve(&text, len);
+    rs_buf_commit(&text, rs_route_decode(path, len, to));
     rs_buf_puts(&text, "' not found. Ping http://.../-/routes for available routes.");
     rs_http_answer_text(req, 404, "text/plain; charset=utf-8", rs_buf_text(&text));
     rs_buf_fini(&text);
@@ -541,7 +546,7 @@ static void find_route(struct rs_http_request *req, const char *path, size_t len
         if (route)
             req->route = route;
         else
-            answer_not_found(req, path, len);
+            rs_http_answer_not_found(req);
     }
 }
 
@@ -624,7 +629,8 @@ static void begin(struct rs_http_request *req, const char *method, const char *v
     find_route(req, plain, plain_len);
     rs_buf_fini(&decoded);
     if (!req->discard && req->timeout_s > 0) {
-        req->r.deadline = req->started_at + (int64_t)(req->timeout_s * (double)RS_SEC);
+        req->r.deadline =
+            rs_loop_now(req->server->lane->loop) + (int64_t)(req->timeout_s * (double)RS_SEC);
         rs_timer_start(&req->timer, req->server->lane->loop, req->r.deadline);
     }
 }

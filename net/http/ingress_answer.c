@@ -147,20 +147,33 @@ static bool has_no_body(const struct rs_http_request *req, unsigned status)
     return req->is_head || status == MHD_HTTP_NO_CONTENT || status == MHD_HTTP_NOT_MODIFIED;
 }
 
+/* A head alone. One for HEAD tells the length that GET would have; where that is not known, the
+ * connection ends with it, because libmicrohttpd would send the end of a chunked body. */
+static struct MHD_Response *make_bodyless(struct rs_http_request *req, int64_t told, int64_t body)
+{
+    int64_t length = told >= 0 ? told : req->is_head ? body : 0;
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN, BLOCK, on_read, req, NULL);
+
+    if (length < 0)
+        (void)MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    return response;
+}
+
 static struct MHD_Response *make_response(struct rs_http_request *req, const struct rs_answer *a,
                                           struct rs_chunk *body, bool end)
 {
     int64_t length = -1;
 
-    if (!end || req->is_head)
+    if (!end || has_no_body(req, a->status))
         length = add_headers(NULL, a->headers, a->headers_len);
     req->sized = length >= 0;
-    if (has_no_body(req, a->status) || !end) {
-        uint64_t size = length >= 0 ? (uint64_t)length : end ? body->len : MHD_SIZE_UNKNOWN;
-
-        if (!has_no_body(req, a->status))
-            push_piece(req, body);
-        return MHD_create_response_from_callback(size, BLOCK, on_read, req, NULL);
+    if (has_no_body(req, a->status))
+        return make_bodyless(req, length, end ? (int64_t)body->len : -1);
+    if (!end) {
+        push_piece(req, body);
+        return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN,
+                                                 BLOCK, on_read, req, NULL);
     }
     if (body->fd >= 0)
         return MHD_create_response_from_fd64(body->len, rs_steal_fd(&body->fd));
@@ -319,6 +332,12 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
     case RS_WIRE_TIMEOUT:
         rs_http_answer_text(req, 500, NULL, error);
         return;
+    case RS_WIRE_NOT_FOUND:
+        if (!f->meta) { /* the deployment went away since the route was looked up */
+            rs_http_answer_not_found(req);
+            return;
+        }
+        break;
     case RS_WIRE_TOO_LARGE:
         rs_http_answer_text(req, 413, plain, f->message ? f->message : "");
         return;
