@@ -4,6 +4,7 @@
 #include "core/base/clock.h"
 #include "net/router/pool.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 enum {
@@ -47,16 +48,38 @@ void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
 {
     struct rs_chunk body = {rs_buf_head(&r->body), rs_buf_len(&r->body), -1};
 
-    if (r->body_fd >= 0)
-        body = (struct rs_chunk){.len = r->body_len, .fd = rs_steal_fd(&r->body_fd)};
+    bool again = r->body_end; /* it has all that is needed to be sent once more */
+
+    if (r->body_fd >= 0) {
+        body = (struct rs_chunk){.len = r->body_len,
+                                 .fd = again ? fcntl(r->body_fd, F_DUPFD_CLOEXEC, 3) : -1};
+        if (body.fd < 0) {
+            body.fd = rs_steal_fd(&r->body_fd);
+            again = false;
+        }
+    }
     r->stream = ch->next;
     r->ahead = r->owed = 0;
+    r->unread = false;
     ch->next += 2;
     rs_streams_put(&ch->out, r->stream, r);
     rs_request_stamp(r, rs_loop_now(ch->lane->loop));
     rs_channel_write(ch, RS_MSG_REQUEST, r->body_end, r->stream, rs_buf_head(&r->meta),
                      rs_buf_len(&r->meta), &body);
-    rs_buf_clear(&r->body);
+    r->end_at = again && ch->conn ? rs_conn_sent(ch->conn) : 0;
+    if (!again)
+        rs_buf_clear(&r->body);
+}
+
+/* Which requests the other side did not get: those can be sent to another one. */
+static void mark_unread(struct rs_channel *ch)
+{
+    for (size_t i = 0; i < ch->out.size; i++) {
+        struct rs_request *r = ch->out.at[i].stream ? ch->out.at[i].value : NULL;
+
+        if (r)
+            r->unread = r->end_at && rs_conn_unread(ch->conn, r->end_at);
+    }
 }
 
 void rs_channel_feed(struct rs_channel *ch, struct rs_request *r, struct rs_chunk *body, bool end)
@@ -232,6 +255,7 @@ static void close_with(struct rs_channel *ch, const char *why)
 
     if (!conn)
         return;
+    mark_unread(ch);
     ch->conn = NULL;
     rs_call_cancel_all(ch);
     rs_conn_free(conn);

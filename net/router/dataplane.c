@@ -234,8 +234,11 @@ static void do_attach(struct rs_lane *l, struct order *o)
 
 static void do_attach_http(struct rs_lane *l, struct order *o)
 {
-    add_backend(l, o, rs_upstream_new(l->loop, o->host, o->port, o->text),
-                "its address is none that can be connected to");
+    struct rs_backend *b = rs_upstream_new(l->loop, o->host, o->port, o->text);
+
+    if (b)
+        rs_upstream_keep_prefix(b, !o->flag);
+    add_backend(l, o, b, "its address is none that can be connected to");
 }
 
 static void do_admit(struct rs_lane *l, struct order *o)
@@ -248,6 +251,10 @@ static void do_admit(struct rs_lane *l, struct order *o)
 
 static void do_detach(struct rs_lane *l, struct order *o)
 {
+    struct rs_backend *b = rs_map_get(&l->replicas, o->replica_id);
+
+    if (b)
+        rs_replica_receive(b); /* its last words; and the kernel's, on what it did not read */
     rs_lane_drop(l, rs_map_get(&l->replicas, o->replica_id));
     free(o->figures);
 }
@@ -397,13 +404,14 @@ void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *de
 
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
                               const char *replica_id, const char *host, uint16_t port,
-                              const char *unix_path)
+                              const char *unix_path, bool strip_prefix)
 {
     struct order o = to_replica(replica_id, do_attach_http);
 
     o.host = rs_strdup(host);
     o.port = port;
     o.text = rs_strdup(unix_path);
+    o.flag = strip_prefix;
     attach(d, app, deployment, o);
 }
 

@@ -104,9 +104,28 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     return 0;
 }
 
+/* A request that it did not even read is not lost: the next replica gets it. */
+static void return_unread(struct rs_backend *b)
+{
+    struct rs_list *it = b->requests.next;
+
+    rs_backend_block(b, true);
+    while (it != &b->requests) {
+        struct rs_request *r = rs_container_of(it, struct rs_request, link);
+
+        it = it->next;
+        if (r->unread)
+            rs_request_return(r);
+    }
+}
+
 static void on_close(struct rs_channel *ch, const char *why)
 {
-    rs_backend_gone(&rs_container_of(ch, struct replica, ch)->b, why);
+    struct rs_backend *b = &rs_container_of(ch, struct replica, ch)->b;
+
+    if (!b->gone)
+        return_unread(b);
+    rs_backend_gone(b, why);
 }
 
 static const struct rs_channel_ops channel_ops = {on_message, on_close};
@@ -122,6 +141,14 @@ int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd, struct
     x->b.ops = &backend_ops;
     *ret = &x->b;
     return 0;
+}
+
+void rs_replica_receive(struct rs_backend *b)
+{
+    struct replica *x = of(b);
+
+    if (b->ops == &backend_ops && x->ch.conn)
+        rs_conn_receive(x->ch.conn);
 }
 
 void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text)

@@ -99,6 +99,8 @@ struct rs_request {
     uint64_t stream; /* e.g. number on a frame connection */
     uint64_t ahead;  /* e.g. bytes of the answer that the origin has not taken yet */
     uint64_t owed;   /* e.g. bytes that it took and that were not given back yet */
+    uint64_t end_at; /* e.g. where its frame ends in the output; 0: it cannot be sent once more */
+    bool unread;     /* e.g. the connection broke before the other side had all of that frame */
 };
 
 /* --- for origins ------------------------------------------------------------------------------- */

@@ -40,6 +40,7 @@ struct rs_conn {
     size_t in_fds_len;
     bool is_unix, closed, paused, want_out, congested, flushing;
     bool in_callback, dead; /* dead: freed from inside a callback */
+    bool reset;             /* the peer closed a Unix socket that still had input for it */
     struct rs_error *doom;  /* why the next flush fails */
 };
 
@@ -67,6 +68,14 @@ static void destroy(struct rs_conn *c)
     free(c);
 }
 
+static int pending_error(const struct rs_conn *c)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+
+    return getsockopt(c->io.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0 ? 0 : error;
+}
+
 static void fail(struct rs_conn *c, const struct rs_error *why)
 {
     bool nested = c->in_callback;
@@ -74,6 +83,7 @@ static void fail(struct rs_conn *c, const struct rs_error *why)
     if (c->closed)
         return;
     c->closed = true;
+    c->reset = c->is_unix && (why->sys_errno == ECONNRESET || pending_error(c) == ECONNRESET);
     rs_io_stop(&c->io);
     rs_after_remove(&c->flush);
     c->flushing = false;
@@ -398,6 +408,16 @@ bool rs_conn_closed(const struct rs_conn *c)
     return c->closed;
 }
 
+uint64_t rs_conn_sent(const struct rs_conn *c)
+{
+    return c->out_base + rs_buf_len(&c->out);
+}
+
+bool rs_conn_unread(const struct rs_conn *c, uint64_t at)
+{
+    return at > c->out_base || (c->reset && at == c->out_base);
+}
+
 void rs_conn_pause(struct rs_conn *c, bool paused)
 {
     if (c->paused == paused || c->closed)
@@ -537,6 +557,20 @@ static void receive(struct rs_conn *c)
     }
     if (!c->dead && !rs_buf_len(&c->in) && c->in.cap > 4 * (size_t)HIGH_WATER)
         rs_buf_fini(&c->in); /* one large frame is no reason to keep so much */
+}
+
+void rs_conn_receive(struct rs_conn *c)
+{
+    bool nested = c->in_callback;
+
+    if (c->closed)
+        return;
+    c->paused = false;
+    c->in_callback = true;
+    receive(c);
+    c->in_callback = nested;
+    if (c->dead && !nested)
+        destroy(c);
 }
 
 static int on_io(struct rs_io *io, uint32_t events)

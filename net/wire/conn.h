@@ -42,6 +42,12 @@ void rs_conn_free(struct rs_conn *c); /* NULL is fine; flushes what the socket t
 RS_DEFINE_AUTO(struct rs_conn *, rs_conn_free);
 bool rs_conn_closed(const struct rs_conn *c);
 
+/* Offset in the whole output of the connection behind what was sent so far. */
+uint64_t rs_conn_sent(const struct rs_conn *c);
+/* In on_close: the peer cannot have read everything before offset `at`. Either it was not written yet,
+ * or the kernel said that the peer left with input unread and `at` is the end of what was written. */
+bool rs_conn_unread(const struct rs_conn *c, uint64_t at);
+
 /* The frame's bytes are copied (or put in a memfd) before this returns. `flags`: RS_FRAME_END. */
 void rs_conn_send(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t stream,
                   const void *meta, size_t meta_len, const void *body, size_t body_len);
@@ -58,6 +64,8 @@ void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream,
 bool rs_conn_congested(const struct rs_conn *c);
 /* Stop (and go on) reading: back-pressure towards the peer. */
 void rs_conn_pause(struct rs_conn *c, bool paused);
+/* Reads what is there without waiting for the loop: frames, perhaps a hang-up. */
+void rs_conn_receive(struct rs_conn *c);
 
 /* The JSON object in a frame's metadata, new reference; -1 if it is none. */
 RS_MUST_CHECK int rs_frame_json(const struct rs_frame *f, json_t **ret, struct rs_error *err);

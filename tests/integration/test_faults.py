@@ -74,6 +74,26 @@ class Killed(ServeTest):
         self.assertEqual(s.call().status, 200)
         self.assertNoZombies(s)
 
+    def test_unread_requests_survive(self) -> None:
+        """What was written to a replica that had died is not lost either."""
+        s = self.serve_code("""\
+            import os
+            from ray import serve
+
+            @serve.deployment
+            class One:
+                def __call__(self, request):
+                    return {"pid": os.getpid()}
+
+            app = One.bind()
+            """)
+        for _ in range(3):
+            victim = s.call().json()["pid"]
+            os.kill(victim, signal.SIGKILL)
+            answer = s.call()
+            self.assertEqual(answer.status, 200, answer.text)
+            self.assertNotEqual(answer.json()["pid"], victim)
+
     def test_waiting_requests_survive(self) -> None:
         """The only replica dies: what waits in the queue is answered by its successor."""
         s = self.serve_code("""\
