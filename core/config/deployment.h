@@ -68,6 +68,7 @@ struct rs_deployment_conf {
     int port;                /* of kind http; 0: a free one for each replica */
     const char *ready_path;  /* NULL: ready when it accepts connections */
     int64_t ready_timeout;   /* ns */
+    bool strip_prefix;       /* of kind http: the server does not see the route prefix */
     int64_t request_timeout; /* ns; -1: that of http_options */
     const json_t *calls;     /* array of names, or NULL */
 };

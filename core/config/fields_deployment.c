@@ -242,6 +242,10 @@ static const struct rs_field extension_fields[] = {
              "gets a free one as {port}, or {socket}."},
     {"ready", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_ready, .at = RS_AT_SELF,
      .help = "When a replica is ready."},
+    {"strip_prefix", RS_TYPE_BOOL, .def = "true", .at = C(strip_prefix),
+     .reload = RS_RELOAD_RESTART,
+     .help = "Of kind http: the server gets paths without the application's route prefix, which "
+             "X-Forwarded-Prefix tells. false: paths as the client sent them."},
     {"request_timeout_s", RS_TYPE_SECONDS, .flags = RS_F_NULL | RS_F_ABOVE, .max = 1e9,
      .at = C(request_timeout), .reload = RS_RELOAD_LIGHT,
      .help = "Over that of http_options, for requests to this deployment."},

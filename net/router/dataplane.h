@@ -97,10 +97,11 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
 /* A replica that speaks frames on `fd` (taken): python and exec. It gets no requests yet. */
 void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *deployment,
                          const char *replica_id, int fd);
-/* A replica that is an HTTP server at this address: 127.0.0.1:port or a Unix socket path. */
+/* A replica that is an HTTP server at this address: 127.0.0.1:port or a Unix socket path. Paths reach it
+ * without the application's route prefix if `strip_prefix`. */
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
                               const char *replica_id, const char *host, uint16_t port,
-                              const char *unix_path);
+                              const char *unix_path, bool strip_prefix);
 /* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes. */
 void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
                          const char *node_id, const char *address, unsigned slots);

@@ -135,7 +135,7 @@ BACKEND = '''
 class Upstream(ServeTest):
     place = "{port}"
 
-    def backend(self, prefix: str = "/", ready: bool = True) -> Server:
+    def backend(self, prefix: str = "/", ready: bool = True, strip: str = "true") -> Server:
         self.notes = os.path.join(self.folder, "notes")
         os.mkdir(self.notes)
         self.write("backend.py", BACKEND)
@@ -152,7 +152,8 @@ class Upstream(ServeTest):
                   kind: http
                   command: [python3, backend.py, "%s", notes]
                   ready: {path: /health}
-            """ % (prefix, self.place)))
+                  strip_prefix: %s
+            """ % (prefix, self.place, strip)))
         if ready:
             s.wait_apps()
         return s
@@ -190,6 +191,12 @@ class Upstream(ServeTest):
         self.assertEqual((head.status, head.headers["content-length"], head.body),
                          (200, "20000000", b""))
         self.assertEqual(s.call("/elsewhere").status, 404)
+
+    def test_leaves_the_prefix_where_it_is_told_to(self) -> None:
+        s = self.backend(prefix="/m/x", strip="false")
+        seen = s.call("/m/x/a").json()
+        self.assertEqual(seen["path"], "/m/x/a")
+        self.assertNotIn("x-forwarded-prefix", seen["headers"])
 
     def test_keeps_connections(self) -> None:
         s = self.backend()
