@@ -176,8 +176,9 @@ class Starlette(unittest.TestCase):
 
     @unittest.skipUnless(HAS_FASTAPI, "Starlette is not installed")
     def test_same_as_the_real_one(self) -> None:
-        if subprocess.run([PYTHON, "-c", "import python_multipart"],
-            capture_output=True).returncode:
+        if subprocess.run(
+            [PYTHON, "-c", "import python_multipart"], capture_output=True
+        ).returncode:
             self.skipTest("python-multipart is not installed")
         ours, real = self.run_program(ROOT / "vendor"), self.run_program(Path("/nonexistent"))
         for name, value in real.items():

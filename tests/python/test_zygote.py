@@ -8,7 +8,7 @@ import signal
 import unittest
 from typing import Any, Dict
 
-from fakenode import FakeNode, w
+from fakenode import ROOT, FakeNode, w
 
 HELLO = """
 from ray import serve
@@ -31,7 +31,7 @@ class Build(unittest.TestCase):
             self.assertNotIn("deployments", message)
             self.assertEqual(message["app"], "default")
             self.assertNotIn("\n", message["error"])
-            self.assertNotIn("sched/pyruntime", message["traceback"])
+            self.assertNotIn(f'File "{ROOT}', message["traceback"])
             self.assertNotIn("frozen importlib", message["traceback"])
             # The zygote survives: another BUILD is answered.
             (node.folder / "fine.py").write_text(HELLO)
@@ -114,6 +114,14 @@ class Build(unittest.TestCase):
         self.assertIn("app.py:2", message["error"])
         self.assertIn("pip install not_installed", message["error"])
         self.assertIn("import not_installed.part", message["traceback"])
+
+    def test_part_of_ray_that_is_not_here(self) -> None:
+        for line in ("import ray.rllib", "from ray.serve import no_such_name"):
+            message = self.failed(line + "\n")
+            self.assertEqual(message["phase"], "import")
+            self.assertIn("app.py:1", message["error"])
+            self.assertIn("not available in this version of rserve", message["error"])
+            self.assertNotIn("pip install", message["error"])
 
     def test_missing_own_module(self) -> None:
         message = self.failed("from helper import thing\n", helper="import app2\n")

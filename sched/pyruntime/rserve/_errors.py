@@ -187,6 +187,14 @@ def import_error(
     place = last_user_frame(e.__traceback__)
     where = f" ({place[0]}:{place[1]})" if place else ""
     trace = user_traceback(e)
+    if isinstance(e, ImportError) and (e.name or "").split(".")[0] == "ray":
+        text = str(e).split(" (")[0]
+        return BuildError(
+            "import",
+            kind,
+            f"{kind}: {text}{where}: this part of Ray is not available in this version of rserve",
+            trace,
+        )
     if isinstance(e, ModuleNotFoundError):
         name = e.name or ""
         if name and (name == module or module.startswith(name + ".")) and place is None:
