@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 #: The zip file (or, in the source tree, the folder) that holds this package.
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# `python -m` puts the working directory first on sys.path, where a folder named `ray` would hide ours.
+# `python -m` puts the working directory first on sys.path, where a folder named `ray` would hide
+# ours.
 if sys.argv[:1] == ["-m"] and sys.path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 

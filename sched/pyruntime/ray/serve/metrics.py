@@ -1,6 +1,7 @@
 """`ray.serve.metrics`: counters, gauges and histograms of the user's.
 
-Values are kept here and told to the node as STATS, at most once a second and only when they changed.
+Values are kept here and told to the node as STATS, at most once a second and only when they
+changed.
 """
 
 from __future__ import annotations

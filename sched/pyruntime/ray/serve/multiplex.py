@@ -1,4 +1,6 @@
-"""`@serve.multiplexed`: a bounded set of models in one replica, the least recently used one leaves."""
+"""`@serve.multiplexed`: a bounded set of models in one replica, the least recently used one
+leaves.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +132,7 @@ def _check_function(func: Any) -> int:
     count = len(inspect.signature(func).parameters)
     if count not in (1, 2):
         raise TypeError(
-            "@serve.multiplexed can only be used to decorate functions or methods with at least one "
+            "@serve.multiplexed can only be used to decorate functions or methods with one "
             f"'model_id: str' argument, and at most a 'self' before it; got {count} parameters."
         )
     return count

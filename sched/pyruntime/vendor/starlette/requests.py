@@ -227,7 +227,7 @@ class Request(HTTPConnection):
 
 
 def _multipart(content_type: str, body: bytes) -> List[Tuple[str, Any]]:
-    """The parts of a multipart form. Headers are read by the mail parser of the standard library."""
+    """The parts of a multipart form. Headers go through the mail parser."""
     boundary = _headers(f"Content-Type: {content_type}".encode("latin-1")).get_boundary()
     if not boundary:
         raise HTTPException(400, "Missing boundary in multipart.")
