@@ -104,16 +104,17 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     return 0;
 }
 
-/* A request that it did not even read is not lost: the next replica gets it. */
+/* A request that it did not even read is not lost: the next replica gets it. The oldest goes back
+ * last, and so is the first again. */
 static void return_unread(struct rs_backend *b)
 {
-    struct rs_list *it = b->requests.next;
+    struct rs_list *it = b->requests.prev;
 
     rs_backend_block(b, true);
     while (it != &b->requests) {
         struct rs_request *r = rs_container_of(it, struct rs_request, link);
 
-        it = it->next;
+        it = it->prev;
         if (r->unread)
             rs_request_return(r);
     }
@@ -155,6 +156,6 @@ void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, co
 {
     struct replica *x = of(b);
 
-    if (x->ch.conn)
+    if (b->ops == &backend_ops && x->ch.conn)
         rs_conn_send(x->ch.conn, type, 0, stream, text, text ? strlen(text) : 0, NULL, 0);
 }

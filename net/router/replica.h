@@ -12,7 +12,7 @@
 /* Takes `fd`. Events go to the data plane's control thread. */
 RS_MUST_CHECK int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd,
                                  struct rs_error *err);
-/* A message of JSON text, or none (NULL), to a replica made by rs_replica_new. */
+/* A message of JSON text, or none (NULL). Nothing happens for backends of other kinds. */
 void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text);
 /* Reads what it said until now; it may be gone after this. Nothing for backends of other kinds. */
 void rs_replica_receive(struct rs_backend *b);

@@ -312,6 +312,28 @@ START_TEST(death_ends_what_was_started_only)
 }
 END_TEST
 
+/* What it did not even read was not started: the next one gets it. */
+START_TEST(what_a_dying_replica_did_not_read_goes_on)
+{
+    begin();
+    world_routes(&w);
+    fake_attach(&w, &a, "front", "r1", true);
+    fake_sync(&w, &a, "r1");
+    client_open(&c, &w);
+    client_send(&c, "POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody");
+    ck_assert_int_eq(recv(a.fd, &(char){0}, 1, MSG_PEEK), 1); /* it is on its way */
+    fake_end(&a);
+    expect_event(&w, "gone", "r1");
+    fake_attach(&w, &b, "front", "r2", true);
+    fake_expect(&b, RS_MSG_REQUEST);
+    ck_assert_str_eq(fake_text(&b, RS_TAG_PATH), "/1");
+    ck_assert_str_eq(b.body, "body");
+    fake_ok(&b, "second try");
+    client_expect(&c, 200, "second try");
+    end();
+}
+END_TEST
+
 START_TEST(retire_waits_for_the_last_request)
 {
     begin();
@@ -1079,7 +1101,8 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, a_failed_deployment_is_unavailable);
     tcase_add_test(tc, a_deleted_deployment_refuses_who_waits);
     tcase_add_test(tc, death_ends_what_was_started_only);
-    tcase_add_test(tc, retire_waits_for_the_last_request);
+    tcase_add_test(tc, what_a_dying_replica_did_not_read_goes_on);
+              tcase_add_test(tc, retire_waits_for_the_last_request);
     tcase_add_test(tc, detach_closes_and_ends_requests);
     tcase_add_test(tc, a_dead_socket_is_gone_before_it_came);
     tcase_add_test(tc, a_call_and_its_answer); tcase_add_test(tc, items_of_a_generator_stay_apart);
