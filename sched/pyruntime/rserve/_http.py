@@ -179,6 +179,8 @@ def request_class() -> Any:
                 raise AttributeError(f"'Request' object has no attribute {name!r}")
             channel = Channel(call)
             Request.__init__(self, make_scope(call), channel.receive, channel.send)
+            if call.chunks is None:
+                self._body = call.body  # it is all there: nobody need wait for it
             return getattr(self, name)
 
     LazyRequest.__name__ = LazyRequest.__qualname__ = "Request"
