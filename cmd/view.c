@@ -21,6 +21,7 @@ struct rs_view {
     struct rs_progress *progress;
     struct rs_timer redraw;
     bool ended, failed_told;
+    bool was_ready; /* everything ran once: what fails from now on is mended, not given up */
 };
 
 /* To stdout, whole; a terminal that is stopped or a full pipe loses lines rather than requests. */
@@ -88,7 +89,8 @@ static void look(struct rs_view *v)
     for (size_t i = 0; i < s.n_apps; i++)
         free((void *)(uintptr_t)apps[i].deployments);
     free(apps);
-    if (s.settled && s.failed && !v->failed_told) {
+    v->was_ready |= s.n_apps && s.settled && !s.failed;
+    if (s.settled && s.failed && !v->was_ready && !v->failed_told) {
         v->failed_told = true;
         rs_controller_summary_fini(&s);
         show(STDOUT_FILENO, &out);

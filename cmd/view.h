@@ -18,7 +18,7 @@ struct rs_view_conf {
 };
 
 struct rs_view_ops {
-    void (*on_failed)(void *arg); /* everything settled, and some application failed */
+    void (*on_failed)(void *arg); /* the first deploy settled, and an application failed */
 };
 
 RS_MUST_CHECK int rs_view_new(struct rs_view **ret, struct rs_loop *loop,
