@@ -315,11 +315,12 @@ static void note(struct exchange *x)
         rs_after_add(u->loop, &u->work);
 }
 
-/* The connection broke. Another try, or the end. */
-static void lost(struct exchange *x, const char *why)
+/* The connection broke. Another try, or the end. `reset`: by a server that had not read all of the
+ * request, most likely nothing: it died before it accepted the connection. */
+static void lost(struct exchange *x, const char *why, bool reset)
 {
-    bool again = !x->got_bytes && !x->retried &&
-                 (x->out.sent == 0 || (x->c->reused && x->whole && x->fw.idempotent));
+    bool may = x->whole && x->fw.idempotent && (x->c->reused || reset);
+    bool again = !x->got_bytes && !x->retried && (x->out.sent == 0 || may);
 
     conn_close(x->c);
     if (!again) {
@@ -372,7 +373,7 @@ static void push(struct exchange *x)
     int n = x->cut_off ? 0 : rs_sending_write(&x->out, x->c->io.fd);
 
     if (n < 0 && x->out.sent == 0) {
-        lost(x, strerror(errno));
+        lost(x, strerror(errno), false);
         return;
     }
     if (n < 0)
@@ -410,7 +411,7 @@ static bool pull(struct exchange *x)
         rs_error_wrap(err, "%s %s: the HTTP server at %s", x->fw.method, x->fw.path, u->at.name);
         fail(x, RS_WIRE_PROTOCOL, "RuntimeError", err->msg);
     } else {
-        lost(x, err->msg);
+        lost(x, err->msg, n < 0 && err->sys_errno == ECONNRESET);
     }
     return false;
 }

@@ -2,9 +2,10 @@
  * of the data plane are forwarded to it, bodies stream in both directions.
  *
  * Connections: one per request under way, kept alive for a second and used again.
- * Retry:       a kept connection that breaks before any byte of an answer came is replaced once by a
- *              fresh one, if nothing had been sent, or the method is idempotent and the whole body is
- *              still there. Otherwise the request fails with DIED.
+ * Retry:       a kept connection that breaks before any byte of an answer came, or any that is reset
+ *              with the request unread, is replaced once by a fresh one, if the method is idempotent and
+ *              the whole body is still there, or nothing had been sent. Otherwise the request fails with
+ *              DIED.
  * Refused:     a server that does not accept connections blocks the backend; its requests go back to
  *              the queue, and it is tried again after 20 ms, then less and less often up to 1 s.
  * Calls:       `await handle.get.remote("/path")` and the like: see forward.h. The answer is the body as

@@ -342,6 +342,27 @@ START_TEST(does_not_retry_for_ever)
 }
 END_TEST
 
+/* A server that dies with a connection that it did not yet accept: the request was not begun. */
+START_TEST(retries_what_was_not_read)
+{
+    struct reply *p = send_request(_i ? "POST" : "GET", "/", NULL);
+    int fd = server_accept();
+
+    UNTIL(recv(fd, &(char){0}, 1, MSG_PEEK | MSG_DONTWAIT) == 1);
+    close(fd);
+    if (_i == 0) {
+        fd = server_accept();
+        UNTIL(recv(fd, &(char){0}, 1, MSG_PEEK | MSG_DONTWAIT) == 1);
+        ck_assert(!p->ended);
+        close(fd); /* once is enough */
+    }
+    UNTIL(p->ended);
+    ck_assert_int_eq(p->code, RS_WIRE_DIED);
+    ck_assert_ptr_nonnull(strstr(p->message, "reset"));
+    free_reply(p);
+}
+END_TEST
+
 struct broken_case {
     const char *answer;
     enum rs_wire_error code;
@@ -857,6 +878,7 @@ RS_CHECK_MAIN("upstream", tcase_add_checked_fixture(tc, set_up, tear_down);
               tcase_add_test(tc, forwards); tcase_add_test(tc, keeps_connections);
               tcase_add_loop_test(tc, replaces_stale_connections, 0, RS_COUNT(stales));
               tcase_add_test(tc, does_not_retry_for_ever);
+              tcase_add_loop_test(tc, retries_what_was_not_read, 0, 2);
               tcase_add_loop_test(tc, reports_broken_answers, 0, RS_COUNT(broken));
               tcase_add_test(tc, drops_a_connection_that_says_too_much);
               tcase_add_test(tc, blocks_while_nobody_listens); tcase_add_test(tc, sends_files);
