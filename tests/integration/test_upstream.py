@@ -257,7 +257,8 @@ class Upstream(ServeTest):
         first = s.call("/").json()["pid"]
         answer = s.call("/die")
         self.assertEqual(answer.status, 500, answer.text)
-        self.assertNotEqual(s.call("/").json()["pid"], first)  # waits for the next one
+        wait_until("the next one", lambda: s.call("/").status == 200)
+        self.assertNotEqual(s.call("/").json()["pid"], first)
 
 
 class UpstreamOnASocket(Upstream):
