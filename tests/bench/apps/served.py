@@ -29,16 +29,31 @@ class Front:
         return await self.echo.remote(await request.body())
 
 
+async def fifty() -> AsyncIterator[str]:
+    for i in range(50):
+        yield "data: token %02d\n\n" % i
+
+
+@serve.deployment
+class Tokens:
+    async def __call__(self) -> AsyncIterator[str]:
+        async for chunk in fifty():
+            yield chunk
+
+
 @serve.deployment
 class Stream:
-    async def chunks(self) -> AsyncIterator[str]:
-        for i in range(50):
-            yield "data: token %02d\n\n" % i
+    """From another deployment, item by item; /direct: made here."""
+
+    def __init__(self, tokens: DeploymentHandle) -> None:
+        self.tokens = tokens.options(stream=True)
 
     async def __call__(self, request: Request) -> StreamingResponse:
-        return StreamingResponse(self.chunks(), media_type="text/event-stream")
+        direct = request.url.path.endswith("/direct")
+        return StreamingResponse(fifty() if direct else self.tokens.remote(),
+                                 media_type="text/event-stream")
 
 
 noop = Noop.bind()
 echo = Front.bind(Echo.bind())
-stream = Stream.bind()
+stream = Stream.bind(Tokens.bind())
