@@ -246,16 +246,22 @@ static int64_t shortest(int64_t a, int64_t b)
     return b < 0 || a < b ? a : b;
 }
 
-/* Runs the hooks and answers how long to sleep: ns, -1 for ever. */
+/* Runs the hooks and answers how long to sleep: ns, -1 for ever. What one hook brings about is often
+ * for another to finish, added meanwhile (a request was read: its frame is to be written): then all
+ * have a second turn before the descriptors are looked at. */
 static int64_t sleep_time(struct rs_loop *l, int64_t max_wait)
 {
     int64_t wait = max_wait;
 
-    l->after_added = false;
-    rs_list_for_each (it, &l->after) {
-        struct rs_after *a = rs_container_of(it, struct rs_after, link);
+    l->after_added = true;
+    for (int round = 0; round < 2 && l->after_added; round++) {
+        wait = max_wait;
+        l->after_added = false;
+        rs_list_for_each (it, &l->after) {
+            struct rs_after *a = rs_container_of(it, struct rs_after, link);
 
-        wait = shortest(wait, a->fn(a));
+            wait = shortest(wait, a->fn(a));
+        }
     }
     if (l->timers) {
         int64_t left = l->heap[0]->deadline - rs_clock_now();

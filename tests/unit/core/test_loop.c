@@ -167,15 +167,26 @@ START_TEST(posts_arrive_in_order_from_another_thread)
 }
 END_TEST
 
-static int64_t second_hook(struct rs_after *a)
+static struct rs_loop *hook_loop;
+
+static int64_t third_hook(struct rs_after *a)
 {
-    strcat(trace, "s");
+    strcat(trace, "t");
     rs_after_remove(a);
     return -1;
 }
 
+static struct rs_after third = {.fn = third_hook};
+
+static int64_t second_hook(struct rs_after *a)
+{
+    strcat(trace, "s");
+    rs_after_remove(a);
+    rs_after_add(hook_loop, &third);
+    return -1;
+}
+
 static struct rs_after second = {.fn = second_hook};
-static struct rs_loop *hook_loop;
 
 static int64_t first_hook(struct rs_after *a)
 {
@@ -185,7 +196,7 @@ static int64_t first_hook(struct rs_after *a)
     return -1;
 }
 
-/* A hook that is added by a hook runs before the loop sleeps for long. */
+/* A hook that is added by a hook runs in the same turn, one that this adds before the loop sleeps. */
 START_TEST(hooks_may_add_hooks)
 {
     struct rs_after first = {.fn = first_hook};
@@ -193,8 +204,9 @@ START_TEST(hooks_may_add_hooks)
     hook_loop = new_loop();
     rs_after_add(hook_loop, &first);
     ck_assert_int_eq(rs_loop_turn(hook_loop, 60 * RS_SEC), 0); /* must not sleep */
-    ck_assert_int_eq(rs_loop_turn(hook_loop, 0), 0);
     ck_assert_str_eq(trace, "fs");
+    ck_assert_int_eq(rs_loop_turn(hook_loop, 0), 0);
+    ck_assert_str_eq(trace, "fst");
     rs_loop_free(hook_loop);
 }
 END_TEST
