@@ -17,7 +17,7 @@
 enum {
     RUNS_MAX = 16,          /* of the daemon in one turn: then the loop's other work */
     POOL_MIN = 32 << 10,    /* libmicrohttpd's memory per connection */
-    POOL_EXTRA = 16 << 10,  /* beyond the header: its own lists, and the answer's header */
+    POOL_EXTRA = 8 << 10,   /* beyond the header: its own lists, and the answer's header */
     HEADER_MAX = 512 << 10, /* it has to fit into a frame's metadata */
 };
 
