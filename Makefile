@@ -6,7 +6,7 @@ SUM = python3 .ci/count.py
 MESON_TEST = meson test --no-rebuild --print-errorlogs -C
 
 all: setup build/build.ninja
-	@$(NINJA) build --quiet rserve
+	@$(NINJA) build --quiet rserve sched/rserve_replica.h
 
 setup:
 	@.ci/setup
