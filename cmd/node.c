@@ -830,9 +830,14 @@ void rs_node_kill(struct rs_node *n)
     rs_agent_kill_all(n->agent, rs_clock_now());
 }
 
+unsigned rs_node_ongoing(const struct rs_node *n)
+{
+    return rs_dataplane_ongoing(n->dataplane);
+}
+
 char *rs_node_waits_for(const struct rs_node *n)
 {
-    unsigned ongoing = rs_dataplane_ongoing(n->dataplane);
+    unsigned ongoing = rs_node_ongoing(n);
 
     if (n->phase <= FINISHING && ongoing)
         return rs_asprintf("%u request%s", ongoing, ongoing == 1 ? "" : "s");

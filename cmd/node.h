@@ -56,5 +56,7 @@ const char *rs_node_log_dir(const struct rs_node *n);
 void rs_node_drain(struct rs_node *n);
 /* SIGKILL to everything; on_drained follows. */
 void rs_node_kill(struct rs_node *n);
+/* HTTP requests under way. */
+unsigned rs_node_ongoing(const struct rs_node *n);
 /* What a drain still waits for, for people; the caller's. */
 char *rs_node_waits_for(const struct rs_node *n);

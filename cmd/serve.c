@@ -92,8 +92,9 @@ static int on_signal(struct rs_io *io, uint32_t events)
         return 0;
     }
     rs_node_drain(s->node);
-    what = rs_node_waits_for(s->node);
-    say(s, "stopping", what);
+    if (rs_node_ongoing(s->node)) /* without requests it is over in a moment */
+        what = rs_node_waits_for(s->node);
+    say(s, "stopping", what ? what : "");
     rs_timer_start(&s->note, s->loop, rs_clock_now() + WAIT_NOTE_MS * RS_MS);
     return 0;
 }
