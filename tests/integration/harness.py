@@ -7,6 +7,7 @@ for a condition, never for a time. When a test fails, what its servers wrote is 
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ C_ECHO = os.environ.get("RSERVE_C_ECHO", "")
 SLOW = float(os.environ.get("RSERVE_TEST_SLOW", "1"))  # sanitizers: how much more time to allow
 # A run that a test did not expect to end must end by itself some day.
 LIFE_LIMIT = 120 * SLOW
+
+SANITIZER = re.compile(r"(?:Address|Leak|Thread|UndefinedBehavior)Sanitizer.*|runtime error: .*")
 
 given: Set[int] = set()
 
@@ -324,6 +327,10 @@ class ServeTest(unittest.TestCase):
         self.servers.clear()
         if left:
             self.fail("left running: %s" % ", ".join(left))
+        for text in self.logs:
+            found = SANITIZER.search(text)
+            if found:
+                self.fail("a sanitizer speaks: %s" % found[0])
 
     def write(self, name: str, text: str, mode: int = 0o644) -> str:
         path = os.path.join(self.folder, name)
