@@ -2,8 +2,8 @@
 """What every text file of the tree keeps to. check_tree.py SOURCE_ROOT
 
 No tabs in sources, no trailing blanks, a newline at the end, no conflict markers, no paths of
-somebody's machine, no source over 1,000 lines (tests: 1,200), no file over 400 kB. Python is Python 3.9 within 100 columns, and
-C keeps to the names and the types of the house style.
+somebody's machine, no source over 1,000 lines (tests: 1,200), no file over 400 kB. Python is Python
+3.9 within 100 columns, and C keeps to the names and the types of the house style.
 """
 
 import ast
