@@ -1,4 +1,4 @@
-/* What server.c, ingress.c and ingress_answer.c share. */
+/* What server.c and the files of the ingress share. */
 #pragma once
 
 #include "core/base/buf.h"
@@ -114,6 +114,11 @@ void rs_http_request_hup(struct rs_http_request *req);
 void rs_http_request_release(struct rs_http_request *req);
 void rs_http_request_free(struct rs_http_request *req);
 void rs_http_request_cancel(struct rs_http_request *req);
+
+/* --- ingress_header.c -------------------------------------------------------------------------- */
+
+/* The header is there: encodes it, finds the route, or has an answer ready. */
+void rs_http_begin(struct rs_http_request *req, const char *method, const char *version);
 void rs_http_answer_not_found(struct rs_http_request *req);
 
 /* --- ingress_answer.c -------------------------------------------------------------------------- */

@@ -135,7 +135,7 @@ static int64_t add_headers(struct MHD_Response *response, const char *headers, s
 
             if (h.value[0] >= '0' && h.value[0] <= '9' && !*end && n >= 0)
                 content_length = n;
-        } else if (!rs_http_hop_by_hop(h.name) && response) {
+        } else if (response && !rs_http_hop_by_hop(h.name) && rs_http_header_ok(h.name, h.value)) {
             add_header(response, h.name, h.value);
         }
     }
@@ -297,11 +297,11 @@ static void answer_backpressure(struct rs_http_request *req, const struct rs_fai
     const char *text = f->message ? f->message : "";
     struct MHD_Response *response = MHD_create_response_from_buffer(
         strlen(text), (char *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
-    const struct rs_route_target *target = f->meta ? NULL : c ? c->target : NULL;
+    const struct rs_route_target *target = c && !f->raised ? c->target : NULL;
     unsigned status = target && target->backpressure_status ? (unsigned)target->backpressure_status
                                                             : MHD_HTTP_SERVICE_UNAVAILABLE;
 
-    if (!f->meta) /* of the queue in front of the ingress; else an exception that nobody caught */
+    if (!f->raised) /* of the queue in front of the ingress; else an exception that nobody caught */
         add_header(response, "content-type", plain);
     if (target && target->retry_after_s >= 0) {
         char seconds[32];
@@ -325,7 +325,7 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
         answer_backpressure(req, f);
         return;
     case RS_WIRE_UNAVAILABLE:
-        rs_http_answer_text(req, 503, f->meta ? NULL : plain, f->message ? f->message : "");
+        rs_http_answer_text(req, 503, f->raised ? NULL : plain, f->message ? f->message : "");
         return;
     case RS_WIRE_USER:
     case RS_WIRE_CANCELLED:
@@ -333,7 +333,7 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
         rs_http_answer_text(req, 500, NULL, error);
         return;
     case RS_WIRE_NOT_FOUND:
-        if (!f->meta) { /* the deployment went away since the route was looked up */
+        if (!f->raised) { /* the deployment went away since the route was looked up */
             rs_http_answer_not_found(req);
             return;
         }

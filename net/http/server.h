@@ -1,8 +1,8 @@
 /* The HTTP ingress of one lane: libmicrohttpd inside the lane's loop.
  *
  * server.c   the daemon, its connections, and who hung up
- * ingress.c  a request: its header and body, where it goes
- * ingress_answer.c  what goes back
+ * ingress.c  a request's life, and its body; ingress_header.c  its header, where it goes;
+ * ingress_answer.c  what goes back; ingress_metrics.c  how it is counted
  *
  * Thread: _new on the control thread before the lane runs; the rest on the lane's thread.
  */

@@ -175,6 +175,7 @@ static int on_error(struct rs_channel *ch, struct rs_frame *f, struct rs_error *
                                                                     : RS_WIRE_INTERNAL;
     message = rs_fields_dup(&fields, RS_TAG_MESSAGE);
     failure.message = message;
+    failure.raised = rs_fields_has(&fields, RS_TAG_ERROR_TYPE);
     failure.queued = (unsigned)rs_fields_uint(&fields, RS_TAG_QUEUED, 0);
     failure.max_queued = (unsigned)rs_fields_uint(&fields, RS_TAG_MAX_QUEUED, 0);
     rs_request_fail(r, &failure);

@@ -18,9 +18,9 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { LANES_MAX = 64 };
 
@@ -578,16 +578,25 @@ static int start_lane(struct rs_lane *l, struct rs_error *err)
     return 0;
 }
 
+/* Those that this process may run on, which in a container are not all. */
+static unsigned usable_cores(void)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 1)
+        return 1;
+    return (unsigned)CPU_COUNT(&set);
+}
+
 static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
     d->conf = *conf;
     d->conf.host = rs_strdup(conf->host);
     d->conf.root_path = rs_strdup(conf->root_path ? conf->root_path : "");
     d->conf.node_id = rs_strdup(conf->node_id ? conf->node_id : "");
     d->conf.node_ip = rs_strdup(conf->node_ip ? conf->node_ip : "");
-    d->n_lanes = conf->lanes ? conf->lanes : cores > 0 ? (unsigned)cores : 1;
+    d->n_lanes = conf->lanes ? conf->lanes : usable_cores();
     if (d->n_lanes > LANES_MAX)
         d->n_lanes = LANES_MAX;
     d->conf.lanes = d->n_lanes;

@@ -41,6 +41,8 @@ void rs_request_stamp(struct rs_request *r, int64_t now)
         return;
     ms = left < 1 ? 1 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
     if (!r->timeout_at) {
+        if (rs_buf_len(&r->meta) + 5 + sizeof(ms) > RS_FRAME_META_MAX)
+            return; /* a caller filled it to the brim: it is cancelled in time all the same */
         rs_field_put_uint(&r->meta, RS_TAG_TIMEOUT_MS, ms);
         r->timeout_at = rs_buf_len(&r->meta) - sizeof(ms);
         return;

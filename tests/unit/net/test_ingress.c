@@ -466,6 +466,24 @@ START_TEST(too_large_while_it_comes)
 }
 END_TEST
 
+START_TEST(a_broken_body_stops_the_work)
+{
+    struct rs_ingress_conf cf = world_conf;
+
+    cf.buffer_body = 2;
+    begin_with(cf);
+    client_send(&c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello");
+    fake_expect(&a, RS_MSG_REQUEST);
+    ck_assert_str_eq(a.body, "hello");
+    client_send(&c, "\r\nno number\r\n");
+    fake_expect(&a, RS_MSG_CANCEL);
+    client_expect(&c, 400, NULL);
+    client_expect_end(&c);
+    wait_ongoing(&w, 0);
+    end();
+}
+END_TEST
+
 START_TEST(a_short_unwanted_body_keeps_the_connection)
 {
     begin();
@@ -1007,6 +1025,7 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, a_longer_body_is_streamed_with_credit);
     tcase_add_test(tc, a_slow_body_holds_no_slot); tcase_add_test(tc, expect_100_continue);
     tcase_add_loop_test(tc, too_large_while_it_comes, 0, 2);
+    tcase_add_test(tc, a_broken_body_stops_the_work);
     tcase_add_test(tc, a_short_unwanted_body_keeps_the_connection);
     tcase_add_test(tc, keep_alive_and_pipelining); tcase_add_test(tc, headers_of_an_answer);
     tcase_add_loop_test(tc, head_has_no_body, 0, RS_COUNT(heads));
