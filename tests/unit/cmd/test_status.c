@@ -150,8 +150,9 @@ static const char *const odd[] = {
     "[]",
     "{\"applications\": []}",
     "{\"applications\": {\"a\": null}}",
-    "{\"applications\": {\"a\": {\"status\": 1, \"deployments\": {\"d\": [], \"e\": {\"replicas\": "
-    "{}}, \"f\": {\"replicas\": [null, {}, {\"pid\": -1, \"start_time_s\": 1e300}]}}}}}",
+    ("{\"applications\": {\"a\": {\"status\": 1, \"deployments\": {\"d\": [], \"e\": "
+     "{\"replicas\": "
+     "{}}, \"f\": {\"replicas\": [null, {}, {\"pid\": -1, \"start_time_s\": 1e300}]}}}}}"),
 };
 
 START_TEST(odd_details)

@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#define RSERVE_REPLICA_IMPLEMENTATION
 #include "sched/rserve_replica.h"
 
 #include "tests/unit/check_main.h"

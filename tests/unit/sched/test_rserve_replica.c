@@ -1,5 +1,4 @@
 /* The C header as a replica, on one end of a socketpair; this test is its node and speaks bytes. */
-#define RSERVE_REPLICA_IMPLEMENTATION
 #include "tests/unit/sched/replica_node.h"
 
 /* --- life -------------------------------------------------------------------------------------- */
