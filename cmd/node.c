@@ -31,6 +31,7 @@
 
 /* A report goes out at once on a change; while requests are under way its figures are kept fresh. */
 enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5 };
+enum { LAST_WORD_MS = 500 }; /* for what a dead process had written */
 
 struct zygote {
     struct rs_node *node;
@@ -55,6 +56,7 @@ struct rs_node {
     struct rs_conn *head;  /* NULL: away */
     struct rs_map zygotes; /* key -> struct zygote */
     struct rs_map probes;  /* replica id -> struct probe */
+    struct rs_map lines;   /* replica id -> struct line, while its connection is up */
     struct rs_after hook;
     bool dirty, closing;
     bool busy; /* the last report told of requests under way */
@@ -202,6 +204,57 @@ static void zygote_stop(const char *key, void *arg)
 
 /* --- the agent's ops: replicas ------------------------------------------------------------------- */
 
+/* The connection of a replica that speaks frames. What it last said may still be on its way when its
+ * process is seen to end: the end is told after the connection's, or a little later. */
+struct line {
+    struct rs_node *node;
+    char *replica_id;
+    bool ended; /* the process; how, follows */
+    int status;
+    char *output;
+    struct rs_timer late;
+};
+
+static void line_free(struct line *l)
+{
+    if (!l)
+        return;
+    rs_timer_stop(&l->late);
+    free(l->replica_id);
+    free(l->output);
+    free(l);
+}
+
+/* The connection is gone, or is waited for no longer. */
+static void line_down(struct rs_node *n, const char *replica_id)
+{
+    struct line *l = rs_map_remove(&n->lines, replica_id);
+
+    if (l && l->ended)
+        rs_agent_exited(n->agent, l->replica_id, l->status, l->output, now_of(n));
+    line_free(l);
+}
+
+static int on_late(struct rs_timer *t)
+{
+    struct line *l = rs_container_of(t, struct line, late);
+    rs_auto(rs_freep) char *id = rs_strdup(l->replica_id);
+
+    line_down(l->node, id);
+    return 0;
+}
+
+static void line_up(struct rs_node *n, const struct rs_agent_start *s, int fd)
+{
+    struct line *l = rs_alloc(sizeof(*l));
+
+    l->node = n;
+    l->replica_id = rs_strdup(s->replica_id);
+    l->late.fn = on_late;
+    line_free(rs_map_put(&n->lines, s->replica_id, l));
+    rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, fd);
+}
+
 static char *label_of(const struct rs_agent_start *s)
 {
     return rs_asprintf("%s#%s#%s", s->app, s->deployment, s->replica_id);
@@ -224,7 +277,7 @@ static int do_fork(const struct rs_agent_start *s, void *arg, struct rs_error *e
         close(pair[1]);
         return -1;
     }
-    rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, pair[0]);
+    line_up(n, s, pair[0]);
     rs_conn_send_json_fds(z->conn, RS_MSG_FORK, 0, msg, (int[]){pair[1], out, errors}, 3);
     return 0;
 }
@@ -249,7 +302,7 @@ static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
         rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->replica_id, "127.0.0.1",
                                  where.port, where.socket_path, s->conf->strip_prefix);
     else
-        rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, pair[0]);
+        line_up(n, s, pair[0]);
     rs_launch_note(&n->launch, s->replica_id, &where);
     return 0;
 }
@@ -293,6 +346,7 @@ static void do_detach(const char *replica_id, void *arg)
 {
     struct rs_node *n = arg;
 
+    line_free(rs_map_remove(&n->lines, replica_id));
     rs_dataplane_detach(n->dataplane, replica_id);
     rs_launch_forget(&n->launch, replica_id);
 }
@@ -473,8 +527,10 @@ static void on_replica_gone(const char *replica_id, const char *why, void *arg)
 {
     struct rs_node *n = arg;
 
-    if (!n->closing)
-        rs_agent_gone(n->agent, replica_id, why, now_of(n));
+    if (n->closing)
+        return;
+    rs_agent_gone(n->agent, replica_id, why, now_of(n));
+    line_down(n, replica_id);
 }
 
 static void on_replica_idle(const char *replica_id, void *arg)
@@ -494,10 +550,18 @@ static const struct rs_dataplane_ops dataplane_ops = {
 static void on_exit_of(const char *id, int status, const char *output, void *arg)
 {
     struct rs_node *n = arg;
+    struct line *l = rs_map_get(&n->lines, id);
     struct zygote *z;
 
     if (n->closing)
         return;
+    if (l && !l->ended) {
+        l->ended = true;
+        l->status = status;
+        l->output = rs_strdup(output);
+        rs_timer_start(&l->late, n->loop, rs_clock_now() + LAST_WORD_MS * RS_MS);
+        return;
+    }
     if (rs_map_get(&n->zygotes, id)) {
         rs_agent_zygote_exited(n->agent, id, status, output, now_of(n));
         z = rs_map_remove(&n->zygotes, id);
@@ -787,6 +851,9 @@ void rs_node_free(struct rs_node *n)
         if (z)
             zygote_free(z);
     }
+    for (size_t i = 0; i < rs_map_slots(&n->lines); i++)
+        line_free(rs_map_at(&n->lines, i, NULL));
+    rs_map_fini(&n->lines);
     rs_map_fini(&n->probes);
     rs_map_fini(&n->zygotes);
     rs_keeper_free(n->keeper);
