@@ -30,16 +30,16 @@ def cases(text: str) -> Tuple[int, int]:
         bad = int(m[2]) + int(m[3])
         passed, failed = passed + int(m[1]) - bad, failed + bad
     if not passed + failed:
-        told = SUMMED.findall(text)
-        if told:
-            passed, failed = int(told[-1][0]), int(told[-1][1])
-    if not passed + failed:
         ran = UNITTEST.search(text)
         if ran:
             tail = text[ran.end():]
             failed = sum(int(n) for n in UNITTEST_BAD.findall(tail))
             skipped = sum(int(n) for n in UNITTEST_SKIPPED.findall(tail))
             passed = max(0, int(ran[1]) - failed - skipped)
+    if not passed + failed:
+        told = SUMMED.findall(text)
+        if told:
+            passed, failed = int(told[-1][0]), int(told[-1][1])
     return passed, failed
 
 
