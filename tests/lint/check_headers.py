@@ -22,7 +22,7 @@ def main(root: str, build: str, compiler: List[str]) -> int:
     def compiles(header: str) -> str:
         run = subprocess.run(
             compiler + ["-std=gnu17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wno-unused-parameter",
-                        "-Werror", "-fsyntax-only", "-I", root, "-I", build,
+                        "-Werror", "-fsyntax-only", "-I", build, "-I", root,
                         "-include", header, "-x", "c", os.devnull],
             cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         return run.stdout if run.returncode else ""
