@@ -1108,7 +1108,7 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, a_deleted_deployment_refuses_who_waits);
     tcase_add_test(tc, death_ends_what_was_started_only);
     tcase_add_test(tc, what_a_dying_replica_did_not_read_goes_on);
-              tcase_add_test(tc, retire_waits_for_the_last_request);
+    tcase_add_test(tc, retire_waits_for_the_last_request);
     tcase_add_test(tc, detach_closes_and_ends_requests);
     tcase_add_test(tc, a_dead_socket_is_gone_before_it_came);
     tcase_add_test(tc, a_call_and_its_answer); tcase_add_test(tc, items_of_a_generator_stay_apart);
