@@ -973,6 +973,7 @@ START_TEST(local_slots_come_first)
     begin_peers();
     world_routes_with(&w, (struct rs_route_deployment){.max_ongoing = 1, .max_queued = -1});
     fake_attach(&w, &a, "front", "r1", true);
+    fake_sync(&w, &a, "r1"); /* else the first request may find only the other node */
     client_open(&c2, &w);
     client_get(&c, "/1");
     fake_expect(&a, RS_MSG_REQUEST);
