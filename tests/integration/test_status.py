@@ -74,7 +74,10 @@ class Status(ServeTest):
 
     def on_terminal(self, command: list, env: Dict[str, str]) -> str:
         import pty
-        master, slave = pty.openpty()
+        try:
+            master, slave = pty.openpty()
+        except OSError as e:  # a bare chroot without /dev/pts
+            self.skipTest("no terminal to be had: %s" % e)
         environ = dict(os.environ, TERM="xterm", **env)
         if "NO_COLOR" not in env:
             environ.pop("NO_COLOR", None)
