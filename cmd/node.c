@@ -103,6 +103,9 @@ static void on_zygote_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         rs_agent_zygote_hello(n->agent, key, msg, now_of(n));
         break;
     case RS_MSG_GRAPH:
+        if (strcmp(rs_json_str(msg, "start", "fork"), "fork") != 0)
+            rs_log_info("replicas start as fresh interpreters", "application=%s reason=\"%s\"",
+                        z->app, rs_json_str(msg, "start_reason", ""));
         rs_agent_zygote_graph(n->agent, key, msg, now_of(n));
         break;
     case RS_MSG_FORKED:
