@@ -276,7 +276,7 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
         .keep_alive_timeout = c ? c->http.keep_alive_timeout : 90 * RS_SEC,
         .buffer_body = (size_t)o->buffer_body,
         .max_body = (size_t)o->max_body,
-        .max_header = 64 << 10,
+        .max_header = 24 << 10, /* libmicrohttpd wipes so much and a little more per request */
         .max_connections = 0,
         .lanes = (unsigned)o->lanes,
     };
