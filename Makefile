@@ -21,7 +21,7 @@ test: all
 	@.ci/setup test
 	@test -e build-test/build.ninja || meson setup -Dtests=enabled build-test
 	@$(NINJA) build-test --quiet
-	@$(MESON_TEST) build-test; $(SUM) build-test
+	@$(MESON_TEST) build-test; $(SUM) $$? build-test
 
 san:
 	@.ci/setup test
@@ -29,9 +29,10 @@ san:
 	@test -e build-tsan/build.ninja || meson setup -Dtests=enabled -Db_sanitize=thread build-tsan
 	@$(NINJA) build-asan --quiet && $(NINJA) build-tsan --quiet
 	@rm -f build-[at]san/meson-logs/sanitizer-report.*
-	@$(MESON_TEST) build-asan -t 3 --no-suite lint --no-suite release --no-suite listed; \
-	 $(MESON_TEST) build-tsan -t 3 --no-suite lint --no-suite release --no-suite fuzz-corpus --no-suite listed; \
-	 $(SUM) build-asan build-tsan
+	@status=0; \
+	 $(MESON_TEST) build-asan -t 3 --no-suite lint --no-suite release --no-suite listed || status=$$?; \
+	 $(MESON_TEST) build-tsan -t 3 --no-suite lint --no-suite release --no-suite fuzz-corpus --no-suite listed || status=$$?; \
+	 $(SUM) $$status build-asan build-tsan
 
 bench: all
 	@.ci/setup bench

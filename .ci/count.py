@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Sums the test cases of build folders: count.py BUILD...
+"""Sums the test cases of build folders: count.py STATUS BUILD...
 
 Reads what the last `meson test` of each left in meson-logs/testlog.json. A program that tells how
 many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one; a
-report that a sanitizer wrote to meson-logs/sanitizer-report.PID is a failure. The last line is
-`N passed, N failed`; the exit status is 1 if a test failed or there are no results.
+report that a sanitizer wrote to meson-logs/sanitizer-report.PID is a failure, and so is a STATUS of
+`meson test` other than 0 that nothing explains: it broke off. The last line is `N passed, N failed`;
+the exit status is 1 if a test failed or there are no results.
 """
 
 import glob
@@ -66,7 +67,7 @@ def count(folder: str, bad: List[str]) -> Tuple[int, int, int]:
     return passed, failed, skipped
 
 
-def main(folders: List[str]) -> int:
+def main(status: int, folders: List[str]) -> int:
     passed = failed = 0
     bad: List[str] = []
     for folder in folders:
@@ -76,6 +77,9 @@ def main(folders: List[str]) -> int:
             p, n = 0, 1
             bad.append("%s: no test results: %s" % (folder, e))
         passed, failed = passed + p, failed + n
+    if status != 0 and failed == 0:
+        failed = 1
+        bad.append("meson test ended with status %d" % status)
     for line in bad:
         print("failed: " + line)
     print("%d passed, %d failed" % (passed, failed))
@@ -83,4 +87,4 @@ def main(folders: List[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

@@ -53,7 +53,15 @@ class Folders(unittest.TestCase):
         self.assertEqual(self.run_count({"result": "TIMEOUT"}, {"result": "SKIP"}), [0, 1, 1, 1])
 
     def test_no_results_fail(self) -> None:
-        self.assertEqual(count.main(["/nonexistent"]), 1)
+        self.assertEqual(count.main(0, ["/nonexistent"]), 1)
+
+    def test_a_run_that_broke_off_fails(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "meson-logs"))
+            with open(os.path.join(folder, "meson-logs", "testlog.json"), "w") as f:
+                f.write(json.dumps({"name": "t", "stdout": "", "result": "OK"}) + "\n")
+            self.assertEqual(count.main(0, [folder]), 0)
+            self.assertEqual(count.main(1, [folder]), 1)
 
 
 if __name__ == "__main__":
