@@ -17,7 +17,8 @@ struct rs_http_server {
     struct MHD_Daemon *daemon;
     struct rs_io io; /* the daemon's epoll set */
     struct rs_after after;
-    bool dirty; /* a connection was resumed */
+    bool dirty;    /* a connection was resumed */
+    bool stopping; /* answers tell their clients to go elsewhere */
     bool in_after;
     struct rs_list conns, requests, spare;
     unsigned n_spare, n_requests, n_shown;

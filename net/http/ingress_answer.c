@@ -210,6 +210,8 @@ enum MHD_Result rs_http_queue(struct rs_http_request *req)
 
     req->stage = RS_HTTP_REPLYING;
     req->response = NULL;
+    if (req->server->stopping)
+        add_header(response, "connection", "close");
     r = MHD_queue_response(req->mc, req->status, response);
     MHD_destroy_response(response);
     return r;

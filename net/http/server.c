@@ -300,8 +300,9 @@ void rs_http_server_stop_accepting(struct rs_http_server *s)
 {
     int fd;
 
-    if (!s)
+    if (!s || s->stopping)
         return;
+    s->stopping = true;
     fd = MHD_quiesce_daemon(s->daemon);
     if (fd >= 0)
         close(fd);

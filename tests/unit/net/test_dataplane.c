@@ -892,6 +892,8 @@ START_TEST(stops_accepting)
     ck_assert_int_eq(r, -1);
     fake_ok(&a, "goes on");
     client_expect(&c, 200, "goes on");
+    ck_assert_str_eq(client_header(&c, "connection"), "close");
+    client_expect_end(&c);
     end();
 }
 END_TEST
