@@ -2,10 +2,10 @@
 """Sums the test cases of build folders: count.py STATUS BUILD...
 
 Reads what the last `meson test` of each left in meson-logs/testlog.json. A program that tells how
-many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one; a
-report that a sanitizer wrote to meson-logs/sanitizer-report.PID is a failure, and so is a STATUS of
-`meson test` other than 0 that nothing explains: it broke off. The last line is `N passed, N failed`;
-the exit status is 1 if a test failed or there are no results.
+many cases it ran (Check, unittest, "N passed, N failed") counts with these, any other as one. A
+report that a sanitizer wrote to meson-logs/sanitizer-report.PID is a failure, and so is a STATUS
+of `meson test` other than 0 that nothing explains: it broke off. What was skipped is named. The
+last line is `N passed, N failed`; the exit status is 1 if a test failed or there are no results.
 """
 
 import glob
@@ -20,6 +20,7 @@ SUMMED = re.compile(r"^(\d+) passed, (\d+) failed\b", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.M)
 UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d+)")
 UNITTEST_SKIPPED = re.compile(r"\bskipped=(\d+)")
+SKIPPED = re.compile(r"^(?:skipped: (.+)|(\w+) \(.*\.\.\. skipped (.+))$", re.M)
 REPORT_LINES = 25
 FAILING = ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
 
@@ -44,27 +45,34 @@ def cases(text: str) -> Tuple[int, int]:
     return passed, failed
 
 
-def count(folder: str, bad: List[str]) -> Tuple[int, int, int]:
-    passed = failed = skipped = 0
+def skips(text: str) -> List[str]:
+    """What the program says that it left out, and why."""
+    return [m[1] or "%s: %s" % (m[2], m[3].strip("'")) for m in SKIPPED.finditer(text)]
+
+
+def count(folder: str, bad: List[str]) -> Tuple[int, int]:
+    passed = failed = 0
     path = os.path.join(folder, "meson-logs", "testlog.json")
     with open(path, encoding="utf-8") as f:
         for line in f:
             test = json.loads(line)
-            p, n = cases(test.get("stdout", "") + "\n" + test.get("stderr", ""))
+            text = test.get("stdout", "") + "\n" + test.get("stderr", "")
+            p, n = cases(text)
+            for why in skips(text):
+                print("skipped: %s: %s: %s" % (folder, test["name"], why))
             if test["result"] in FAILING:
                 n = max(n, 1)
                 bad.append("%s: %s (%s)" % (folder, test["name"], test["result"].lower()))
             elif test["result"] == "SKIP":
-                skipped += 1
                 print("skipped: %s: %s" % (folder, test["name"]))
-            elif not p + n:
+            elif not p + n and not skips(text):
                 p = 1
             passed, failed = passed + p, failed + n
     for report in sorted(glob.glob(os.path.join(folder, "meson-logs", "sanitizer-report.*"))):
         failed += 1
         with open(report, encoding="utf-8", errors="replace") as f:
             bad.append("%s:\n%s" % (report, "".join(f.readlines()[:REPORT_LINES])))
-    return passed, failed, skipped
+    return passed, failed
 
 
 def main(status: int, folders: List[str]) -> int:
@@ -72,7 +80,7 @@ def main(status: int, folders: List[str]) -> int:
     bad: List[str] = []
     for folder in folders:
         try:
-            p, n, _ = count(folder, bad)
+            p, n = count(folder, bad)
         except (OSError, ValueError, KeyError) as e:
             p, n = 0, 1
             bad.append("%s: no test results: %s" % (folder, e))
