@@ -229,7 +229,7 @@ static const struct rs_option *find_letter(const struct rs_option *options, char
 static int unknown(const struct rs_option *options, const char *word, size_t n,
                    struct rs_error *err)
 {
-    char name[RS_NEAREST_MAX + 1];
+    char name[RS_NEAREST_MAX + 1] = "";
     struct rs_nearest near = rs_nearest_to(name);
 
     snprintf(name, sizeof(name), "%.*s", (int)n, word);
