@@ -56,7 +56,8 @@ struct rs_node {
     struct rs_conn *head;  /* NULL: away */
     struct rs_map zygotes; /* key -> struct zygote */
     struct rs_map probes;  /* replica id -> struct probe */
-    struct rs_map lines;   /* replica id -> struct line, while its connection is up */
+    struct rs_metrics *metrics;
+    struct rs_map lines; /* replica id -> struct line, while its connection is up */
     struct rs_after hook;
     bool dirty, closing;
     bool busy; /* the last report told of requests under way */
@@ -228,10 +229,17 @@ static void line_free(struct line *l)
     free(l);
 }
 
+static struct line *line_take(struct rs_node *n, const char *replica_id)
+{
+    if (n->metrics)
+        rs_metrics_unreport(n->metrics, replica_id);
+    return rs_map_remove(&n->lines, replica_id);
+}
+
 /* The connection is gone, or is waited for no longer. */
 static void line_down(struct rs_node *n, const char *replica_id)
 {
-    struct line *l = rs_map_remove(&n->lines, replica_id);
+    struct line *l = line_take(n, replica_id);
 
     if (l && l->ended)
         rs_agent_exited(n->agent, l->replica_id, l->status, l->output, now_of(n));
@@ -349,7 +357,7 @@ static void do_detach(const char *replica_id, void *arg)
 {
     struct rs_node *n = arg;
 
-    line_free(rs_map_remove(&n->lines, replica_id));
+    line_free(line_take(n, replica_id));
     rs_dataplane_detach(n->dataplane, replica_id);
     rs_launch_forget(&n->launch, replica_id);
 }
@@ -501,6 +509,19 @@ static const struct rs_agent_ops agent_ops = {
 
 /* --- events -------------------------------------------------------------------------------------- */
 
+/* What was under way when the replica ended is not taken any more: nobody would drop it. */
+static void on_stats(struct rs_node *n, const char *replica_id, const json_t *msg)
+{
+    const json_t *metrics = json_object_get(msg, "metrics");
+    struct rs_error why = {0};
+
+    if (!n->metrics || !json_is_array(metrics) || !rs_map_get(&n->lines, replica_id))
+        return;
+    if (rs_metrics_report(n->metrics, replica_id, metrics, &why) > 0)
+        rs_log_warn("not all user metrics are exported", "replica=%s reason=\"%s\"", replica_id,
+                    why.msg);
+}
+
 static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
                        void *arg)
 {
@@ -521,8 +542,11 @@ static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream
     case RS_MSG_PONG:
         rs_agent_heard(n->agent, replica_id, RS_HEARD_PONG, stream, msg, now_of(n));
         break;
+    case RS_MSG_STATS:
+        on_stats(n, replica_id, msg);
+        break;
     default:
-        break; /* STATS: nothing is made of them yet */
+        break;
     }
 }
 
@@ -815,6 +839,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
     rs_auto(rs_node_freep) struct rs_node *n = rs_alloc(sizeof(*n));
 
     n->loop = loop;
+    n->metrics = metrics;
     n->ops = *ops;
     n->arg = arg;
     n->node_id = rs_strdup(conf->node_id);

@@ -3,6 +3,8 @@
 #include "core/base/alloc.h"
 #include "core/base/map.h"
 #include "core/base/text.h"
+#include "core/metrics/escape.h"
+#include "core/metrics/reported.h"
 
 #include <assert.h>
 #include <math.h>
@@ -15,6 +17,7 @@
 struct rs_metrics {
     pthread_mutex_t lock;
     struct rs_map families; /* by name */
+    struct rs_reported *reported;
 };
 
 struct rs_family {
@@ -41,6 +44,7 @@ struct rs_metrics *rs_metrics_new(void)
     struct rs_metrics *m = rs_alloc(sizeof(*m));
 
     pthread_mutex_init(&m->lock, NULL);
+    m->reported = rs_reported_new();
     return m;
 }
 
@@ -85,6 +89,7 @@ void rs_metrics_free(struct rs_metrics *m)
             family_free(f);
     }
     rs_map_fini(&m->families);
+    rs_reported_free(m->reported);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }
@@ -124,8 +129,7 @@ struct rs_family *rs_metrics_family(struct rs_metrics *m, const struct rs_family
     return f;
 }
 
-/* Text between quotes: backslash, quote and newline escaped, what is not UTF-8 replaced. */
-static void put_escaped(struct rs_buf *out, const char *text, bool quotes)
+void rs_metrics_escape(struct rs_buf *out, const char *text, bool quotes)
 {
     for (const char *at = text, *end = text + strlen(text); at < end;) {
         const char *from = at;
@@ -148,7 +152,7 @@ static char *label_text(const struct rs_family *f, const char *const *values)
 
     for (size_t i = 0; i < f->n_labels; i++) {
         rs_buf_printf(&out, "%s%s=\"", i ? "," : "", f->labels[i]);
-        put_escaped(&out, values[i] ? values[i] : "", true);
+        rs_metrics_escape(&out, values[i] ? values[i] : "", true);
         rs_buf_puts(&out, "\"");
     }
     return rs_buf_steal(&out);
@@ -268,7 +272,7 @@ static void put_family(struct rs_buf *out, const struct rs_family *f)
     char text[RS_DOUBLE_TEXT];
 
     rs_buf_printf(out, "# HELP %s ", f->name);
-    put_escaped(out, f->help, false);
+    rs_metrics_escape(out, f->help, false);
     rs_buf_printf(out, "\n# TYPE %s %s\n", f->name, kinds[f->kind]);
     for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
         struct rs_series *s = rs_map_at(&f->series, i, NULL);
@@ -292,5 +296,31 @@ void rs_metrics_text(struct rs_metrics *m, struct rs_buf *out)
         if (f && rs_map_count(&f->series))
             put_family(out, f);
     }
+    rs_reported_text(m->reported, out);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static bool is_ours(const char *name, void *arg)
+{
+    const struct rs_metrics *m = arg;
+
+    return rs_map_get(&m->families, name) != NULL;
+}
+
+int rs_metrics_report(struct rs_metrics *m, const char *source, const json_t *metrics,
+                      struct rs_error *why)
+{
+    int r;
+
+    pthread_mutex_lock(&m->lock);
+    r = rs_reported_take(m->reported, source, metrics, is_ours, m, why);
+    pthread_mutex_unlock(&m->lock);
+    return r;
+}
+
+void rs_metrics_unreport(struct rs_metrics *m, const char *source)
+{
+    pthread_mutex_lock(&m->lock);
+    rs_reported_drop(m->reported, source);
     pthread_mutex_unlock(&m->lock);
 }

@@ -9,7 +9,9 @@
 
 #include "core/base/buf.h"
 #include "core/base/cleanup.h"
+#include "core/base/error.h"
 
+#include <jansson.h>
 #include <stdint.h>
 
 struct rs_metrics;
@@ -42,6 +44,11 @@ void rs_family_clear(struct rs_family *f); /* all of them */
 void rs_series_add(struct rs_series *s, double amount);    /* counter, gauge */
 void rs_series_set(struct rs_series *s, double value);     /* gauge */
 void rs_series_observe(struct rs_series *s, double value); /* histogram */
+
+/* What another process tells of its own figures, in place of what it told before: see reported.h. */
+int rs_metrics_report(struct rs_metrics *m, const char *source, const json_t *metrics,
+                      struct rs_error *why);
+void rs_metrics_unreport(struct rs_metrics *m, const char *source); /* it is gone */
 
 /* Prometheus text exposition 0.0.4 of everything. */
 void rs_metrics_text(struct rs_metrics *m, struct rs_buf *out);

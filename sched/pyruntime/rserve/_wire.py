@@ -244,8 +244,24 @@ def pack(kind: int, flags: int, stream: int, meta: bytes, body: bytes = b"") -> 
     return pack_header(len(meta), kind, flags, 0, stream, len(body)) + meta + body
 
 
+def _clean(value: Any) -> Any:
+    """Without NULs and halves of surrogate pairs, which texts of users may hold: C refuses them."""
+    if isinstance(value, str):
+        text = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return text.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_clean(k): _clean(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_clean(v) for v in value]
+    return value
+
+
 def pack_json(kind: int, message: Dict[str, Any], stream: int = 0) -> bytes:
-    meta = json.dumps(message, separators=(",", ":"), default=str).encode()
+    """A frame of JSON. ValueError: it is too long, or holds a number that JSON has not."""
+    text = json.dumps(message, separators=(",", ":"), default=str, allow_nan=False)
+    if "\\ud" in text or "\\u0000" in text:
+        text = json.dumps(_clean(json.loads(text)), separators=(",", ":"))
+    meta = text.encode()
     if len(meta) > MAX_META:
         raise ValueError(f"message {kind} would hold {len(meta)} bytes; the limit is {MAX_META}")
     return pack_header(len(meta), kind, 0, 0, stream, 0) + meta

@@ -1,0 +1,1 @@
+"""The part of `ray.util` that Serve applications use."""
