@@ -1,5 +1,6 @@
 #include "cmd/head.h"
 
+#include "cmd/ask.h"
 #include "cmd/gauges.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
@@ -105,6 +106,16 @@ static int join(struct link *l, const json_t *msg, struct rs_error *err)
     return rs_controller_node_joined(h->controller, &node, rs_clock_now(), err);
 }
 
+static void answer(struct link *l, const json_t *msg)
+{
+    rs_auto(rs_json_decrefp) json_t *reply =
+        json_pack("{s:s, s:I, s:o}", "from", rs_json_str(msg, "from", ""), "stream",
+                  (json_int_t)rs_json_int(msg, "stream", 0), "answer",
+                  rs_ask(l->head, json_object_get(msg, "ask")));
+
+    rs_conn_send_json(l->conn, RS_MSG_ANSWER_HEAD, 0, reply);
+}
+
 static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs_error *err)
 {
     struct rs_controller *c = l->head->controller;
@@ -121,6 +132,8 @@ static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs
         rs_controller_graph(c, l->node_id, msg, now);
     else if (type == RS_MSG_FAILED)
         rs_controller_build_failed(c, l->node_id, msg, now);
+    else if (type == RS_MSG_ASK_HEAD)
+        answer(l, msg);
     else
         return rs_error_set(err, RS_INVALID, "unexpected %s from a node", rs_msg_name(type));
     return 0;
@@ -316,6 +329,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
         .version = rs_version(),
         .commit = rs_commit(),
         .session = conf->node_id,
+        .driver_socket = conf->driver_socket,
     };
 
     h->loop = loop;
@@ -365,6 +379,57 @@ int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *
         return -1;
     }
     return rs_controller_apply(h->controller, config, rs_clock_now(), err);
+}
+
+int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err)
+{
+    if (h->app_dir && rs_config_default_app_dir(config, h->app_dir, err) < 0) {
+        rs_config_free(config);
+        return -1;
+    }
+    return rs_controller_put(h->controller, config, rs_clock_now(), err);
+}
+
+bool rs_head_delete(struct rs_head *h, const char *app)
+{
+    return rs_controller_delete(h->controller, app, rs_clock_now());
+}
+
+void rs_head_delete_all(struct rs_head *h)
+{
+    rs_controller_delete_all(h->controller, rs_clock_now());
+}
+
+json_t *rs_head_details(const struct rs_head *h)
+{
+    return rs_controller_details(h->controller, false, rs_clock_now());
+}
+
+json_t *rs_head_http(const struct rs_head *h)
+{
+    if (!h->http_port)
+        return json_null();
+    return json_pack("{s:s, s:i}", "host", h->http_host, "port", h->http_port);
+}
+
+int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **http,
+                       struct rs_error *err)
+{
+    rs_auto(rs_config_freep) struct rs_config *c = config;
+    const char *host = c->http.host ? c->http.host : "127.0.0.1";
+    uint16_t port = 0;
+
+    if (!h->http_port && c->proxy_location != RS_PROXY_DISABLED) {
+        if (rs_config_set_host(c, host, err) < 0 || h->ops.listen(c, &port, h->arg, err) < 0 ||
+            rs_config_set_port(c, port, err) < 0)
+            return -1;
+        h->http_port = port;
+        free(h->http_host);
+        h->http_host = rs_strdup(host);
+        rs_controller_start(h->controller, rs_steal(c));
+    }
+    *http = rs_head_http(h);
+    return 0;
 }
 
 const struct rs_controller *rs_head_controller(const struct rs_head *h)

@@ -24,11 +24,14 @@ struct rs_head_conf {
     uint16_t dashboard_port;       /* 0: any free one */
     const char *http_host;         /* where HTTP is really served, whatever a configuration says; */
     uint16_t http_port;            /* "" and 0: nowhere */
+    const char *driver_socket;     /* where programs connect; NULL: nowhere */
     const struct rs_address *join; /* where workers reach it; NULL: nowhere */
 };
 
 struct rs_head_ops {
     void (*on_event)(const struct rs_controller_event *e, void *arg); /* may be NULL */
+    /* Open the HTTP listener of the node in this process as `config` says; the port that it got. */
+    int (*listen)(const struct rs_config *config, uint16_t *port, void *arg, struct rs_error *err);
 };
 
 /* Borrows loop and metrics. */
@@ -42,6 +45,16 @@ RS_DEFINE_AUTO(struct rs_head *, rs_head_free);
 RS_MUST_CHECK int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err);
 /* Takes `config`. */
 RS_MUST_CHECK int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err);
+/* One application, beside those that there are. Takes `config`. */
+RS_MUST_CHECK int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err);
+bool rs_head_delete(struct rs_head *h, const char *app); /* false: there is none of this name */
+void rs_head_delete_all(struct rs_head *h);
+/* HTTP listens from here as `config` (taken) says, if it did not before. *http: {"host", "port"} as it
+ * is now, or null without a listener; a new reference. */
+RS_MUST_CHECK int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **http,
+                                     struct rs_error *err);
+json_t *rs_head_http(const struct rs_head *h); /* the same of now */
+json_t *rs_head_details(const struct rs_head *h); /* of REST, Ray's members; a new reference */
 
 const struct rs_controller *rs_head_controller(const struct rs_head *h);
 uint16_t rs_head_port(const struct rs_head *h);                             /* of the REST API */

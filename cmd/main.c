@@ -37,7 +37,7 @@ static int run_verb(const struct rs_verb *verb, int argc, char *argv[])
     struct rs_error err = {0};
     int r;
 
-    if (rs_options_want_help(verb->options, argc, argv)) {
+    if (!verb->raw_args && rs_options_want_help(verb->options, argc, argv)) {
         rs_help_print_verb(verb, stdout);
         return RS_EXIT_OK;
     }

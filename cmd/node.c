@@ -6,6 +6,7 @@
  */
 #include "cmd/node.h"
 
+#include "cmd/drivers.h"
 #include "cmd/launch.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
@@ -51,6 +52,7 @@ struct rs_node {
     struct rs_capture_hub *hub;
     struct rs_keeper *keeper;
     struct rs_dataplane *dataplane;
+    struct rs_drivers *drivers;
     struct rs_agent *agent;
     struct rs_listener *peers;
     struct rs_conn *head;  /* NULL: away */
@@ -522,12 +524,38 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
                     why.msg);
 }
 
+/* A question for the head: its answer finds the way back by the name of who asked. */
+static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_t *ask)
+{
+    rs_auto(rs_json_decrefp) json_t *msg =
+        n->head ? json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask)
+                : json_pack("{s:s, s:s}", "error", "the head of this node is away; try again later",
+                            "kind", "RayServeException");
+
+    if (n->head)
+        rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
+    else
+        rs_dataplane_tell(n->dataplane, from, RS_MSG_ANSWER, stream, msg);
+}
+
+static void on_answer_of_head(struct rs_node *n, const json_t *msg)
+{
+    const char *to = rs_json_str(msg, "from", NULL);
+    const json_t *answer = json_object_get(msg, "answer");
+
+    if (to && answer)
+        rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER,
+                          (uint64_t)rs_json_int(msg, "stream", 0), answer);
+}
+
 static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
                        void *arg)
 {
     struct rs_node *n = arg;
 
     if (n->closing)
+        return;
+    if (type == RS_MSG_HELLO && rs_drivers_hello(n->drivers, replica_id, msg))
         return;
     switch (type) {
     case RS_MSG_HELLO:
@@ -545,6 +573,9 @@ static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream
     case RS_MSG_STATS:
         on_stats(n, replica_id, msg);
         break;
+    case RS_MSG_ASK:
+        ask_head(n, replica_id, stream, msg);
+        break;
     default:
         break;
     }
@@ -554,7 +585,7 @@ static void on_replica_gone(const char *replica_id, const char *why, void *arg)
 {
     struct rs_node *n = arg;
 
-    if (n->closing)
+    if (n->closing || rs_drivers_gone(n->drivers, replica_id))
         return;
     rs_agent_gone(n->agent, replica_id, why, now_of(n));
     line_down(n, replica_id);
@@ -641,6 +672,8 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     } else if (r == 0 && f->h.type == RS_MSG_FAILED) {
         r = rs_error_set(&err, RS_CONFLICT, "the head refused this node: %s",
                          rs_json_str(msg, "error", "no reason given"));
+    } else if (r == 0 && f->h.type == RS_MSG_ANSWER_HEAD) {
+        on_answer_of_head(n, msg);
     } else if (r == 0 && f->h.type != RS_MSG_WELCOME) {
         r = rs_error_set(&err, RS_INVALID, "unexpected %s from the head", rs_msg_name(f->h.type));
     }
@@ -783,7 +816,8 @@ static int open_state(struct rs_node *n, const struct rs_node_conf *conf, struct
         return -1;
     snprintf(instance, sizeof(instance), "%016llx%016llx", (unsigned long long)bits[0],
              (unsigned long long)bits[1]);
-    if (setenv(RS_INSTANCE_ENV, instance, 1) < 0)
+    if (setenv(RS_INSTANCE_ENV, instance, 1) < 0 ||
+        setenv("RSERVE_VALUES", rs_statedir_values(n->state), 1) < 0)
         return rs_error_errno(err, errno, "setenv");
     rs_launch_init(&n->launch, conf->python, zip, rs_statedir_run(n->state));
     return rs_guard_new(&n->guard, instance, err);
@@ -832,6 +866,27 @@ static int listen_for_peers(struct rs_node *n, const struct rs_address *at, stru
     return 0;
 }
 
+static void on_owner_gone(void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (n->ops.on_owner_gone)
+        n->ops.on_owner_gone(n->arg);
+}
+
+static int take_drivers(struct rs_node *n, const struct rs_node_conf *conf, struct rs_error *err)
+{
+    const struct rs_drivers_conf drivers = {
+        .node_id = n->node_id,
+        .values_dir = rs_statedir_values(n->state),
+        .run_dir = conf->drivers ? rs_statedir_run(n->state) : NULL,
+        .on_owner_gone = on_owner_gone,
+        .arg = n,
+    };
+
+    return rs_drivers_new(&n->drivers, n->loop, n->dataplane, &drivers, err);
+}
+
 int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node_conf *conf,
                 struct rs_metrics *metrics, const struct rs_node_ops *ops, void *arg,
                 struct rs_error *err)
@@ -851,7 +906,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
         start_agent(n, err) < 0 ||
         rs_dataplane_new(&n->dataplane, loop, &conf->ingress, metrics, &dataplane_ops, n, err) <
             0 ||
-        listen_for_peers(n, conf->peers, err) < 0)
+        take_drivers(n, conf, err) < 0 || listen_for_peers(n, conf->peers, err) < 0)
         return -1;
     n->hook.fn = on_turn;
     rs_after_add(loop, &n->hook);
@@ -866,6 +921,7 @@ void rs_node_free(struct rs_node *n)
     n->closing = true;
     rs_after_remove(&n->hook);
     rs_listener_free(n->peers);
+    rs_drivers_free(n->drivers);
     rs_conn_free(n->head);
     for (size_t i = 0; i < rs_map_slots(&n->probes); i++) {
         struct probe *p = rs_map_at(&n->probes, i, NULL);
@@ -898,9 +954,24 @@ void rs_node_free(struct rs_node *n)
     free(n);
 }
 
+int rs_node_owned_by(struct rs_node *n, int fd, struct rs_error *err)
+{
+    return rs_drivers_own(n->drivers, fd, err);
+}
+
+int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf *conf, struct rs_error *err)
+{
+    return rs_dataplane_listen(n->dataplane, conf, err);
+}
+
 uint16_t rs_node_port(const struct rs_node *n)
 {
     return rs_dataplane_port(n->dataplane);
+}
+
+const char *rs_node_driver_socket(const struct rs_node *n)
+{
+    return rs_drivers_path(n->drivers);
 }
 
 const char *rs_node_log_dir(const struct rs_node *n)

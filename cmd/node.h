@@ -28,6 +28,7 @@ struct rs_node_conf {
     bool quiet_terminal;     /* no colour in prefixes */
     struct rs_ingress_conf ingress;
     const struct rs_address *peers; /* where other nodes reach this one; NULL: nowhere */
+    bool drivers;                   /* programs of this user may connect to run/node.sock */
 };
 
 struct rs_node_ops {
@@ -37,6 +38,8 @@ struct rs_node_ops {
     void (*on_head_gone)(const char *why, void *arg);
     /* Everything drained: no request and no process is left. */
     void (*on_drained)(void *arg);
+    /* The program that this node was started for is gone; may be NULL. */
+    void (*on_owner_gone)(void *arg);
 };
 
 RS_MUST_CHECK int rs_node_new(struct rs_node **ret, struct rs_loop *loop,
@@ -49,7 +52,14 @@ RS_DEFINE_AUTO(struct rs_node *, rs_node_free);
 /* Takes a connected socket to the head and joins. */
 RS_MUST_CHECK int rs_node_link(struct rs_node *n, int head_fd, struct rs_error *err);
 
+/* Takes the connection of the program that this node was started for: no other may connect. */
+RS_MUST_CHECK int rs_node_owned_by(struct rs_node *n, int fd, struct rs_error *err);
+/* Opens the HTTP listener of a node that has none; see rs_dataplane_listen. */
+RS_MUST_CHECK int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf *conf,
+                                 struct rs_error *err);
+
 uint16_t rs_node_port(const struct rs_node *n); /* of the HTTP ingress; 0: none */
+const char *rs_node_driver_socket(const struct rs_node *n); /* NULL: programs cannot connect */
 const char *rs_node_log_dir(const struct rs_node *n);
 
 /* Finish what runs, take nothing new; on_drained follows. */

@@ -259,6 +259,32 @@ static void node_id(char out[33])
         snprintf(out + 2 * i, 3, "%02x", bits[i]);
 }
 
+static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struct rs_error *err)
+{
+    struct serve *s = arg;
+    const struct rs_ingress_conf conf = {
+        .host = c->http.host,
+        .port = (uint16_t)c->http.port,
+        .root_path = c->http.root_path,
+        .request_timeout = c->http.request_timeout > 0 ? c->http.request_timeout : 0,
+        .keep_alive_timeout = c->http.keep_alive_timeout,
+    };
+
+    if (rs_node_listen(s->node, &conf, err) < 0)
+        return -1;
+    *port = rs_node_port(s->node);
+    return 0;
+}
+
+/* The program that all this is for has ended. */
+static void on_owner_gone(void *arg)
+{
+    struct serve *s = arg;
+
+    s->interrupts++;
+    rs_node_kill(s->node);
+}
+
 static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
 {
     const struct rs_serve_options *o = s->conf->options;
@@ -287,6 +313,7 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
 static const struct rs_node_ops node_ops_plain = {
     .on_head_gone = on_head_gone,
     .on_drained = on_drained,
+    .on_owner_gone = on_owner_gone,
 };
 static const struct rs_node_ops node_ops_view = {
     .on_output = on_output,
@@ -312,6 +339,7 @@ static int start_node(struct serve *s, struct rs_error *err)
         .state_dir = s->conf->options->state_dir,
         .python = s->conf->options->python,
         .echo = true,
+        .drivers = s->conf->owner_fd == 0,
     };
 
     (void)gethostname(host, sizeof(host) - 1);
@@ -340,6 +368,7 @@ static int start_head(struct serve *s, struct rs_error *err)
         .dashboard_port = (uint16_t)s->conf->options->dashboard_port,
         .http_host = s->http_host,
         .http_port = rs_node_port(s->node),
+        .driver_socket = rs_node_driver_socket(s->node),
     };
 
     if (s->conf->join) {
@@ -347,7 +376,7 @@ static int start_head(struct serve *s, struct rs_error *err)
             return -1;
         conf.join = &join;
     }
-    return rs_head_new(&s->head, s->loop, &conf, s->metrics, &(struct rs_head_ops){on_event}, s,
+    return rs_head_new(&s->head, s->loop, &conf, s->metrics, &(struct rs_head_ops){on_event, on_listen}, s,
                        err);
 }
 
@@ -372,6 +401,8 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
     if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0))
         return -1;
     if (link_up(s, err) < 0)
+        return -1;
+    if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
     if (*config)
         return rs_head_apply(s->head, rs_steal(*config), err);

@@ -4,13 +4,18 @@
 
 const struct rs_verb *const rs_verbs[] = {
     /* in the order of --help */
-    &rs_verb_run,        &rs_verb_head, &rs_verb_worker,  &rs_verb_status,
-    &rs_verb_completion, &rs_verb_help, &rs_verb_version, NULL,
+    &rs_verb_run,    &rs_verb_head,       &rs_verb_worker, &rs_verb_status,
+    &rs_verb_python, &rs_verb_completion, &rs_verb_help,   &rs_verb_version,
+    NULL,
 };
+static const struct rs_verb *const unlisted[] = {&rs_verb_instance, NULL};
 
 const struct rs_verb *rs_verb_find(const char *name)
 {
     for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if (strcmp((*v)->name, name) == 0)
+            return *v;
+    for (const struct rs_verb *const *v = unlisted; *v; v++)
         if (strcmp((*v)->name, name) == 0)
             return *v;
     return NULL;

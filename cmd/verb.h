@@ -29,11 +29,13 @@ struct rs_verb {
      */
     int (*run)(int argc, char *argv[], struct rs_error *err);
     bool file_args; /* completion offers file names as arguments */
+    bool raw_args;  /* what follows it is another program's: no --help is looked for in it */
 };
 
 /* In the order of --help, NULL at the end. */
 extern const struct rs_verb *const rs_verbs[];
-const struct rs_verb *rs_verb_find(const char *name); /* NULL if there is none */
+/* Also those that only programs call, which are not in rs_verbs. NULL if there is none. */
+const struct rs_verb *rs_verb_find(const char *name);
 
 /* Parses the options of `verb` and checks the number of positional arguments. As rs_options_parse. */
 RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv[], void *out,
@@ -42,6 +44,8 @@ RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv
 extern const struct rs_verb rs_verb_completion;
 extern const struct rs_verb rs_verb_head;
 extern const struct rs_verb rs_verb_help;
+extern const struct rs_verb rs_verb_instance;
+extern const struct rs_verb rs_verb_python;
 extern const struct rs_verb rs_verb_run;
 extern const struct rs_verb rs_verb_status;
 extern const struct rs_verb rs_verb_version;

@@ -31,6 +31,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
         rs_ct_deployment_free(rs_map_at(&app->deployments, i, NULL));
     rs_map_fini(&app->deployments);
     rs_graph_free(app->graph);
+    rs_config_free(app->own);
     json_decref(app->echo);
     json_decref(app->described);
     json_decref(app->args);
@@ -181,7 +182,8 @@ static char *heavy_of(const struct rs_ct_app *app, const struct rs_deployment_co
 /* Without an autoscaler in this version, a deployment that could sleep at 0 replicas keeps one. */
 static unsigned wanted_of(const struct rs_controller *c, const struct rs_deployment_conf *conf)
 {
-    if (conf->num_replicas == 0 && conf->autoscaling_enabled && c->config->target_capacity != 0)
+    if (conf->num_replicas == 0 && conf->autoscaling_enabled &&
+        !(c->config && c->config->target_capacity == 0))
         return 1;
     return (unsigned)conf->num_replicas;
 }
@@ -251,7 +253,7 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
 
 static struct rs_deployment_conf **merge_all(struct rs_ct_app *app, const struct rs_graph *g)
 {
-    const struct rs_config *config = app->controller->config;
+    const struct rs_config *config = app->own ? app->own : app->controller->config;
     struct rs_deployment_conf **confs =
         rs_alloc((g->count + 1) * sizeof(struct rs_deployment_conf *));
     struct rs_diags diags = {0};

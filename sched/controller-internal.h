@@ -67,7 +67,8 @@ enum rs_ct_build { RS_BUILD_NONE, RS_BUILD_WANTED, RS_BUILD_RUNNING, RS_BUILD_DO
 struct rs_ct_app {
     struct rs_controller *controller;
     char *name;
-    const struct rs_config_app *conf; /* in controller->config; NULL: being deleted */
+    const struct rs_config_app *conf; /* in `own` or controller->config; NULL: being deleted */
+    struct rs_config *own; /* of an application that a program deployed; NULL: of the file's */
     json_t *echo;                     /* deployed_app_config */
     double deployed_at;
     bool deleting;

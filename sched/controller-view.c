@@ -215,7 +215,8 @@ static json_t *application(const struct rs_ct_app *app, bool extended, double wa
         "{s:s, s:s?, s:s?, s:s, s:s, s:f, s:O?, s:s}", "name", app->name, "route_prefix",
         app->live ? app->route_prefix : NULL, "docs_path", app->live ? app->docs_path : NULL,
         "status", rs_app_status_name(app->status), "message", app->message, "last_deployed_time_s",
-        app->deployed_at, "deployed_app_config", app->echo, "source", "declarative");
+        app->deployed_at, "deployed_app_config", app->own ? NULL : app->echo, "source",
+        app->own ? "imperative" : "declarative");
 
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
         const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);

@@ -101,6 +101,24 @@ static void take_config(struct rs_controller *c, struct rs_config *config)
         c->started = config;
 }
 
+/* `conf` is in `own` (taken) or, without one, in c->config. */
+static void want_app(struct rs_controller *c, const struct rs_config_app *conf,
+                     struct rs_config *own, int64_t now)
+{
+    struct rs_ct_app *app = rs_map_get(&c->apps, conf->name);
+
+    if (!app)
+        app = app_new(c, conf->name);
+    rs_config_free(app->own);
+    app->own = own;
+    app->conf = conf;
+    app->deleting = false;
+    app->deployed_at = rs_ct_wall(c, now);
+    json_decref(app->echo);
+    app->echo = rs_config_app_echo(conf);
+    rs_ct_app_follow(app, now);
+}
+
 int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64_t now,
                         struct rs_error *err)
 {
@@ -110,24 +128,71 @@ int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
-        if (app && !rs_config_find_app(config, app->name))
+        if (app && !app->own && !rs_config_find_app(config, app->name))
             rs_ct_app_delete(app);
     }
-    for (size_t i = 0; i < config->app_count; i++) {
-        const struct rs_config_app *conf = &config->apps[i];
-        struct rs_ct_app *app = rs_map_get(&c->apps, conf->name);
-
-        if (!app)
-            app = app_new(c, conf->name);
-        app->conf = conf;
-        app->deleting = false;
-        app->deployed_at = rs_ct_wall(c, now);
-        json_decref(app->echo);
-        app->echo = rs_config_app_echo(conf);
-        rs_ct_app_follow(app, now);
-    }
+    for (size_t i = 0; i < config->app_count; i++)
+        want_app(c, &config->apps[i], NULL, now);
     rs_ct_update(c, now);
     return 0;
+}
+
+/* Ray's text; NULL: the prefix is free. */
+static const struct rs_ct_app *prefix_owner(const struct rs_controller *c,
+                                            const struct rs_config_app *conf)
+{
+    for (size_t i = 0; conf->route_prefix && i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app && app->conf && strcmp(app->name, conf->name) != 0 && app->conf->route_prefix &&
+            strcmp(app->conf->route_prefix, conf->route_prefix) == 0)
+            return app;
+    }
+    return NULL;
+}
+
+int rs_controller_put(struct rs_controller *c, struct rs_config *config, int64_t now,
+                      struct rs_error *err)
+{
+    const struct rs_config_app *conf = config->apps;
+    const struct rs_ct_app *owner;
+
+    if (config->app_count != 1) {
+        rs_error_set(err, RS_INVALID, "one application was expected, %zu came", config->app_count);
+        rs_config_free(config);
+        return -1;
+    }
+    owner = prefix_owner(c, conf);
+    if (owner) {
+        rs_error_set(err, RS_CONFLICT,
+                     "Prefix %s is being used by application \"%s\". Failed to deploy application "
+                     "\"%s\".",
+                     conf->route_prefix, owner->name, conf->name);
+        rs_config_free(config);
+        return -1;
+    }
+    want_app(c, conf, config, now);
+    rs_ct_update(c, now);
+    return 0;
+}
+
+bool rs_controller_delete(struct rs_controller *c, const char *name, int64_t now)
+{
+    struct rs_ct_app *app = rs_map_get(&c->apps, name);
+
+    if (!app)
+        return false;
+    rs_ct_app_delete(app);
+    rs_ct_update(c, now);
+    return true;
+}
+
+void rs_controller_start(struct rs_controller *c, struct rs_config *config)
+{
+    if (c->started)
+        rs_config_free(config);
+    else
+        c->started = config;
 }
 
 void rs_controller_delete_all(struct rs_controller *c, int64_t now)

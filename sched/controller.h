@@ -73,10 +73,19 @@ void rs_controller_free(struct rs_controller *c);
 RS_DEFINE_AUTO(struct rs_controller *, rs_controller_free);
 
 /* The full desired state, as PUT /api/serve/applications/ means it: applications that it does not
- * name are deleted. Takes `config`. Only what makes no sense at all is refused; what is wrong
+ * name are deleted, but for those of rs_controller_put. Takes `config`. Only what makes no sense at all is refused; what is wrong
  * with one application makes that one DEPLOY_FAILED. */
 RS_MUST_CHECK int rs_controller_apply(struct rs_controller *c, struct rs_config *config,
                                       int64_t now, struct rs_error *err);
+/* Adds or replaces these applications and leaves the others, as serve.run does: a later apply does not
+ * delete them. Takes `config`. A route prefix that another application has is refused. */
+RS_MUST_CHECK int rs_controller_put(struct rs_controller *c, struct rs_config *config, int64_t now,
+                                    struct rs_error *err);
+/* false: there is no such application. */
+bool rs_controller_delete(struct rs_controller *c, const char *app, int64_t now);
+/* The http_options and so on that hold from here, if none did. Takes `config`, whose applications
+ * do not count. */
+void rs_controller_start(struct rs_controller *c, struct rs_config *config);
 /* Deletes all applications (they drain). rs_controller_empty tells when nothing runs any more. */
 void rs_controller_delete_all(struct rs_controller *c, int64_t now);
 bool rs_controller_empty(const struct rs_controller *c);

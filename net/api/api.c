@@ -34,7 +34,7 @@ struct rs_api {
     struct rs_metrics *metrics;
     const struct rs_api_ops *ops;
     void *arg;
-    char *token, *version, *commit, *session;
+    char *token, *version, *commit, *session, *driver_socket;
     char hostname[256];
 };
 
@@ -157,9 +157,10 @@ static void get_version(struct rs_api *api, const struct rs_web_request *req,
                         struct rs_web_answer *a)
 {
     rs_auto(rs_json_decrefp) json_t *value =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "version", RAY_API_VERSION, "ray_version",
+        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s?}", "version", RAY_API_VERSION, "ray_version",
                   RAY_VERSION, "ray_commit", api->commit, "session_name", api->session,
-                  "rserve_version", api->version, "rserve_commit", api->commit);
+                  "rserve_version", api->version, "rserve_commit", api->commit, "driver_socket",
+                  api->driver_socket);
 
     (void)req;
     answer_json(a, 200, value);
@@ -329,6 +330,7 @@ int rs_api_new(struct rs_api **ret, struct rs_loop *loop, const struct rs_api_co
     api->version = rs_strdup(conf->version ? conf->version : "");
     api->commit = rs_strdup(conf->commit ? conf->commit : "");
     api->session = rs_strdup(conf->session ? conf->session : "");
+    api->driver_socket = rs_strdup(conf->driver_socket);
     if (gethostname(api->hostname, sizeof(api->hostname) - 1) < 0)
         api->hostname[0] = '\0';
     if (rs_web_new(&api->web, loop, &web, &web_ops, api, err) < 0)
@@ -348,6 +350,7 @@ void rs_api_free(struct rs_api *api)
     free(api->version);
     free(api->commit);
     free(api->session);
+    free(api->driver_socket);
     free(api);
 }
 

@@ -42,6 +42,7 @@ struct rs_api_conf {
     const char *token;          /* NULL: none; then only this machine may change anything */
     struct rs_metrics *metrics; /* borrowed; NULL: only figures of the process */
     const char *version, *commit, *session; /* borrowed */
+    const char *driver_socket;              /* where programs connect; NULL: nowhere; borrowed */
     size_t body_max;                        /* bytes; 0: 4 MiB */
     unsigned idle_s;                        /* 0: 30 */
 };

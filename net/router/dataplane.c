@@ -19,6 +19,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 
@@ -154,6 +155,8 @@ void rs_dataplane_post_idle(struct rs_dataplane *d, const char *replica_id)
 
 /* --- to lanes ---------------------------------------------------------------------------------- */
 
+struct listening;
+
 /* One message to a lane; each kind uses the fields it needs. Freed when it was carried out. */
 struct order {
     void (*carry_out)(struct rs_lane *l, struct order *o);
@@ -168,6 +171,7 @@ struct order {
     bool flag;
     enum rs_msg type;
     uint64_t stream;
+    struct listening *wait;
 };
 
 static void on_order(void *arg)
@@ -298,6 +302,29 @@ static void do_remote(struct rs_lane *l, struct order *o)
 static void do_accept_peer(struct rs_lane *l, struct order *o)
 {
     rs_peer_accept(l, o->fd);
+}
+
+/* A lane is asked to listen, and waited for: the control thread wants to know whether it could. */
+struct listening {
+    sem_t done;
+    uint16_t port;
+    int r;
+    struct rs_error err;
+};
+
+static void do_listen(struct rs_lane *l, struct order *o)
+{
+    struct listening *w = o->wait;
+
+    w->r = rs_http_server_new(&l->http, l, &w->port, &w->err);
+    (void)sem_post(&w->done);
+}
+
+static void do_unlisten(struct rs_lane *l, struct order *o)
+{
+    (void)o;
+    rs_http_server_free(l->http);
+    l->http = NULL;
 }
 
 static void do_stop_accepting(struct rs_lane *l, struct order *o)
@@ -641,6 +668,45 @@ int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
             return -1;
     }
     *ret = rs_steal(d);
+    return 0;
+}
+
+static void copy_text(const char **to, const char *text)
+{
+    free((char *)(uintptr_t)*to);
+    *to = rs_strdup(text);
+}
+
+int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *conf,
+                        struct rs_error *err)
+{
+    struct listening w = {.port = conf->port};
+
+    if (d->conf.host)
+        return rs_error_set(err, RS_CONFLICT, "HTTP is served already, on port %u", d->port);
+    if (rs_port_check(conf->host, conf->port, "http_options.port", err) < 0)
+        return -1;
+    /* No lane looks at these without a listener; the orders below bring them there. */
+    copy_text(&d->conf.host, conf->host);
+    copy_text(&d->conf.root_path, conf->root_path ? conf->root_path : "");
+    d->conf.port = conf->port;
+    d->conf.request_timeout = conf->request_timeout;
+    d->conf.keep_alive_timeout = conf->keep_alive_timeout;
+    (void)sem_init(&w.done, 0, 0);
+    for (unsigned i = 0; i < d->n_lanes && w.r == 0; i++) {
+        give_order(d, i, (struct order){.carry_out = do_listen, .wait = &w});
+        while (sem_wait(&w.done) < 0)
+            ;
+    }
+    (void)sem_destroy(&w.done);
+    if (w.r < 0) {
+        *err = w.err;
+        for (unsigned i = 0; i < d->n_lanes; i++)
+            give_order(d, i, (struct order){.carry_out = do_unlisten});
+        copy_text(&d->conf.host, NULL);
+        return -1;
+    }
+    d->port = w.port;
     return 0;
 }
 

@@ -87,6 +87,10 @@ RS_MUST_CHECK int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *co
 void rs_dataplane_free(struct rs_dataplane *d); /* stops and joins the lanes */
 RS_DEFINE_AUTO(struct rs_dataplane *, rs_dataplane_free);
 uint16_t rs_dataplane_port(const struct rs_dataplane *d);
+/* Opens the HTTP listener of a data plane that has none: host, port, root_path and the times of `conf`
+ * count, the rest is as _new was told. */
+RS_MUST_CHECK int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *conf,
+                                      struct rs_error *err);
 /* Stops accepting HTTP connections; what was accepted goes on. */
 void rs_dataplane_stop_accepting(struct rs_dataplane *d);
 /* HTTP requests under way on this node, for a drain that says what it waits for. */

@@ -88,6 +88,7 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     case RS_MSG_PONG:
     case RS_MSG_STATS:
     case RS_MSG_LOOKUP:
+    case RS_MSG_ASK:
         break;
     default:
         return rs_error_set(err, RS_INVALID, "%s frame from a replica", rs_msg_name(f->h.type));

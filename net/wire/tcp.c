@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct rs_listener {
@@ -94,6 +95,18 @@ int rs_address_parse(const char *text, int def_port, struct rs_address *ret, str
     return 0;
 }
 
+int rs_address_unix(const char *path, struct rs_address *ret, struct rs_error *err)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof(un.sun_path))
+        return rs_error_set(err, RS_INVALID, "the path of a Unix socket is too long: %s", path);
+    memcpy(un.sun_path, path, strlen(path));
+    *ret = (struct rs_address){.len = sizeof(un)};
+    memcpy(&ret->sa, &un, sizeof(un));
+    return 0;
+}
+
 uint16_t rs_address_port(const struct rs_address *a)
 {
     struct sockaddr_in6 v6;
@@ -112,7 +125,13 @@ void rs_address_print(const struct rs_address *a, char *out, size_t size)
     char host[INET6_ADDRSTRLEN] = "?";
     struct sockaddr_in6 v6;
     struct sockaddr_in v4;
+    struct sockaddr_un un;
 
+    if (a->sa.ss_family == AF_UNIX) {
+        memcpy(&un, &a->sa, sizeof(un));
+        snprintf(out, size, "%s", un.sun_path);
+        return;
+    }
     if (a->sa.ss_family == AF_INET6) {
         memcpy(&v6, &a->sa, sizeof(v6));
         inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof(host));

@@ -20,6 +20,8 @@ struct rs_address {
 /* `def_port` < 0: a port is required. An error quotes the text and says what is expected. */
 RS_MUST_CHECK int rs_address_parse(const char *text, int def_port, struct rs_address *ret,
                                    struct rs_error *err);
+/* A Unix socket's path, for listeners only. */
+RS_MUST_CHECK int rs_address_unix(const char *path, struct rs_address *ret, struct rs_error *err);
 uint16_t rs_address_port(const struct rs_address *a);
 /* "127.0.0.1:6379" into `out`. */
 void rs_address_print(const struct rs_address *a, char *out, size_t size);

@@ -16,7 +16,7 @@
 #define INSTANCES 100
 
 struct rs_statedir {
-    char *path, *logs, *lib, *run;
+    char *path, *logs, *lib, *run, *values;
     int lock_fd;
 };
 
@@ -138,9 +138,12 @@ int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *nam
     s->logs = rs_asprintf("%s/logs", s->path);
     s->lib = rs_asprintf("%s/lib", s->path);
     s->run = rs_asprintf("%s/run", s->path);
-    if (make_dirs(s->logs, err) < 0 || make_dirs(s->lib, err) < 0 || make_dirs(s->run, err) < 0)
+    s->values = rs_asprintf("%s/values", s->path);
+    if (make_dirs(s->logs, err) < 0 || make_dirs(s->lib, err) < 0 || make_dirs(s->run, err) < 0 ||
+        make_dirs(s->values, err) < 0)
         return -1;
     clear_dir(s->run); /* what an instance left that was killed */
+    clear_dir(s->values);
     *ret = rs_steal(s);
     return 0;
 }
@@ -149,13 +152,16 @@ void rs_statedir_free(struct rs_statedir *s)
 {
     if (!s)
         return;
-    if (s->run && s->lock_fd >= 0)
+    if (s->values && s->lock_fd >= 0) {
         clear_dir(s->run);
+        clear_dir(s->values);
+    }
     rs_closep(&s->lock_fd);
     free(s->path);
     free(s->logs);
     free(s->lib);
     free(s->run);
+    free(s->values);
     free(s);
 }
 
@@ -172,6 +178,11 @@ const char *rs_statedir_logs(const struct rs_statedir *s)
 const char *rs_statedir_run(const struct rs_statedir *s)
 {
     return s->run;
+}
+
+const char *rs_statedir_values(const struct rs_statedir *s)
+{
+    return s->values;
 }
 
 static uint64_t hash_bytes(const unsigned char *data, size_t len)
@@ -220,15 +231,15 @@ static void drop_others(const char *dir, const char *stem, size_t stem_len, cons
     closedir(d);
 }
 
-int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data, size_t len,
-                    char **path, struct rs_error *err)
+static int put(const char *dir, bool drop, const char *name, const void *data, size_t len,
+               char **path, struct rs_error *err)
 {
     const char *dot = strrchr(name, '.');
     size_t stem = dot ? (size_t)(dot - name) : strlen(name);
     rs_auto(rs_freep) char *file = rs_asprintf("%.*s-%016" PRIx64 "%s", (int)stem, name,
                                                hash_bytes(data, len), dot ? dot : "");
-    rs_auto(rs_freep) char *full = rs_asprintf("%s/%s", s->lib, file);
-    rs_auto(rs_freep) char *temp = rs_asprintf("%s/.%s.%d", s->lib, file, (int)getpid());
+    rs_auto(rs_freep) char *full = rs_asprintf("%s/%s", dir, file);
+    rs_auto(rs_freep) char *temp = rs_asprintf("%s/.%s.%d", dir, file, (int)getpid());
     rs_auto(rs_closep) int fd = -1;
 
     if (!have_file(full, len)) {
@@ -240,8 +251,26 @@ int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data, s
             unlink(temp);
             return -1;
         }
-        drop_others(s->lib, name, stem, file);
+        if (drop)
+            drop_others(dir, name, stem, file);
     }
     *path = rs_steal(full);
     return 0;
+}
+
+int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data, size_t len,
+                    char **path, struct rs_error *err)
+{
+    return put(s->lib, true, name, data, len, path, err);
+}
+
+int rs_statedir_install(const char *name, const void *data, size_t len, char **path,
+                        struct rs_error *err)
+{
+    rs_auto(rs_freep) char *base = default_base();
+    rs_auto(rs_freep) char *lib = rs_asprintf("%s/lib", base);
+
+    if (make_dirs(lib, err) < 0 || check_owner(lib, err) < 0)
+        return -1;
+    return put(lib, false, name, data, len, path, err);
 }

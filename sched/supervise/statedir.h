@@ -6,7 +6,8 @@
  *     lock          flock()ed while it lives, holds its pid
  *     logs/         output of replicas
  *     lib/          rserve-HASH.zip
- *     run/          Unix sockets of HTTP replicas
+ *     run/          Unix sockets: of HTTP replicas, and node.sock, where programs connect
+ *     values/       applications that programs deployed by value
  *
  * Folders are 0700. Paths are absolute.
  */
@@ -22,15 +23,20 @@ struct rs_statedir;
 /* `base` NULL: the default. */
 RS_MUST_CHECK int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
                                    struct rs_error *err);
-void rs_statedir_free(struct rs_statedir *s); /* unlocks; files stay, but for run/ */
+void rs_statedir_free(struct rs_statedir *s); /* unlocks; files stay, but for run/ and values/ */
 RS_DEFINE_AUTO(struct rs_statedir *, rs_statedir_free);
 
 /* Borrowed. */
 const char *rs_statedir_path(const struct rs_statedir *s);
 const char *rs_statedir_logs(const struct rs_statedir *s);
 const char *rs_statedir_run(const struct rs_statedir *s);
+const char *rs_statedir_values(const struct rs_statedir *s);
 
 /* Writes `data` as lib/NAME-HASH.EXT (`name` is "rserve.zip"), atomically, unless it is there
  * already; *path is the caller's. */
 RS_MUST_CHECK int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data,
                                   size_t len, char **path, struct rs_error *err);
+/* The same as BASE/lib/NAME-HASH.EXT of the default base, for programs beside any instance. Files of
+ * other versions stay: such programs may still run. */
+RS_MUST_CHECK int rs_statedir_install(const char *name, const void *data, size_t len, char **path,
+                                      struct rs_error *err);

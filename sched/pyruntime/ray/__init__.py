@@ -13,15 +13,8 @@ __version__ = "2.60.0"
 #: Core names that exist in Ray and are not built here yet.
 _NOT_BUILT = (
     "available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context "
-    "init kill method nodes put remote shutdown timeline wait"
+    "kill method nodes put remote timeline wait"
 ).split()
-
-
-def is_initialized() -> bool:
-    """Whether this process belongs to a running rserve."""
-    from rserve import _node
-
-    return _node.current() is not None
 
 
 def _not_available(name: str) -> Any:
@@ -35,6 +28,10 @@ def _not_available(name: str) -> Any:
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("init", "shutdown", "is_initialized"):
+        from rserve import _session
+
+        return getattr(_session, name)
     if name in _NOT_BUILT:
         return _not_available(name)
     if name in ("serve", "cloudpickle"):

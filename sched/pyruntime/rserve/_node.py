@@ -18,12 +18,34 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 from rserve import _wire as w
 from rserve._call import Call
 
+#: Messages that answer a `question`, by its stream number.
+ANSWERS = frozenset((w.FOUND, w.ANSWER))
+
 _current: Optional["NodeLink"] = None
 
 
 def current() -> Optional["NodeLink"]:
-    """The connection of this process, or None outside of a replica."""
+    """The connection of this process; None in a program outside that has not connected (yet)."""
     return _current
+
+
+def require(what: str) -> "NodeLink":
+    """The connection of this process. A program outside connects to a node, or starts one, now.
+
+    `what` is what the user called, for the error. Raises RayServeException when there is no node.
+    From any thread.
+    """
+    if _current is not None:
+        return _current
+    from rserve import _driver
+
+    return _driver.connect(what)
+
+
+def set_current(link: "Optional[NodeLink]") -> None:
+    """Makes `link` the connection of this process; None: there is none any more."""
+    global _current
+    _current = link
 
 
 class PendingCall:
@@ -60,17 +82,22 @@ class NodeLink:
         self._backlog: Deque[Tuple[memoryview, int]] = deque()
         self._pending: Dict[int, PendingCall] = {}
         self._next_stream = 1
-        self._found: Dict[int, Dict[str, Any]] = {}
-        self._lookups: "Dict[int, Callable[[Dict[str, Any]], None]]" = {}
+        self._answers: Dict[int, Dict[str, Any]] = {}
+        self._askers: "Dict[int, Callable[[Dict[str, Any]], None]]" = {}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Joins the event loop; makes this the connection of the process."""
-        global _current
         self.loop = loop
         self.thread_id = threading.get_ident()
         self.sock.setblocking(False)
         loop.add_reader(self.sock.fileno(), self._on_readable)
-        _current = self
+        set_current(self)
+
+    def lost(self, why: str) -> None:
+        """The node is gone, or (with a reason) does not keep to the protocol: a replica ends."""
+        if why:
+            print(f"rserve: the node's connection broke: {why}", file=sys.stderr, flush=True)
+        leave(1 if why else 0)
 
     # --- in
 
@@ -80,10 +107,11 @@ class NodeLink:
         except (BlockingIOError, InterruptedError):
             return
         except w.HangUp:
-            leave(0)
+            self.lost("")
+            return
         except (w.ProtocolError, OSError) as e:
-            print(f"rserve: the node's connection broke: {e}", file=sys.stderr, flush=True)
-            leave(1)
+            self.lost(str(e))
+            return
         self._flush_due = True  # nobody needs to schedule it: it comes right after
         self._dispatch()
         self.flush()
@@ -110,13 +138,13 @@ class NodeLink:
                     call = self.calls.get(frame.stream)
                     if call is not None:
                         call.add_credit(w.number(w.parse_fields(frame.meta), w.T_CREDIT))
-                elif kind == w.FOUND:
-                    self._on_found(frame)
+                elif kind in ANSWERS:
+                    self._on_told(frame)
                 else:
                     self.on_control(frame)
             except w.ProtocolError as e:
-                print(f"rserve: bad message from the node: {e}", file=sys.stderr, flush=True)
-                leave(1)
+                self.lost(str(e))
+                return
 
     def _on_request(self, frame: w.Frame) -> None:
         _, flags, stream, meta, body, _ = frame
@@ -242,7 +270,9 @@ class NodeLink:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError:
-                leave(0)  # the node is gone
+                backlog.clear()
+                self.lost("")
+                return True
             if sent == len(data):
                 backlog.popleft()
             else:
@@ -268,41 +298,52 @@ class NodeLink:
         if stream in self._pending:
             self.send(w.pack(w.WINDOW, 0, stream, w.field_u32(w.T_CREDIT, size)))
 
-    # --- look-ups
+    # --- questions
 
     def lookup(self, app: str, deployment: Optional[str]) -> Dict[str, Any]:
-        """Asks the node whether something exists; blocks. From any thread.
+        """Asks the node whether something exists; blocks. From any thread."""
+        return self.question(w.LOOKUP, {"app": app, "deployment": deployment})
+
+    def ask(self, message: Dict[str, Any]) -> Dict[str, Any]:
+        """Asks the head; blocks. Raises the error that it answers with. From any thread."""
+        answer = self.question(w.ASK, message)
+        error = answer.get("error")
+        if error is not None:
+            raise _ask_error(str(answer.get("kind") or ""), str(error))
+        return answer
+
+    def question(self, kind: int, message: Dict[str, Any]) -> Dict[str, Any]:
+        """Sends a JSON message and waits for the one of ANSWERS with its number. From any thread.
 
         On the loop's own thread nothing else can run meanwhile, so the socket is read here until
         the answer has come; other frames that come with it wait in the inbox.
         """
-        message = {"app": app, "deployment": deployment}
         if threading.get_ident() == self.thread_id:
             stream = self._next_stream
             self._next_stream += 2
-            self.send_json(w.LOOKUP, message, stream)
-            while stream not in self._found:
+            self.send_json(kind, message, stream)
+            while stream not in self._answers:
                 self._wait_blocking()
-            return self._found.pop(stream)
+            return self._answers.pop(stream)
         done = threading.Event()
-        answer: List[Dict[str, Any]] = []
+        answers: List[Dict[str, Any]] = []
 
-        def found(value: Dict[str, Any]) -> None:
-            answer.append(value)
+        def told(value: Dict[str, Any]) -> None:
+            answers.append(value)
             done.set()
 
-        def ask() -> None:
+        def send() -> None:
             stream = self._next_stream
             self._next_stream += 2
-            self._lookups[stream] = found
-            self.send_json(w.LOOKUP, message, stream)
+            self._askers[stream] = told
+            self.send_json(kind, message, stream)
 
-        self.loop.call_soon_threadsafe(ask)
+        self.loop.call_soon_threadsafe(send)
         done.wait()
-        return answer[0]
+        return answers[0]
 
-    def _on_found(self, frame: w.Frame) -> None:
-        callback = self._lookups.pop(frame.stream, None)
+    def _on_told(self, frame: w.Frame) -> None:
+        callback = self._askers.pop(frame.stream, None)
         if callback is not None:
             callback(w.parse_json(frame))
 
@@ -320,15 +361,27 @@ class NodeLink:
             self._reader.read(fresh)
         except (BlockingIOError, InterruptedError):
             pass
-        except (w.HangUp, w.ProtocolError, OSError):
-            leave(1)
+        except (w.HangUp, w.ProtocolError, OSError) as e:
+            self.lost(str(e) or "it hung up")
         for frame in fresh:
-            if frame.type == w.FOUND and frame.stream not in self._lookups:
-                self._found[frame.stream] = w.parse_json(frame)
+            if frame.type in ANSWERS and frame.stream not in self._askers:
+                self._answers[frame.stream] = w.parse_json(frame)
             else:
                 self._inbox.append(frame)
         if self._inbox:
             self.loop.call_soon(self._dispatch)
+
+
+def _ask_error(kind: str, text: str) -> Exception:
+    from ray.serve.exceptions import RayServeException
+
+    kinds: Dict[str, Any] = {
+        "ValueError": ValueError,
+        "RuntimeError": RuntimeError,
+        "TimeoutError": TimeoutError,
+    }
+    error: Exception = kinds.get(kind, RayServeException)(text)
+    return error
 
 
 def leave(status: int) -> None:

@@ -40,16 +40,25 @@ BUILD = 32
 GRAPH = 33
 FORK = 34
 FORKED = 35
+ASK = 38
+ANSWER = 39
 
 MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
         "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HELLO INIT READY FAILED PING PONG RECONFIGURE "
-        "STOP STATS LOOKUP FOUND BUILD GRAPH FORK FORKED"
+        "STOP STATS LOOKUP FOUND BUILD GRAPH FORK FORKED ASK ANSWER"
     ).split()
 }
 #: Messages that only travel between nodes and the head; known here so that the tables are whole.
-CONTROL_MESSAGES: Dict[str, int] = {"JOIN": 48, "WELCOME": 49, "TARGET": 50, "REPORT": 51}
+CONTROL_MESSAGES: Dict[str, int] = {
+    "JOIN": 48,
+    "WELCOME": 49,
+    "TARGET": 50,
+    "REPORT": 51,
+    "ASK_HEAD": 56,
+    "ANSWER_HEAD": 57,
+}
 
 # Metadata fields
 T_REQUEST_ID = 1

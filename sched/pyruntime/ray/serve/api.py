@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import inspect
-from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence, Union
+import logging
+import time
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
-from rserve import _node
+from rserve import _deploy, _node
 from rserve._asgi import ingress
+
+from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger
 
 from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
 from ray.serve.context import (
@@ -25,7 +30,17 @@ from ray.serve.deployment import (
 )
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import LoggingConfig, ServeStatus, TracingConfig
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatusOverview,
+    LoggingConfig,
+    ProxyStatus,
+    ServeStatus,
+    TracingConfig,
+)
+
+logger = logging.getLogger("ray.serve")
 
 __all__ = [
     "RunTarget",
@@ -101,16 +116,9 @@ def deployment(
 # --- handles ------------------------------------------------------------------------------------
 
 
-def _link(what: str) -> "_node.NodeLink":
-    link = _node.current()
-    if link is None:
-        raise RayServeException(f"{what} is only available inside a replica in this version.")
-    return link
-
-
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """The handle of the ingress deployment of an application."""
-    found = _link("serve.get_app_handle").lookup(name, None)
+    found = _node.require("serve.get_app_handle").lookup(name, None)
     if not found.get("app_exists") or not found.get("ingress"):
         raise RayServeException(f"Application '{name}' does not exist.")
     return DeploymentHandle(str(found["ingress"]), name)
@@ -133,7 +141,7 @@ def get_deployment_handle(
         app_name = context.app_name
     handle: DeploymentHandle[Any] = DeploymentHandle(deployment_name, app_name)
     if _check_exists:
-        found = _link("serve.get_deployment_handle").lookup(app_name, deployment_name)
+        found = _node.require("serve.get_deployment_handle").lookup(app_name, deployment_name)
         if not found.get("exists"):
             raise KeyError(f"{handle.deployment_id} does not exist.")
     return handle
@@ -165,21 +173,11 @@ class RunTarget:
     external_scaler_enabled: bool = False
 
 
-def _unavailable(what: str) -> NoReturn:
-    raise RayServeException(
-        f"{what} is not available in this version of rserve: start the application with "
-        "`rserve run module:app` or `rserve run app.yaml`."
-    )
-
-
 def _check_target(target: Any, name: str, route_prefix: Optional[str]) -> None:
     if not name:
         raise RayServeException("Application name must a non-empty string.")
     if not isinstance(target, Application):
-        message = "`serve.run` expects an `Application` returned by `Deployment.bind()`."
-        if isinstance(target, Deployment):
-            message += f" Got the deployment '{target.name}': call `.bind()` on it."
-        raise TypeError(message)
+        raise TypeError("`serve.run` expects an `Application` returned by `Deployment.bind()`.")
     if route_prefix is None:
         return
     if not route_prefix.startswith("/"):
@@ -201,7 +199,12 @@ def start(
     controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
     **kwargs: Any,
 ) -> None:
-    """Checks its options; inside of rserve, Serve already runs."""
+    """Makes sure that Serve runs, and serves HTTP with these options if nothing does yet.
+
+    A program outside connects to a node or starts one (see `ray.init`). Options of a Serve that runs
+    already are not changed. Raises ValueError for options that make no sense, RuntimeError when the
+    port cannot be listened on.
+    """
     for key in ("http_host", "http_port", "http_middlewares"):
         if key in kwargs:
             raise ValueError(f"`{key}` is deprecated, please use `http_options` instead.")
@@ -213,8 +216,19 @@ def start(
     ):
         if value is not None:
             model.model_validate(value)
-    if _node.current() is None:
-        _unavailable("serve.start")
+    _deploy.start_http(http_options, grpc_options, _location(proxy_location, http_options))
+
+
+def _location(proxy_location: Any, http_options: Any) -> Optional[str]:
+    """`proxy_location` wins over `http_options.location`; by itself it is EveryNode."""
+    if proxy_location is not None:
+        return str(ProxyLocation(proxy_location).value)
+    if isinstance(http_options, dict):
+        location = http_options.get("location")
+    else:
+        location = getattr(http_options, "location", None)
+    name = str(getattr(location, "value", location) or "EveryNode")
+    return {"NoServer": "Disabled"}.get(name, name)
 
 
 def run(
@@ -227,14 +241,42 @@ def run(
     external_scaler_enabled: bool = False,
     controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
 ) -> DeploymentHandle[Any]:
-    """Deploys an application."""
-    _check_target(target, name, route_prefix)
-    _unavailable("serve.run")
+    """Deploys an application, waits until it runs, and returns the handle of its ingress.
+
+    An application of the same name is replaced; others stay. With `blocking` it does not return:
+    Ctrl-C ends it. Raises RuntimeError when the application fails to deploy.
+    """
+    handle = _run(
+        target,
+        name=name,
+        route_prefix=route_prefix,
+        logging_config=logging_config,
+        _local_testing_mode=_local_testing_mode,
+        external_scaler_enabled=external_scaler_enabled,
+    )
+    if blocking:
+        _block()
+    return handle
 
 
-def _run(target: Application, **kwargs: Any) -> DeploymentHandle[Any]:
-    _check_target(target, kwargs.get("name", "default"), kwargs.get("route_prefix", "/"))
-    _unavailable("serve._run")
+def _run(
+    target: Application,
+    *,
+    _blocking: bool = True,
+    name: str = "default",
+    route_prefix: Optional[str] = "/",
+    logging_config: Union[Dict[str, Any], LoggingConfig, None] = None,
+    _local_testing_mode: bool = False,
+    external_scaler_enabled: bool = False,
+    controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
+) -> DeploymentHandle[Any]:
+    """`run` without `blocking`; with `_blocking` false it does not wait either."""
+    one = RunTarget(target, name, route_prefix, logging_config, external_scaler_enabled)
+    return _run_many(
+        [one],
+        wait_for_applications_running=_blocking,
+        _local_testing_mode=_local_testing_mode,
+    )[0]
 
 
 def run_many(
@@ -245,37 +287,101 @@ def run_many(
     _local_testing_mode: bool = False,
     controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
 ) -> List[DeploymentHandle[Any]]:
-    """Deploys several applications."""
+    """Deploys several applications; the handles of their ingresses in the same order."""
+    handles = _run_many(
+        targets,
+        wait_for_ingress_deployment_creation=wait_for_ingress_deployment_creation,
+        wait_for_applications_running=wait_for_applications_running,
+        _local_testing_mode=_local_testing_mode,
+    )
+    if blocking:
+        _block()
+    return handles
+
+
+def _run_many(
+    targets: Sequence[RunTarget],
+    *,
+    wait_for_ingress_deployment_creation: bool = True,
+    wait_for_applications_running: bool = True,
+    _local_testing_mode: bool = False,
+    controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
+) -> List[DeploymentHandle[Any]]:
     if not targets:
         raise ValueError("No applications provided.")
     for t in targets:
         _check_target(t.target, t.name, t.route_prefix)
-    _unavailable("serve.run_many")
+    _deploy.start_http()
+    for t in targets:
+        _deploy.deploy(t)
+    if wait_for_applications_running:
+        _deploy.wait_running([t.name for t in targets])
+    return [DeploymentHandle(t.target._bound_deployment.name, t.name) for t in targets]
 
 
-def _run_many(targets: Sequence[RunTarget], **kwargs: Any) -> List[DeploymentHandle[Any]]:
-    return run_many(targets)
+def _block() -> None:
+    """Until Ctrl-C, which is passed on."""
+    while True:
+        time.sleep(3600)
 
 
 def delete(name: str, _blocking: bool = True) -> None:
-    _unavailable("serve.delete")
+    """Deletes an application; one that does not exist is deleted already.
+
+    Waits until it is gone; TimeoutError after 60 s.
+    """
+    _deploy.delete(name, _blocking)
 
 
 def shutdown() -> None:
-    _unavailable("serve.shutdown")
+    """Deletes all applications, and ends the node that was started for this program."""
+    if _node.current() is None:
+        logger.info("Nothing to shut down. There's no Serve application running.")
+        return
+    if not _deploy.shutdown():
+        logger.warning("Shutdown timed out: applications were not gone after 30 seconds.")
 
 
 async def shutdown_async() -> None:
-    _unavailable("serve.shutdown_async")
+    """`shutdown`, without holding up the event loop."""
+    await asyncio.get_running_loop().run_in_executor(None, shutdown)
 
 
 def status() -> ServeStatus:
-    _unavailable("serve.status")
+    """What runs, and how it is."""
+    return status_of(_deploy.status())
+
+
+def status_of(told: Dict[str, Any]) -> ServeStatus:
+    """What the head told, with the types of ray.serve.schema."""
+    applications = {}
+    for name, app in told["applications"].items():
+        applications[name] = ApplicationStatusOverview(
+            status=ApplicationStatus(app["status"]),
+            message=app["message"],
+            last_deployed_time_s=app["last_deployed_time_s"],
+            deployments={
+                n: DeploymentStatusOverview(
+                    status=DeploymentStatus(d["status"]),
+                    status_trigger=DeploymentStatusTrigger(d["status_trigger"]),
+                    replica_states=dict(d["replica_states"]),
+                    message=d["message"],
+                )
+                for n, d in app["deployments"].items()
+            },
+        )
+    return ServeStatus(
+        proxies={n: ProxyStatus(s) for n, s in told["proxies"].items()},
+        applications=applications,
+        target_capacity=told["target_capacity"],
+    )
 
 
 def get_deployment_actor(actor_name: str) -> Any:
-    _unavailable("serve.get_deployment_actor")
+    """The handle of an actor of this deployment (`deployment_actors`)."""
+    raise RayServeException("Deployment actors are not available in this version of rserve.")
 
 
 def get_deployment_actor_context() -> Any:
-    _unavailable("serve.get_deployment_actor_context")
+    """Inside of a deployment's actor: whose it is."""
+    raise RayServeException("Deployment actors are not available in this version of rserve.")

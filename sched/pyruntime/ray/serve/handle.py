@@ -491,11 +491,7 @@ class DeploymentHandle(Generic[T]):
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Starts a call; returns at once."""
-        link = _node.current()
-        if link is None:
-            raise RayServeException(
-                f"{self!r} can only be called inside a replica: no rserve node is connected."
-            )
+        link = _node.current() or _node.require(repr(self))
         call = request_context.get()
         if isinstance(call, Call):
             inherited = call.inherited()

@@ -1,0 +1,59 @@
+"""Applications that a program deployed by value, as attributes: the import path of such an
+application is `rserve.byvalue:NAME`, and NAME a file in the node's folder RSERVE_VALUES.
+
+The file holds a pickle of `{"sys_path": [..], "cwd": str}` and then one of the Application. It was
+written by a program of the same user, into a folder that only this user can write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+import uuid
+from typing import Any, Dict, List
+
+
+def store(application: Any, folder: str) -> str:
+    """Writes an application for `rserve.byvalue`; the name of its attribute.
+
+    The name differs each time: a program that deploys again means its replicas to start anew.
+    """
+    from ray import cloudpickle
+
+    facts: Dict[str, Any] = {"sys_path": _paths(), "cwd": os.getcwd()}
+    data = pickle.dumps(facts) + cloudpickle.dumps(application)
+    name = f"app_{hashlib.sha256(data).hexdigest()[:16]}_{uuid.uuid4().hex[:8]}"
+    temporary = os.path.join(folder, f".{name}")
+    with open(temporary, "wb") as f:
+        f.write(data)
+    os.replace(temporary, os.path.join(folder, name))
+    return name
+
+
+def _paths() -> List[str]:
+    """Where this program imports from, but for the library itself."""
+    paths = [os.path.abspath(p) for p in sys.path]
+    return [p for p in paths if not os.path.basename(p).startswith("rserve-")]
+
+
+def __getattr__(name: str) -> Any:
+    folder = os.environ.get("RSERVE_VALUES")
+    if not name.startswith("app_") or not folder or os.path.basename(name) != name:
+        raise AttributeError(name)
+    try:
+        f = open(os.path.join(folder, name), "rb")
+    except OSError as e:
+        raise AttributeError(
+            f"the application {name} is not on this node ({e.strerror}): what a program deploys "
+            "runs on the node that it is connected to"
+        ) from None
+    with f:
+        facts = pickle.load(f)
+        for path in facts["sys_path"]:
+            if path not in sys.path:
+                sys.path.append(path)
+        if os.path.isdir(facts["cwd"]):
+            os.chdir(facts["cwd"])
+        return pickle.load(f)
