@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
 
-# --- start ----------------------------------------------------------------------------------------
+# --- start --------------------------------------------------------------------------------------
 
 
 def start_http(
@@ -55,7 +55,7 @@ def _http(options: Any) -> Dict[str, Any]:
     return dict(given)
 
 
-# --- run ------------------------------------------------------------------------------------------
+# --- run ----------------------------------------------------------------------------------------
 
 
 def deploy(target: Any) -> None:
@@ -84,7 +84,7 @@ def values_folder(link: _node.NodeLink) -> str:
 
 
 def _app_dir() -> str:
-    """The folder of the program, as Python put it on sys.path; the working directory without one."""
+    """The folder of the program, as Python put it on sys.path, or the working directory."""
     first = os.path.abspath(sys.path[0]) if sys.path else os.getcwd()
     return first if os.path.isdir(first) else os.getcwd()
 
@@ -129,7 +129,7 @@ def wait_running(names: Sequence[str]) -> None:
     _driver.wait_until(settled, None)
 
 
-# --- delete, shutdown -----------------------------------------------------------------------------
+# --- delete, shutdown ---------------------------------------------------------------------------
 
 
 def delete(name: str, blocking: bool) -> None:
@@ -152,7 +152,7 @@ def shutdown() -> bool:
     )
 
 
-# --- status ---------------------------------------------------------------------------------------
+# --- status -------------------------------------------------------------------------------------
 
 
 def status() -> Dict[str, Any]:

@@ -122,7 +122,7 @@ class DriverLink(_node.NodeLink):
                 self.process.wait()
 
 
-# --- where a node is ------------------------------------------------------------------------------
+# --- where a node is ----------------------------------------------------------------------------
 
 
 def _state_dirs() -> List[str]:
@@ -219,7 +219,7 @@ def _find(address: Optional[str]) -> Optional[socket.socket]:
     return sock
 
 
-# --- starting one ---------------------------------------------------------------------------------
+# --- starting one -------------------------------------------------------------------------------
 
 
 def _binary() -> str:
@@ -274,7 +274,7 @@ def _without_library(path: str) -> str:
     return os.pathsep.join(p for p in parts if not os.path.basename(p).startswith("rserve-"))
 
 
-# --- the connection of this process -----------------------------------------------------------------
+# --- the connection of this process -------------------------------------------------------------
 
 
 def link() -> Optional[DriverLink]:

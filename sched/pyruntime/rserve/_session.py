@@ -77,13 +77,13 @@ def init(
 ) -> Context:
     """Connects this program to a node, or starts one that ends with it.
 
-    `address`: "auto" or the address of the REST API of an rserve on this machine; "local" starts one
-    whatever runs. Without it RSERVE_ADDRESS, RAY_ADDRESS and RAY_DASHBOARD_ADDRESS count, then an
-    instance of this user that runs on this machine. `num_cpus`, `num_gpus`, `resources` are for a node
-    that is started. Inside of a replica nothing happens.
+    `address`: "auto" or the address of the REST API of an rserve on this machine; "local" starts
+    one whatever runs. Without it RSERVE_ADDRESS, RAY_ADDRESS and RAY_DASHBOARD_ADDRESS count, then
+    an instance of this user that runs on this machine. `num_cpus`, `num_gpus` and `resources` are
+    for a node that is started. Inside of a replica nothing happens.
 
-    Raises RuntimeError when called twice without `ignore_reinit_error`, ConnectionError when there is
-    no node at `address`, and ValueError for sizes given with an address of a node that runs.
+    Raises RuntimeError when called twice without `ignore_reinit_error`, ConnectionError when there
+    is no node at `address`, and ValueError for sizes given with the address of a node that runs.
     """
     global _initialized, _namespace
     inside = _node.current() is not None and _driver.link() is None
