@@ -53,7 +53,7 @@ void rs_head_delete_all(struct rs_head *h);
  * is now, or null without a listener; a new reference. */
 RS_MUST_CHECK int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **http,
                                      struct rs_error *err);
-json_t *rs_head_http(const struct rs_head *h); /* the same of now */
+json_t *rs_head_http(const struct rs_head *h);    /* the same of now */
 json_t *rs_head_details(const struct rs_head *h); /* of REST, Ray's members; a new reference */
 
 const struct rs_controller *rs_head_controller(const struct rs_head *h);

@@ -8,6 +8,7 @@
 
 #include "cmd/drivers.h"
 #include "cmd/launch.h"
+#include "cmd/probes.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -15,7 +16,6 @@
 #include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/config/deployment.h"
-#include "net/http/probe.h"
 #include "net/wire/conn.h"
 #include "sched/agent.h"
 #include "sched/pyruntime/pyruntime.h"
@@ -57,7 +57,7 @@ struct rs_node {
     struct rs_listener *peers;
     struct rs_conn *head;  /* NULL: away */
     struct rs_map zygotes; /* key -> struct zygote */
-    struct rs_map probes;  /* replica id -> struct probe */
+    struct rs_probes probes;
     struct rs_metrics *metrics;
     struct rs_map lines; /* replica id -> struct line, while its connection is up */
     struct rs_after hook;
@@ -406,39 +406,11 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
 
 /* --- the agent's ops: probes, the head ----------------------------------------------------------- */
 
-struct probe {
-    struct rs_node *node;
-    char *replica_id;
-    struct rs_probe *handle; /* NULL: it could not be started, and `failed` will say so */
-    struct rs_timer failed;
-    struct rs_error why;
-};
-
-static void probe_free(struct probe *p)
+static void on_probed(const char *replica_id, bool ok, const char *why, void *arg)
 {
-    rs_timer_stop(&p->failed);
-    rs_probe_free(p->handle);
-    free(p->replica_id);
-    free(p);
-}
+    struct rs_node *n = arg;
 
-static void on_probed(bool ok, const char *why, void *arg)
-{
-    struct probe *p = arg;
-    struct rs_node *n = p->node;
-
-    /* `why` lies in the probe, and the agent may start the next one: out of the map, but not gone. */
-    rs_map_remove(&n->probes, p->replica_id);
-    rs_agent_probed(n->agent, p->replica_id, ok, why, now_of(n));
-    probe_free(p);
-}
-
-static int on_probe_failed(struct rs_timer *t)
-{
-    struct probe *p = rs_container_of(t, struct probe, failed);
-
-    on_probed(false, p->why.msg, p);
-    return 0;
+    rs_agent_probed(n->agent, replica_id, ok, why, now_of(n));
 }
 
 static void do_probe(const char *replica_id, const char *path, int64_t timeout, void *arg)
@@ -446,23 +418,13 @@ static void do_probe(const char *replica_id, const char *path, int64_t timeout, 
     struct rs_node *n = arg;
     const struct rs_launched *where = rs_launch_where(&n->launch, replica_id);
     struct rs_probe_conf conf = {.path = path, .deadline = rs_clock_now() + timeout, .once = true};
-    struct probe *p, *old;
 
     if (!where)
         return;
-    p = rs_alloc(sizeof(*p));
-    p->node = n;
-    p->replica_id = rs_strdup(replica_id);
-    p->failed.fn = on_probe_failed;
-    old = rs_map_put(&n->probes, replica_id, p);
-    if (old)
-        probe_free(old);
     conf.host = "127.0.0.1";
     conf.port = where->port;
     conf.unix_path = where->socket_path;
-    /* An op may not call back into the agent: a failure is told in the next turn. */
-    if (rs_probe_start(&p->handle, n->loop, &conf, on_probed, p, &p->why) < 0)
-        rs_timer_start(&p->failed, n->loop, 0);
+    rs_probes_start(&n->probes, replica_id, &conf);
 }
 
 static void do_built(bool ok, const json_t *answer, void *arg)
@@ -528,9 +490,10 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
 static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_t *ask)
 {
     rs_auto(rs_json_decrefp) json_t *msg =
-        n->head ? json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask)
-                : json_pack("{s:s, s:s}", "error", "the head of this node is away; try again later",
-                            "kind", "RayServeException");
+        n->head
+            ? json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask)
+            : json_pack("{s:s, s:s}", "error", "the head of this node is away; try again later",
+                        "kind", "RayServeException");
 
     if (n->head)
         rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
@@ -544,8 +507,8 @@ static void on_answer_of_head(struct rs_node *n, const json_t *msg)
     const json_t *answer = json_object_get(msg, "answer");
 
     if (to && answer)
-        rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER,
-                          (uint64_t)rs_json_int(msg, "stream", 0), answer);
+        rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER, (uint64_t)rs_json_int(msg, "stream", 0),
+                          answer);
 }
 
 static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
@@ -901,6 +864,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
     n->name = rs_strdup(conf->name);
     n->resources = json_deep_copy(conf->resources);
     n->grace_s = 20;
+    n->probes = (struct rs_probes){.loop = loop, .on_probed = on_probed, .arg = n};
     rs_list_init(&n->hook.link);
     if (open_state(n, conf, err) < 0 || start_processes(n, conf, err) < 0 ||
         start_agent(n, err) < 0 ||
@@ -923,12 +887,7 @@ void rs_node_free(struct rs_node *n)
     rs_listener_free(n->peers);
     rs_drivers_free(n->drivers);
     rs_conn_free(n->head);
-    for (size_t i = 0; i < rs_map_slots(&n->probes); i++) {
-        struct probe *p = rs_map_at(&n->probes, i, NULL);
-
-        if (p)
-            probe_free(p);
-    }
+    rs_probes_fini(&n->probes);
     for (size_t i = 0; i < rs_map_slots(&n->zygotes); i++) {
         struct zygote *z = rs_map_at(&n->zygotes, i, NULL);
 
@@ -938,7 +897,6 @@ void rs_node_free(struct rs_node *n)
     for (size_t i = 0; i < rs_map_slots(&n->lines); i++)
         line_free(rs_map_at(&n->lines, i, NULL));
     rs_map_fini(&n->lines);
-    rs_map_fini(&n->probes);
     rs_map_fini(&n->zygotes);
     rs_keeper_free(n->keeper);
     rs_dataplane_free(n->dataplane);

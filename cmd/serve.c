@@ -376,8 +376,8 @@ static int start_head(struct serve *s, struct rs_error *err)
             return -1;
         conf.join = &join;
     }
-    return rs_head_new(&s->head, s->loop, &conf, s->metrics, &(struct rs_head_ops){on_event, on_listen}, s,
-                       err);
+    return rs_head_new(&s->head, s->loop, &conf, s->metrics,
+                       &(struct rs_head_ops){on_event, on_listen}, s, err);
 }
 
 /* Thousands of connections need as many descriptors. */

@@ -115,9 +115,9 @@ struct rs_serve_conf {
     const char *head;    /* a worker's: the head's address; NULL: this process is the head */
     const char *peer;    /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
     const char *name;    /* of the node; NULL: the host's name */
-    int owner_fd; /* connection of the program that this is for, and ends with; 0: none. Taken */
-    bool http;           /* has an HTTP listener */
-    bool fail_fast;      /* end with status 1 if an application fails to deploy */
+    int owner_fd;   /* connection of the program that this is for, and ends with; 0: none. Taken */
+    bool http;      /* has an HTTP listener */
+    bool fail_fast; /* end with status 1 if an application fails to deploy */
 };
 
 /* Serves until a signal. 0, -1 with `err`, or an exit status. */

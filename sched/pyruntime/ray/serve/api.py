@@ -201,9 +201,9 @@ def start(
 ) -> None:
     """Makes sure that Serve runs, and serves HTTP with these options if nothing does yet.
 
-    A program outside connects to a node or starts one (see `ray.init`). Options of a Serve that runs
-    already are not changed. Raises ValueError for options that make no sense, RuntimeError when the
-    port cannot be listened on.
+    A program outside connects to a node or starts one (see `ray.init`). Options of a Serve that
+    runs already are not changed. Raises ValueError for options that make no sense, RuntimeError
+    when the port cannot be listened on.
     """
     for key in ("http_host", "http_port", "http_middlewares"):
         if key in kwargs:
