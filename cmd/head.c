@@ -130,6 +130,8 @@ static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs
         return rs_controller_report(c, l->node_id, msg, now, err);
     if (type == RS_MSG_GRAPH)
         rs_controller_graph(c, l->node_id, msg, now);
+    else if (type == RS_MSG_CORE_UP)
+        rs_controller_core(c, l->node_id, msg, now);
     else if (type == RS_MSG_FAILED)
         rs_controller_build_failed(c, l->node_id, msg, now);
     else if (type == RS_MSG_ASK_HEAD)
@@ -205,6 +207,11 @@ static void send_build(const char *node_id, const json_t *build, void *arg)
     send_to(arg, node_id, RS_MSG_BUILD, build);
 }
 
+static void send_core(const char *node_id, const json_t *down, void *arg)
+{
+    send_to(arg, node_id, RS_MSG_CORE_DOWN, down);
+}
+
 static void on_event(const struct rs_controller_event *e, void *arg)
 {
     struct rs_head *h = arg;
@@ -216,6 +223,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
 static const struct rs_controller_ops controller_ops = {
     .target = send_target,
     .build = send_build,
+    .core = send_core,
     .event = on_event,
 };
 

@@ -471,6 +471,70 @@ static const struct rs_agent_ops agent_ops = {
     .random = do_random,
 };
 
+/* --- actors and tasks: between processes and the head ------------------------------------------- */
+
+static void core_answer(struct rs_node *n, const char *process, uint64_t stream, const json_t *msg)
+{
+    rs_dataplane_tell(n->dataplane, process, RS_MSG_CORE_REPLY, stream, msg);
+}
+
+/* CORE of a process here. */
+static void core_up(struct rs_node *n, const char *process, uint64_t stream, json_t *msg)
+{
+    rs_auto(rs_json_decrefp) json_t *up = NULL;
+
+    if (strcmp(rs_json_str(msg, "op", ""), "waiting") == 0) {
+        rs_agent_waiting(n->agent, process, rs_json_bool(msg, "waiting", false), now_of(n));
+    } else if (n->head) {
+        up =
+            json_pack("{s:s, s:I, s:O}", "from", process, "stream", (json_int_t)stream, "msg", msg);
+        rs_conn_send_json(n->head, RS_MSG_CORE_UP, 0, up);
+    } else if (stream) {
+        up = json_pack("{s:s, s:s}", "kind", "ConnectionError", "error",
+                       "the node has no head at the moment");
+        core_answer(n, process, stream, up);
+    }
+}
+
+/* A process that may have asked the head for things is gone. */
+static void core_gone(struct rs_node *n, const char *process)
+{
+    rs_auto(rs_json_decrefp) json_t *up = json_pack("{s:s}", "gone", process);
+
+    if (n->head)
+        rs_conn_send_json(n->head, RS_MSG_CORE_UP, 0, up);
+}
+
+struct order_for {
+    struct rs_node *node;
+    const char *app, *deployment;
+    const json_t *msg;
+};
+
+static void order_one(const struct rs_dataplane_stat *s, void *arg)
+{
+    const struct order_for *o = arg;
+
+    if (s->replica_id && strcmp(s->app, o->app) == 0 && strcmp(s->deployment, o->deployment) == 0)
+        core_answer(o->node, s->replica_id, 0, o->msg);
+}
+
+static void core_down(struct rs_node *n, const json_t *msg)
+{
+    const char *to = rs_json_str(msg, "to", NULL), *kill = rs_json_str(msg, "kill", NULL);
+    struct order_for o = {.node = n,
+                          .app = rs_json_str(msg, "app", ""),
+                          .deployment = rs_json_str(msg, "deployment", ""),
+                          .msg = json_object_get(msg, "msg")};
+
+    if (kill)
+        rs_agent_kill_deployment(n->agent, o.app, kill, "it was killed by `ray.kill`", now_of(n));
+    else if (to)
+        core_answer(n, to, (uint64_t)rs_json_int(msg, "stream", 0), o.msg);
+    else
+        rs_dataplane_stats(n->dataplane, order_one, &o);
+}
+
 /* --- events -------------------------------------------------------------------------------------- */
 
 /* What was under way when the replica ended is not taken any more: nobody would drop it. */
@@ -539,6 +603,9 @@ static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream
     case RS_MSG_ASK:
         ask_head(n, replica_id, stream, msg);
         break;
+    case RS_MSG_CORE:
+        core_up(n, replica_id, stream, msg);
+        break;
     default:
         break;
     }
@@ -548,7 +615,10 @@ static void on_replica_gone(const char *replica_id, const char *why, void *arg)
 {
     struct rs_node *n = arg;
 
-    if (n->closing || rs_drivers_gone(n->drivers, replica_id))
+    if (n->closing)
+        return;
+    core_gone(n, replica_id);
+    if (rs_drivers_gone(n->drivers, replica_id))
         return;
     rs_agent_gone(n->agent, replica_id, why, now_of(n));
     line_down(n, replica_id);
@@ -632,6 +702,8 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         r = rs_agent_target(n->agent, msg, now_of(n), &err);
     } else if (r == 0 && f->h.type == RS_MSG_BUILD) {
         r = rs_agent_build(n->agent, msg, now_of(n), &err);
+    } else if (r == 0 && f->h.type == RS_MSG_CORE_DOWN) {
+        core_down(n, msg);
     } else if (r == 0 && f->h.type == RS_MSG_FAILED) {
         r = rs_error_set(&err, RS_CONFLICT, "the head refused this node: %s",
                          rs_json_str(msg, "error", "no reason given"));

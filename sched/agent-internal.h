@@ -52,7 +52,9 @@ struct rs_ag_deployment {
     unsigned replicas, world_size, start_limit;
     unsigned *ranks; /* `replicas` of them */
     bool ingress, failed;
-    bool gone; /* not in the target: everything stops, then it is forgotten */
+    json_t *core;     /* as in the target; an empty object: a deployment of Serve */
+    unsigned started; /* processes of this version; core.max_starts bounds them */
+    bool gone;        /* not in the target: everything stops, then it is forgotten */
 
     struct rs_list list; /* of rs_ag_replica */
     unsigned start_failures, failures_total, deaths;
@@ -84,6 +86,7 @@ struct rs_ag_replica {
     bool greeted;               /* HELLO came */
     bool hello;                 /* INIT was sent */
     bool stale;                 /* it runs older light options than the deployment's */
+    bool waiting;               /* it lent its CPUs */
     bool cut;                   /* its connection closed while it ran */
     bool counted;               /* its failure or death stands in the counters */
     char *message;
@@ -123,9 +126,13 @@ void rs_ag_routes(struct rs_agent *a); /* tells the routers if something changed
 struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
                                           const char *name);
 
+/* It is an actor or a worker for tasks. */
+bool rs_ag_is_core(const struct rs_ag_deployment *d);
+
 /* agent-replica.c */
 bool rs_ag_may(enum rs_replica_state from, enum rs_replica_state to);
 void rs_ag_enter(struct rs_ag_replica *r, enum rs_replica_state to, int64_t now);
+bool rs_ag_is_up(const struct rs_ag_replica *r); /* it takes requests */
 /* It counts for its deployment: not on its way out. */
 bool rs_ag_live(const struct rs_ag_replica *r);
 struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, unsigned rank,
@@ -158,6 +165,9 @@ void rs_ag_deployment_free(struct rs_ag_deployment *d);
 
 /* agent-zygote.c */
 struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app);
+/* The first application of the target that is forked from it; NULL: none. */
+const struct rs_target_app *rs_ag_zygote_wanted_by(const struct rs_agent *a,
+                                                   const struct rs_ag_zygote *z);
 void rs_ag_zygote_free(struct rs_ag_zygote *z);
 /* Starts those that are due, stops those that nobody needs. */
 void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now);

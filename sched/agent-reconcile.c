@@ -8,6 +8,7 @@
 #include "sched/agent-internal.h"
 
 #include "core/base/alloc.h"
+#include "core/base/json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,11 +25,6 @@ static bool is_current(const struct rs_ag_replica *r)
     return strcmp(r->version, r->deployment->version) == 0;
 }
 
-static bool is_up(const struct rs_ag_replica *r)
-{
-    return r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING;
-}
-
 static struct census count(struct rs_ag_deployment *d)
 {
     struct census c = {0};
@@ -40,11 +36,11 @@ static struct census count(struct rs_ag_deployment *d)
             c.leaving += r->state != RS_REPLICA_STOPPED;
         } else if (is_current(r)) {
             c.cur++;
-            c.cur_up += is_up(r);
-            c.cur_starting += !is_up(r);
+            c.cur_up += rs_ag_is_up(r);
+            c.cur_starting += !rs_ag_is_up(r);
         } else {
             c.old++;
-            c.old_up += is_up(r);
+            c.old_up += rs_ag_is_up(r);
         }
     }
     return c;
@@ -103,8 +99,8 @@ static void move_ranks(struct rs_ag_deployment *d, int64_t now)
 /* Which of two should go first: not started, then without a wanted rank, then the newer one. */
 static bool goes_before(const struct rs_ag_replica *a, const struct rs_ag_replica *b)
 {
-    if (is_up(a) != is_up(b))
-        return !is_up(a);
+    if (rs_ag_is_up(a) != rs_ag_is_up(b))
+        return !rs_ag_is_up(a);
     if (rank_wanted(a->deployment, a->rank) != rank_wanted(b->deployment, b->rank))
         return !rank_wanted(a->deployment, a->rank);
     return a->start_at >= b->start_at;
@@ -135,11 +131,36 @@ static bool ingress_at_work(const struct rs_agent *a, const struct rs_ag_deploym
         rs_list_for_each (it, &other->list) {
             const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-            if (r->state == RS_REPLICA_DRAINING || is_up(r))
+            if (r->state == RS_REPLICA_DRAINING || rs_ag_is_up(r))
                 return true;
         }
     }
     return false;
+}
+
+/* Actors and tasks serve replicas: they go when those are through. */
+static bool replicas_at_work(const struct rs_agent *a)
+{
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        const struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r && !rs_ag_is_core(r->deployment) && r->state != RS_REPLICA_STOPPED)
+            return true;
+    }
+    return false;
+}
+
+/* Nobody wants their answers any more: there is nothing to wait for. */
+static void kill_all(struct rs_ag_deployment *d, const char *why, int64_t now)
+{
+    if (!d->gone && replicas_at_work(d->agent))
+        return;
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (r->kill_stage < 2)
+            rs_ag_kill(r, why, now);
+    }
 }
 
 static void retire_all(struct rs_ag_deployment *d, const char *why, int64_t now)
@@ -149,7 +170,7 @@ static void retire_all(struct rs_ag_deployment *d, const char *why, int64_t now)
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (!wait || !is_up(r))
+        if (!wait || !rs_ag_is_up(r))
             rs_ag_retire(r, why, now);
     }
 }
@@ -165,7 +186,10 @@ static void block(struct rs_ag_deployment *d, char *why)
 
 static bool given_up(const struct rs_ag_deployment *d)
 {
-    return d->failed || (!d->ever_ran && d->start_limit && d->start_failures >= d->start_limit);
+    unsigned max_starts = (unsigned)rs_json_int(d->core, "max_starts", 0);
+
+    return d->failed || (max_starts && d->started >= max_starts) ||
+           (!d->ever_ran && d->start_limit && d->start_failures >= d->start_limit);
 }
 
 /* Replicas above the wanted number while a version rolls. */
@@ -259,7 +283,14 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
 
     if (d->gone || a->draining || d->replicas == 0) {
         block(d, NULL);
-        retire_all(d, d->gone ? "deleted" : a->draining ? "the node stops" : "scaled down", now);
+        if (rs_ag_is_core(d) && (d->gone || a->draining))
+            kill_all(d, d->gone ? "it is no longer wanted" : "the node stops", now);
+        else
+            retire_all(d,
+                       d->gone       ? "deleted"
+                       : a->draining ? "the node stops"
+                                     : "scaled down",
+                       now);
         return;
     }
     /* Old replicas that never came up are of no use to anyone. */
@@ -275,7 +306,7 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
         drop_pending(d, now);
     start_missing(d, &c, now);
     c = count(d);
-    if (c.cur == d->replicas)
+    if (c.cur == d->replicas && !rs_ag_is_core(d))
         move_ranks(d, now);
     while (c.old > 0 && c.cur_up + c.old > d->replicas) {
         retire_one(d, false, "replaced by a new version", now);
@@ -309,6 +340,7 @@ static void launch_pending(struct rs_ag_deployment *d, int64_t now)
 
 static void deployment_free(struct rs_ag_deployment *d)
 {
+    json_decref(d->core);
     rs_deployment_conf_free(d->conf);
     for (size_t i = 0; i < d->n_dead; i++) {
         free(d->dead[i].replica_id);

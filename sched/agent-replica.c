@@ -60,6 +60,11 @@ bool rs_ag_live(const struct rs_ag_replica *r)
     return r->state <= RS_REPLICA_UPDATING;
 }
 
+bool rs_ag_is_up(const struct rs_ag_replica *r)
+{
+    return r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING;
+}
+
 /* --- back-off --- */
 
 static int64_t backoff(unsigned step)
@@ -118,7 +123,8 @@ static void count_death(struct rs_ag_replica *r, const char *why, int64_t now)
     rs_ag_set(&d->last_error, rs_asprintf("replica %s: %s", r->id, why));
     if (now - r->ready_at >= SETTLED)
         d->death_step = 0;
-    pause_starts(d, &d->death_step, now);
+    if (!rs_ag_is_core(d)) /* how often it may die is bounded otherwise */
+        pause_starts(d, &d->death_step, now);
     rs_ag_changed(d->agent);
 }
 
@@ -323,6 +329,7 @@ static void begin(struct rs_ag_replica *r, pid_t pid, int64_t now)
 
     r->attached = true;
     r->pid = r->last_pid = pid;
+    r->deployment->started++;
     rs_ag_enter(r, RS_REPLICA_STARTING, now);
     if (r->reservation)
         rs_ledger_commit(d->agent->ledger, r->reservation);
@@ -387,6 +394,8 @@ static void send_init(struct rs_ag_replica *r)
     json_object_set_new(msg, "args", app && app->args ? json_incref(app->args) : json_object());
     json_object_set(msg, "config", d->conf->json);
     json_object_set(msg, "env", r->env);
+    if (rs_ag_is_core(d))
+        json_object_set(msg, "core", d->core);
     a->ops.tell(r->id, RS_TELL_INIT, 0, msg, a->arg);
     r->hello = true;
     r->stale = false;
@@ -578,6 +587,46 @@ void rs_agent_exited(struct rs_agent *a, const char *replica_id, int wait_status
             rs_ag_set(&r->deployment->last_error, rs_asprintf("replica %s: %s", r->id, why));
     }
     stopped(r, now);
+    rs_ag_reconcile(a, now);
+}
+
+/* --- lending CPUs --- */
+
+void rs_agent_waiting(struct rs_agent *a, const char *replica_id, bool waiting, int64_t now)
+{
+    struct rs_ag_replica *r = rs_map_get(&a->replicas, replica_id);
+    struct rs_resources want = {0};
+    rs_auto(rs_freep) int *devices = NULL;
+    size_t count;
+
+    if (!r || !r->reservation || r->waiting == waiting || r->state == RS_REPLICA_STOPPED)
+        return;
+    count = r->reservation->device_count;
+    devices = rs_memdup(r->reservation->devices, count * sizeof(*devices));
+    rs_resources_copy(&want, &r->reservation->want);
+    want.cpu = waiting ? 0 : r->deployment->want.cpu;
+    rs_ledger_release(a->ledger, r->reservation);
+    rs_ledger_adopt(a->ledger, &want, devices, count, &r->reservation);
+    rs_resources_fini(&want);
+    r->waiting = waiting;
+    rs_ag_changed(a);
+    rs_ag_reconcile(a, now);
+}
+
+void rs_agent_kill_deployment(struct rs_agent *a, const char *app, const char *deployment,
+                              const char *why, int64_t now)
+{
+    struct rs_ag_deployment *d = rs_ag_deployment(a, app, deployment);
+
+    if (!d)
+        return;
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (rs_ag_is_up(r))
+            count_death(r, why, now);
+        rs_ag_kill(r, why, now);
+    }
     rs_ag_reconcile(a, now);
 }
 

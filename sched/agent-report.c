@@ -34,6 +34,7 @@ static void add_replica(struct rs_report *out, const struct rs_ag_replica *r)
         .state = r->state,
         .pid = (int)r->pid,
         .rank = r->rank,
+        .waiting = r->waiting,
         .start_time_s = wall(d->agent, r->start_at),
         .ready_time_s = wall(d->agent, r->ready_at),
         .message = rs_strdup(r->message),

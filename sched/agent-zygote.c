@@ -81,20 +81,40 @@ static struct rs_ag_zygote *find(const struct rs_agent *a, const char *app, cons
     return rs_map_get(&a->zygotes, key);
 }
 
+static const char *zygote_name(const struct rs_target_app *app)
+{
+    return app->zygote ? app->zygote : app->name;
+}
+
+static bool uses(const struct rs_target_app *app, const struct rs_ag_zygote *z)
+{
+    return strcmp(app->version, z->version) == 0 && strcmp(zygote_name(app), z->app) == 0;
+}
+
+const struct rs_target_app *rs_ag_zygote_wanted_by(const struct rs_agent *a,
+                                                   const struct rs_ag_zygote *z)
+{
+    for (size_t i = 0; a->target && i < a->target->n_apps; i++)
+        if (uses(&a->target->apps[i], z))
+            return &a->target->apps[i];
+    return NULL;
+}
+
 struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app)
 {
-    struct rs_ag_zygote *z = find(a, app->name, app->version);
+    const char *name = zygote_name(app);
+    struct rs_ag_zygote *z = find(a, name, app->version);
 
     if (z) {
         z->again |= z->state == RS_ZYGOTE_STOPPING;
         return z;
     }
-    z = zygote_new(a, app->name, app->version);
+    z = zygote_new(a, name, app->version);
     z->python = rs_strdup(app->python);
     z->app_dir = rs_strdup(app->app_dir);
     z->runtime_env = json_incref(app->runtime_env);
     z->build =
-        json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", app->name, "import_path", app->import_path,
+        json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", name, "import_path", app->import_path,
                   "app_dir", app->app_dir, "args", app->args, "runtime_env", app->runtime_env);
     return z;
 }
@@ -138,22 +158,28 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
 
 /* --- need --- */
 
-static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64_t now)
+static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app)
 {
-    const struct rs_target_app *app = rs_ag_app(a, z->app);
-
-    if (a->draining)
-        return false;
-    if (z->answer || now < z->linger_until)
-        return true;
-    if (!app || app->spawn || strcmp(app->version, z->version) != 0 || !app->import_path)
+    if (app->spawn || (!app->import_path && !app->zygote))
         return false;
     for (size_t i = 0; i < app->n_deployments; i++) {
-        const struct rs_ag_deployment *d = rs_ag_deployment(a, z->app, app->deployments[i].name);
+        const struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, app->deployments[i].name);
 
         if (d && !d->gone && !d->failed && d->replicas > 0 && d->conf->kind == RS_KIND_PYTHON)
             return true;
     }
+    return false;
+}
+
+static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64_t now)
+{
+    if (a->draining)
+        return false;
+    if (z->answer || now < z->linger_until)
+        return true;
+    for (size_t i = 0; a->target && i < a->target->n_apps; i++)
+        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i]))
+            return true;
     return false;
 }
 
@@ -196,7 +222,10 @@ static void build_failed(struct rs_agent *a, struct rs_ag_zygote *z, json_t *msg
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
-        if (d && !d->gone && strcmp(d->app, z->app) == 0 && d->conf->kind == RS_KIND_PYTHON)
+        const struct rs_target_app *app = d ? rs_ag_app(a, d->app) : NULL;
+
+        if (d && !d->gone && app && strcmp(zygote_name(app), z->app) == 0 &&
+            d->conf->kind == RS_KIND_PYTHON)
             rs_ag_count_failure(d, *trace ? trace : error, now);
     }
 }

@@ -42,6 +42,11 @@ struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *
     return rs_map_get(&a->deployments, key);
 }
 
+bool rs_ag_is_core(const struct rs_ag_deployment *d)
+{
+    return json_object_size(d->core) > 0;
+}
+
 /* --- life --- */
 
 int rs_agent_new(struct rs_agent **ret, const struct rs_agent_conf *conf,
@@ -285,7 +290,10 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
     d->start_limit = t->start_limit;
     d->ingress = t->ingress;
     d->failed = t->failed;
+    json_decref(d->core);
+    d->core = json_incref(t->core);
     if (!same) {
+        d->started = 0;
         reset_counters(d);
     } else {
         unsigned bits = rs_deployment_conf_diff(old, conf, NULL);
@@ -342,9 +350,7 @@ static void end_linger(struct rs_agent *a)
 {
     for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {
         struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
-        const struct rs_target_app *app = z ? rs_ag_app(a, z->app) : NULL;
-
-        if (app && strcmp(app->version, z->version) == 0)
+        if (z && rs_ag_zygote_wanted_by(a, z))
             z->linger_until = 0;
     }
 }

@@ -17,6 +17,10 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     free(d->heavy);
     free(d->version);
     free(d->slots);
+    json_decref(d->core);
+    json_decref(d->raw);
+    free(d->pinned);
+    free(d->group);
     free(d->blocked);
     free(d->notice);
     free(d->message);
@@ -36,6 +40,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     json_decref(app->described);
     json_decref(app->args);
     json_decref(app->runtime_env);
+    free(app->zygote);
     free(app->name);
     free(app->build_version);
     free(app->builder);

@@ -37,6 +37,14 @@ struct rs_ct_deployment {
     bool ingress;
     bool gone; /* no longer wanted: forgotten when nothing of it runs */
 
+    /* Actors and workers for tasks only (controller-core.h). */
+    json_t *core;     /* what its processes are told; NULL: a deployment of Serve */
+    json_t *raw;      /* the options that were given; conf->json has all of them */
+    char *pinned;     /* node_id it wants to be on; NULL: any */
+    bool pinned_soft; /* another one will do */
+    char *group;      /* placement group whose room it takes; NULL */
+    int bundle;       /* of that; -1: any */
+
     unsigned wanted;
     struct rs_ct_slot *slots;
     size_t n_slots, cap_slots;
@@ -69,7 +77,7 @@ struct rs_ct_app {
     char *name;
     const struct rs_config_app *conf; /* in `own` or controller->config; NULL: being deleted */
     struct rs_config *own; /* of an application that a program deployed; NULL: of the file's */
-    json_t *echo;                     /* deployed_app_config */
+    json_t *echo;          /* deployed_app_config */
     double deployed_at;
     bool deleting;
 
@@ -89,12 +97,27 @@ struct rs_ct_app {
     json_t *args, *runtime_env;
     bool spawn;
 
+    bool internal; /* of actors and tasks */
+    char *zygote;  /* application whose zygote it shares; NULL: its own */
+
     enum rs_app_status status;
     char *message;
     struct rs_map deployments; /* name -> struct rs_ct_deployment */
 };
 
+/* See controller-core.h. */
+struct rs_ct_core {
+    struct rs_map apps;   /* name -> struct rs_ct_app, all internal */
+    struct rs_map actors; /* id -> struct rs_ct_actor; the dead ones too, for a while */
+    struct rs_map names;  /* namespace and name -> struct rs_ct_actor that lives */
+    struct rs_map pools;  /* key -> struct rs_ct_pool */
+    struct rs_map groups; /* id -> struct rs_ct_group */
+    unsigned serial;
+    struct rs_resources available; /* on all nodes, after the last placing */
+};
+
 struct rs_controller {
+    struct rs_ct_core core;
     struct rs_controller_ops ops;
     void *arg;
     double wall_offset_s;
@@ -108,6 +131,18 @@ struct rs_controller {
     int64_t started_at;
     uint64_t rounds;
 };
+
+/* Of Serve, then of actors and tasks. NULL: a hole. */
+static inline size_t rs_ct_all_slots(const struct rs_controller *c)
+{
+    return rs_map_slots(&c->apps) + rs_map_slots(&c->core.apps);
+}
+static inline struct rs_ct_app *rs_ct_all_at(const struct rs_controller *c, size_t i)
+{
+    size_t n = rs_map_slots(&c->apps);
+
+    return i < n ? rs_map_at(&c->apps, i, NULL) : rs_map_at(&c->core.apps, i - n, NULL);
+}
 
 /* controller.c */
 void rs_ct_set(char **text, char *value); /* takes `value` */
@@ -130,6 +165,10 @@ void rs_ct_send_builds(struct rs_controller *c);
 
 /* controller-place.c */
 void rs_ct_place(struct rs_controller *c);
+/* Some deployment or placement group could not be placed. */
+bool rs_ct_short_of_room(const struct rs_controller *c);
+/* Processes of `d` on the node that lent their CPUs, by its last report. */
+unsigned rs_ct_waiting_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d);
 
 /* controller-target.c */
 void rs_ct_send_targets(struct rs_controller *c, int64_t now);

@@ -1,6 +1,6 @@
 /* Where replicas run: keeps what is placed where it is, gives up what is too much, and places what is
  * missing, all from the totals of the nodes. */
-#include "sched/controller-internal.h"
+#include "sched/controller-core.h"
 
 #include "core/base/alloc.h"
 
@@ -49,16 +49,201 @@ static size_t index_of(const struct board *b, const struct rs_ct_node *node)
     return RS_PLACE_NONE;
 }
 
+/* --- actors and tasks ---------------------------------------------------------------------------- */
+
+unsigned rs_ct_waiting_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; n->report && i < n->report->n_replicas; i++) {
+        const struct rs_report_replica *r = &n->report->replicas[i];
+
+        count += r->waiting && r->state <= RS_REPLICA_UPDATING &&
+                 strcmp(r->deployment, d->name) == 0 && strcmp(r->app, d->app->name) == 0;
+    }
+    return count;
+}
+
+/* Where the room of a slot comes from: its placement group's, or the node's. NULL: the group keeps
+ * none on that node (any more). */
+static struct rs_resources *room_of(struct board *b, const struct rs_controller *c,
+                                    const struct rs_ct_deployment *d, size_t at)
+{
+    const struct rs_ct_group *g = d->group ? rs_ct_group_find(c, d->group) : NULL;
+
+    if (!d->group)
+        return &b->free[at];
+    for (size_t i = 0; g && i < g->n_bundles; i++)
+        if (g->bundles[i].node == b->nodes[at] && (d->bundle < 0 || (size_t)d->bundle == i) &&
+            rs_resources_fits(&g->bundles[i].free, &d->conf->resources))
+            return &g->bundles[i].free;
+    return NULL;
+}
+
+/* What a process is at stays where it is, also when those that waited go on and there is too little
+ * for all of them. */
+static bool keep_core(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d,
+                      size_t at, bool waits)
+{
+    struct rs_resources *room = room_of(b, c, d, at);
+    struct rs_resources want = {0};
+
+    if (!room && !waits)
+        return false;
+    if (!room)
+        return true; /* its room is lent to others of the group */
+    rs_resources_copy(&want, &d->conf->resources);
+    if (waits)
+        want.cpu = 0;
+    rs_resources_take_anyway(room, &want);
+    rs_resources_fini(&want);
+    return true;
+}
+
+/* --- placement groups ---------------------------------------------------------------------------- */
+
+static void keep_bundles(struct board *b, struct rs_ct_group *g)
+{
+    for (size_t i = 0; i < g->n_bundles; i++) {
+        struct rs_ct_bundle *bundle = &g->bundles[i];
+        size_t at = bundle->node ? index_of(b, bundle->node) : RS_PLACE_NONE;
+
+        rs_resources_fini(&bundle->free);
+        bundle->free = (struct rs_resources){0};
+        if (at == RS_PLACE_NONE)
+            continue;
+        rs_resources_take_anyway(&b->free[at], &bundle->want);
+        rs_resources_copy(&bundle->free, &bundle->want);
+    }
+}
+
+static unsigned bundles_on(const struct rs_ct_group *g, const struct rs_ct_node *n)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; i < g->n_bundles; i++)
+        count += g->bundles[i].node == n;
+    return count;
+}
+
+/* PACK goes where bundles are already, SPREAD where none are; the strict ones nowhere else. */
+static bool suits(const struct rs_ct_group *g, const struct rs_ct_node *n)
+{
+    unsigned here = bundles_on(g, n), placed = 0;
+
+    for (size_t i = 0; i < g->n_bundles; i++)
+        placed += g->bundles[i].node != NULL;
+    if (g->strategy == RS_GROUP_STRICT_PACK)
+        return here == placed;
+    return g->strategy != RS_GROUP_STRICT_SPREAD || here == 0;
+}
+
+static bool better(const struct rs_ct_group *g, const struct rs_ct_node *n,
+                   const struct rs_ct_node *than)
+{
+    unsigned a = bundles_on(g, n), b = bundles_on(g, than);
+
+    return g->strategy == RS_GROUP_PACK || g->strategy == RS_GROUP_STRICT_PACK ? a > b : a < b;
+}
+
+static size_t pick_for(const struct board *b, const struct rs_ct_group *g,
+                       const struct rs_resources *want, const struct rs_ct_node *only)
+{
+    size_t best = RS_PLACE_NONE;
+
+    for (size_t i = 0; i < b->n; i++)
+        if (!b->nodes[i]->draining && (!only || b->nodes[i] == only) &&
+            rs_resources_fits(&b->free[i], want) && suits(g, b->nodes[i]) &&
+            (best == RS_PLACE_NONE || better(g, b->nodes[i], b->nodes[best])))
+            best = i;
+    return best;
+}
+
+/* All missing bundles or none; with `only`, all on that node. */
+static bool try_group(struct board *b, struct rs_ct_group *g, const struct rs_ct_node *only)
+{
+    size_t done = 0;
+    bool *fresh = rs_alloc((g->n_bundles + 1) * sizeof(*fresh));
+
+    for (; done < g->n_bundles; done++) {
+        struct rs_ct_bundle *bundle = &g->bundles[done];
+        size_t at = bundle->node ? RS_PLACE_NONE : pick_for(b, g, &bundle->want, only);
+
+        if (bundle->node)
+            continue;
+        if (at == RS_PLACE_NONE || !rs_resources_take(&b->free[at], &bundle->want))
+            break;
+        bundle->node = b->nodes[at];
+        fresh[done] = true;
+    }
+    g->placed = done == g->n_bundles;
+    for (size_t i = 0; i < g->n_bundles; i++) {
+        struct rs_ct_bundle *bundle = &g->bundles[i];
+
+        if (!fresh[i])
+            continue;
+        if (g->placed) {
+            rs_resources_fini(&bundle->free);
+            rs_resources_copy(&bundle->free, &bundle->want);
+        } else {
+            rs_resources_give(&b->free[index_of(b, bundle->node)], &bundle->want);
+            bundle->node = NULL;
+        }
+    }
+    free(fresh);
+    return g->placed;
+}
+
+static void explain_group(const struct board *b, struct rs_ct_group *g)
+{
+    struct rs_buf why = {0};
+
+    rs_buf_printf(&why, "%s of", rs_ct_strategy_name(g->strategy));
+    for (size_t i = 0; i < g->n_bundles; i++) {
+        rs_buf_puts(&why, i ? "; " : " ");
+        rs_resources_print(&why, &g->bundles[i].want);
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        rs_buf_printf(&why, ". %s has free: ", b->nodes[i]->name);
+        rs_resources_print(&why, &b->free[i]);
+    }
+    rs_ct_set(&g->why, rs_buf_steal(&why));
+}
+
+static void place_groups(struct board *b, const struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
+        struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
+        bool together =
+            g && g->strategy != RS_GROUP_SPREAD && g->strategy != RS_GROUP_STRICT_SPREAD;
+
+        if (!g || g->placed)
+            continue;
+        for (size_t n = 0; together && n < b->n && !g->placed; n++)
+            (void)try_group(b, g, b->nodes[n]);
+        if (!g->placed && g->strategy != RS_GROUP_STRICT_PACK)
+            (void)try_group(b, g, NULL);
+        if (!g->placed)
+            explain_group(b, g);
+    }
+}
+
+/* --- slots --------------------------------------------------------------------------------------- */
+
 /* Slots that still fit stay. */
-static void keep_slots(struct board *b, struct rs_ct_deployment *d)
+static void keep_slots(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
 {
     size_t kept = 0;
 
     for (size_t s = 0; s < d->n_slots; s++) {
-        size_t at = index_of(b, d->slots[s].node);
+        size_t at = index_of(b, d->slots[s].node), before = 0;
 
-        if (at == RS_PLACE_NONE || b->nodes[at]->draining ||
-            !rs_resources_take(&b->free[at], &d->conf->resources))
+        if (at == RS_PLACE_NONE || b->nodes[at]->draining)
+            continue;
+        for (size_t k = 0; k < kept; k++)
+            before += d->slots[k].node == d->slots[s].node;
+        if (d->core ? !keep_core(b, c, d, at, before < rs_ct_waiting_on(b->nodes[at], d))
+                    : !rs_resources_take(&b->free[at], &d->conf->resources))
             continue;
         b->all[at]++;
         d->slots[kept++] = d->slots[s];
@@ -66,7 +251,25 @@ static void keep_slots(struct board *b, struct rs_ct_deployment *d)
     d->n_slots = kept;
 }
 
-static struct rs_place_node *view(const struct board *b, const struct rs_controller *c,
+/* Strategies of actors and tasks. */
+static bool allowed(struct board *b, const struct rs_controller *c,
+                    const struct rs_ct_deployment *d, size_t at)
+{
+    size_t n;
+
+    if (d->group)
+        return room_of(b, c, d, at) != NULL;
+    if (!d->pinned || strcmp(d->pinned, b->nodes[at]->id) == 0)
+        return true;
+    if (!d->pinned_soft)
+        return false;
+    for (n = 0; n < b->n && strcmp(d->pinned, b->nodes[n]->id) != 0; n++)
+        ;
+    return n == b->n || b->nodes[n]->draining ||
+           !rs_resources_fits(&b->free[n], &d->conf->resources);
+}
+
+static struct rs_place_node *view(struct board *b, const struct rs_controller *c,
                                   const struct rs_ct_deployment *d)
 {
     struct rs_place_node *nodes = rs_alloc((b->n + 1) * sizeof(*nodes));
@@ -76,9 +279,9 @@ static struct rs_place_node *view(const struct board *b, const struct rs_control
             .id = b->nodes[i]->id,
             .name = b->nodes[i]->name,
             .total = &b->nodes[i]->total,
-            .free = &b->free[i],
+            .free = d->group && room_of(b, c, d, i) ? room_of(b, c, d, i) : &b->free[i],
             .replicas_all = b->all[i],
-            .usable = !b->nodes[i]->draining,
+            .usable = !b->nodes[i]->draining && allowed(b, c, d, i),
             .head = strcmp(b->nodes[i]->id, c->node_id) == 0,
         };
         for (size_t s = 0; s < d->n_slots; s++)
@@ -98,7 +301,8 @@ static void drop_slot(struct board *b, struct rs_ct_deployment *d, size_t at)
             pick = s;
     if (pick == d->n_slots)
         return;
-    rs_resources_give(&b->free[at], &d->conf->resources);
+    if (!d->group) /* room in a group is counted anew in the next round */
+        rs_resources_give(&b->free[at], &d->conf->resources);
     b->all[at]--;
     memmove(&d->slots[pick], &d->slots[pick + 1], (d->n_slots - pick - 1) * sizeof(*d->slots));
     d->n_slots--;
@@ -142,6 +346,25 @@ static void drop_surplus(struct board *b, const struct rs_controller *c, struct 
     }
 }
 
+/* Why not, where the numbers of the nodes are not the reason. */
+static bool why_core(const struct rs_controller *c, const struct rs_ct_deployment *d,
+                     struct rs_buf *why)
+{
+    const struct rs_ct_group *g = d->group ? rs_ct_group_find(c, d->group) : NULL;
+
+    if (d->group && g && g->placed) {
+        rs_buf_puts(why, "needs ");
+        rs_resources_print(why, &d->conf->resources);
+        rs_buf_printf(why, "; placement group %s has not so much free", g->id);
+    } else if (d->group) {
+        rs_buf_printf(why, "waits for placement group %s: %s", d->group,
+                      g && g->why ? g->why : "it is not there");
+    } else if (d->pinned && !d->pinned_soft && !rs_map_get(&c->nodes, d->pinned)) {
+        rs_buf_printf(why, "node %s, where it is to run, is not there", d->pinned);
+    }
+    return rs_buf_len(why) > 0;
+}
+
 static void place_missing(struct board *b, const struct rs_controller *c,
                           struct rs_ct_deployment *d)
 {
@@ -152,23 +375,59 @@ static void place_missing(struct board *b, const struct rs_controller *c,
     rs_ct_set(&d->blocked, NULL);
     while (d->n_slots < d->wanted) {
         size_t at = rs_place_pick(nodes, b->n, &want);
+        struct rs_resources *room = at == RS_PLACE_NONE ? NULL : room_of(b, c, d, at);
 
-        if (at == RS_PLACE_NONE || !rs_resources_take(&b->free[at], want.each)) {
+        if (!room || !rs_resources_take(room, want.each)) {
             struct rs_buf why = {0};
 
-            rs_place_why(nodes, b->n, &want, &why);
+            if (!why_core(c, d, &why))
+                rs_place_why(nodes, b->n, &want, &why);
             d->blocked = rs_buf_steal(&why);
             break;
         }
         b->all[at]++;
-        nodes[at].replicas++;
-        nodes[at].replicas_all++;
         d->slots = rs_grow(d->slots, &d->cap_slots, d->n_slots + 1, sizeof(*d->slots));
         d->slots[d->n_slots] = (struct rs_ct_slot){b->nodes[at], lowest_free_rank(d)};
         d->n_slots++;
+        if (d->core) { /* what is free may be in another bundle now */
+            free(nodes);
+            nodes = view(b, c, d);
+        } else {
+            nodes[at].replicas++;
+            nodes[at].replicas_all++;
+        }
     }
     free(nodes);
     close_holes(d);
+}
+
+static void note_available(struct rs_controller *c, const struct board *b)
+{
+    rs_resources_fini(&c->core.available);
+    c->core.available = (struct rs_resources){0};
+    for (size_t i = 0; i < b->n; i++)
+        rs_resources_give(&c->core.available, &b->free[i]);
+}
+
+bool rs_ct_short_of_room(const struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d && d->blocked)
+                return true;
+        }
+    }
+    for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
+        const struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
+
+        if (g && !g->placed)
+            return true;
+    }
+    return false;
 }
 
 /* In the order of the applications and their deployments, so that the answer depends on the inputs
@@ -178,9 +437,17 @@ void rs_ct_place(struct rs_controller *c)
     struct board b;
 
     board_init(&b, c);
-    for (int pass = 0; pass < 2; pass++)
-        for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
-            const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+    for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
+        struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
+
+        if (g)
+            keep_bundles(&b, g);
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1)
+            place_groups(&b, c);
+        for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+            const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
             for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
                 struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
@@ -190,12 +457,14 @@ void rs_ct_place(struct rs_controller *c)
                 if (d->gone)
                     d->n_slots = 0;
                 else if (pass == 0)
-                    keep_slots(&b, d);
+                    keep_slots(&b, c, d);
                 else
                     place_missing(&b, c, d);
                 if (pass == 0 && !d->gone)
                     drop_surplus(&b, c, d);
             }
         }
+    }
+    note_available(c, &b);
     board_fini(&b);
 }

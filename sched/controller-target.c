@@ -38,7 +38,8 @@ static void add_deployment(struct rs_target_app *app, const struct rs_controller
     struct rs_target_deployment *t = rs_target_add_deployment(app, d->name);
 
     t->version = rs_strdup(d->version);
-    t->config = json_incref(d->conf->json);
+    t->config = json_incref(d->core ? d->raw : d->conf->json);
+    t->core = json_incref(d->core);
     t->world_size = d->wanted;
     t->start_limit = rs_ct_start_limit(d);
     t->ingress = d->ingress;
@@ -57,7 +58,8 @@ static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struc
     ta->version = rs_strdup(app->version);
     ta->route_prefix = rs_strdup(app->route_prefix);
     ta->docs_path = rs_strdup(app->docs_path);
-    ta->ingress = rs_strdup(app->graph->nodes[app->graph->ingress].name);
+    ta->ingress = rs_strdup(app->internal ? "-" : app->graph->nodes[app->graph->ingress].name);
+    ta->zygote = rs_strdup(app->zygote);
     ta->import_path = rs_strdup(app->import_path);
     ta->app_dir = rs_strdup(app->app_dir);
     ta->python = rs_strdup(app->python);
@@ -65,7 +67,13 @@ static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struc
     ta->runtime_env = json_incref(app->runtime_env);
     ta->spawn = app->spawn;
     ta->start_reason = rs_strdup(app->start_reason);
-    for (size_t i = 0; i < app->graph->count; i++) {
+    for (size_t i = 0; app->internal && i < rs_map_slots(&app->deployments); i++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
+
+        if (d && !d->gone)
+            add_deployment(ta, app->controller, n, d);
+    }
+    for (size_t i = 0; !app->internal && i < app->graph->count; i++) {
         const struct rs_ct_deployment *d = rs_map_get(&app->deployments, app->graph->nodes[i].name);
 
         if (d && !d->gone)
@@ -109,8 +117,8 @@ static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t n
 
     t->populated = c->populated;
     set_http(&t->http, c);
-    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
-        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
         if (app && app->live && !app->deleting)
             add_app(t, n, app);

@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "sched/controller-core.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +68,7 @@ void rs_controller_free(struct rs_controller *c)
         rs_ct_app_free(rs_map_at(&c->apps, i, NULL));
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++)
         node_free(rs_map_at(&c->nodes, i, NULL));
+    rs_ct_core_fini(c);
     rs_map_fini(&c->apps);
     rs_map_fini(&c->nodes);
     if (c->started != c->config)
@@ -272,8 +274,8 @@ static void count_lost(struct rs_controller *c, const struct rs_ct_node *n)
 
 static void forget_slots(struct rs_controller *c, const struct rs_ct_node *n)
 {
-    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
-        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
@@ -311,6 +313,7 @@ void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64
         return;
     rs_ct_replica_events(c, n, n->report, NULL);
     count_lost(c, n);
+    rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);
     rs_ct_emit(c, &(struct rs_controller_event){
@@ -407,7 +410,10 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
         c->started_at = now;
     c->rounds++;
     rs_ct_send_builds(c);
+    rs_ct_core_update(c, now);
     rs_ct_place(c);
+    if (rs_ct_short_of_room(c) && rs_ct_pools_yield(c))
+        rs_ct_place(c);
     rs_ct_send_targets(c, now);
     rs_ct_observe(c, now);
     rs_ct_send_targets(c, now); /* what was given up is no longer to be started */
@@ -421,7 +427,7 @@ void rs_controller_tick(struct rs_controller *c, int64_t now)
 
 int64_t rs_controller_deadline(const struct rs_controller *c)
 {
-    int64_t at = INT64_MAX;
+    int64_t at = rs_ct_core_deadline(c);
 
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);

@@ -49,6 +49,8 @@ struct rs_controller_ops {
      * "python", "start"}; GRAPH or FAILED with the same app and version come back by
      * rs_controller_graph / rs_controller_build_failed. */
     void (*build)(const char *node_id, const json_t *build, void *arg);
+    /* Send CORE_DOWN to the node. Needed by rs_controller_core only. */
+    void (*core)(const char *node_id, const json_t *down, void *arg);
     void (*event)(const struct rs_controller_event *e, void *arg); /* may be NULL */
 };
 
@@ -105,6 +107,10 @@ void rs_controller_graph(struct rs_controller *c, const char *node_id, const jso
 /* FAILED {"app", "version", "phase", "kind", "error", "traceback"} of a node. */
 void rs_controller_build_failed(struct rs_controller *c, const char *node_id, const json_t *failed,
                                 int64_t now);
+
+/* CORE_UP of a node, see controller-core.h; answered by ops.core. */
+void rs_controller_core(struct rs_controller *c, const char *node_id, const json_t *up,
+                        int64_t now);
 
 /* Time passed. Call when rs_controller_deadline is due; more often does no harm. */
 void rs_controller_tick(struct rs_controller *c, int64_t now);

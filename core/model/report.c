@@ -28,6 +28,7 @@ static const struct rs_member replica_members[] = {
     {"ready_time_s", RS_MEMBER_REAL, AT(rs_report_replica, ready_time_s)},
     {"message", RS_MEMBER_TEXT, AT(rs_report_replica, message)},
     {"log_file", RS_MEMBER_TEXT, AT(rs_report_replica, log_file)},
+    {"waiting", RS_MEMBER_BOOL, AT(rs_report_replica, waiting)},
     {"in_flight", RS_MEMBER_UINT, AT(rs_report_replica, in_flight)},
     {"done", RS_MEMBER_U64, AT(rs_report_replica, done)},
     {"errors", RS_MEMBER_U64, AT(rs_report_replica, errors)},

@@ -39,6 +39,7 @@ struct rs_report_replica {
     double ready_time_s; /* wall clock: when it became RUNNING; 0: not yet */
     char *message;       /* why it is in this state, what it waits for; NULL */
     char *log_file;      /* its captured output, on its node; NULL */
+    bool waiting;        /* it waits for results of others and has lent its CPUs meanwhile */
     unsigned in_flight;  /* filled in by who knows the data plane */
     uint64_t done, errors;
 };

@@ -34,6 +34,7 @@ static const struct rs_member app_members[] = {
     {"python", RS_MEMBER_TEXT, AT(rs_target_app, python)},
     {"args", RS_MEMBER_OBJECT, AT(rs_target_app, args)},
     {"runtime_env", RS_MEMBER_OBJECT, AT(rs_target_app, runtime_env)},
+    {"zygote", RS_MEMBER_TEXT, AT(rs_target_app, zygote)},
     {"spawn", RS_MEMBER_BOOL, AT(rs_target_app, spawn)},
     {"start_reason", RS_MEMBER_TEXT, AT(rs_target_app, start_reason)},
 };
@@ -47,6 +48,7 @@ static const struct rs_member deployment_members[] = {
     {"start_limit", RS_MEMBER_UINT, AT(rs_target_deployment, start_limit)},
     {"ingress", RS_MEMBER_BOOL, AT(rs_target_deployment, ingress)},
     {"failed", RS_MEMBER_BOOL, AT(rs_target_deployment, failed)},
+    {"core", RS_MEMBER_OBJECT, AT(rs_target_deployment, core)},
 };
 
 static const struct rs_member remote_members[] = {

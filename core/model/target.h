@@ -35,6 +35,9 @@ struct rs_target_deployment {
     bool ingress;         /* it takes the application's HTTP requests */
     bool failed;          /* given up: start no more, answer UNAVAILABLE where nothing runs */
 
+    json_t
+        *core; /* an actor or workers for tasks, see controller-core.h; {}: a deployment of Serve */
+
     struct rs_target_remote *remotes;
     size_t n_remotes;
 };
@@ -50,6 +53,7 @@ struct rs_target_app {
     char *python;        /* interpreter; NULL: the node's default */
     json_t *args;        /* object */
     json_t *runtime_env; /* object */
+    char *zygote;        /* name of the application that shares its zygotes; NULL: its own */
     bool spawn;          /* Python replicas are fresh processes; false: forked by a zygote */
     char *start_reason;  /* why spawn; NULL */
 

@@ -89,6 +89,7 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     case RS_MSG_STATS:
     case RS_MSG_LOOKUP:
     case RS_MSG_ASK:
+    case RS_MSG_CORE:
         break;
     default:
         return rs_error_set(err, RS_INVALID, "%s frame from a replica", rs_msg_name(f->h.type));

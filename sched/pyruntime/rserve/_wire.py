@@ -36,6 +36,8 @@ STOP = 23
 STATS = 24
 LOOKUP = 25
 FOUND = 26
+CORE = 27
+CORE_REPLY = 28
 BUILD = 32
 GRAPH = 33
 FORK = 34
@@ -47,7 +49,7 @@ MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
         "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HELLO INIT READY FAILED PING PONG RECONFIGURE "
-        "STOP STATS LOOKUP FOUND BUILD GRAPH FORK FORKED ASK ANSWER"
+        "STOP STATS LOOKUP FOUND CORE CORE_REPLY BUILD GRAPH FORK FORKED ASK ANSWER"
     ).split()
 }
 #: Messages that only travel between nodes and the head; known here so that the tables are whole.
@@ -56,6 +58,8 @@ CONTROL_MESSAGES: Dict[str, int] = {
     "WELCOME": 49,
     "TARGET": 50,
     "REPORT": 51,
+    "CORE_UP": 52,
+    "CORE_DOWN": 53,
     "ASK_HEAD": 56,
     "ANSWER_HEAD": 57,
 }
