@@ -216,6 +216,8 @@ static void on_event(const struct rs_controller_event *e, void *arg)
 {
     struct rs_head *h = arg;
 
+    if (e->kind == RS_EVENT_SCALE)
+        rs_log_info("autoscaler", "message=\"%s\"", e->text);
     if (h->ops.on_event)
         h->ops.on_event(e, h->arg);
 }
@@ -268,6 +270,19 @@ static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
     return 0;
 }
 
+static int api_scale(const char *app, const char *deployment, unsigned replicas,
+                     struct rs_buf *error, int *http_status, void *arg)
+{
+    struct rs_head *h = arg;
+    struct rs_error err = {0};
+
+    if (rs_controller_scale(h->controller, app, deployment, replicas, rs_clock_now(), &err) == 0)
+        return 0;
+    *http_status = err.code == RS_NOT_FOUND ? 404 : 412;
+    rs_buf_puts(error, err.msg);
+    return -1;
+}
+
 static void api_collect(void *arg)
 {
     struct rs_head *h = arg;
@@ -283,6 +298,7 @@ static const struct rs_api_ops api_ops = {
     .details = api_details,
     .apply = api_apply,
     .delete_all = api_delete_all,
+    .scale = api_scale,
     .collect = api_collect,
 };
 

@@ -632,10 +632,20 @@ static void on_replica_idle(const char *replica_id, void *arg)
         rs_agent_idle(n->agent, replica_id, now_of(n));
 }
 
+/* The head may have to start a replica for it. */
+static void on_load(bool starving, void *arg)
+{
+    struct rs_node *n = arg;
+
+    n->dirty |= starving;
+    n->busy = true;
+}
+
 static const struct rs_dataplane_ops dataplane_ops = {
     .on_replica = on_replica,
     .on_replica_gone = on_replica_gone,
     .on_replica_idle = on_replica_idle,
+    .on_load = on_load,
 };
 
 static void on_exit_of(const char *id, int status, const char *output, void *arg)
@@ -760,8 +770,10 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
     } else {
         struct rs_report_deployment *d = rs_report_deployment(report, s->app, s->deployment);
 
-        if (d)
+        if (d) {
             d->queued = s->queued;
+            d->load_us = s->load_us;
+        }
     }
 }
 

@@ -186,6 +186,8 @@ static void on_event(const struct rs_controller_event *e, void *arg)
 {
     struct serve *s = arg;
 
+    if (s->view && e->kind == RS_EVENT_SCALE && !s->conf->options->quiet)
+        rs_view_output(s->view, STDOUT_FILENO, e->text, strlen(e->text));
     if (s->view)
         rs_view_event(s->view, e);
 }

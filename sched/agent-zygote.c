@@ -158,14 +158,18 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
 
 /* --- need --- */
 
-static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app)
+/* `there`: the zygote is, so that keeping it costs less than importing again. */
+static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app, bool there)
 {
     if (app->spawn || (!app->import_path && !app->zygote))
         return false;
     for (size_t i = 0; i < app->n_deployments; i++) {
         const struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, app->deployments[i].name);
 
-        if (d && !d->gone && !d->failed && d->replicas > 0 && d->conf->kind == RS_KIND_PYTHON)
+        /* One that sleeps at 0 replicas wakes in milliseconds if its module stays imported. */
+        bool used = d && (d->replicas > 0 || (d->conf->autoscaling_enabled && there));
+
+        if (d && used && !d->gone && !d->failed && d->conf->kind == RS_KIND_PYTHON)
             return true;
     }
     return false;
@@ -178,7 +182,7 @@ static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64
     if (z->answer || now < z->linger_until)
         return true;
     for (size_t i = 0; a->target && i < a->target->n_apps; i++)
-        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i]))
+        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i], z->pid > 0))
             return true;
     return false;
 }

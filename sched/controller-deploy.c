@@ -13,6 +13,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     if (!d)
         return;
     rs_deployment_conf_free(d->conf);
+    rs_autoscale_fini(&d->scale);
     free(d->name);
     free(d->heavy);
     free(d->version);
@@ -68,6 +69,7 @@ static void deployment_gone(struct rs_ct_deployment *d)
         return;
     d->gone = true;
     d->wanted = 0;
+    rs_autoscale_fini(&d->scale);
     rs_ct_event(d, RS_STATUS_DELETE, rs_strdup(""));
 }
 
@@ -184,15 +186,6 @@ static char *heavy_of(const struct rs_ct_app *app, const struct rs_deployment_co
     return rs_asprintf("%016" PRIx64, h);
 }
 
-/* Without an autoscaler in this version, a deployment that could sleep at 0 replicas keeps one. */
-static unsigned wanted_of(const struct rs_controller *c, const struct rs_deployment_conf *conf)
-{
-    if (conf->num_replicas == 0 && conf->autoscaling_enabled &&
-        !(c->config && c->config->target_capacity == 0))
-        return 1;
-    return (unsigned)conf->num_replicas;
-}
-
 static void set_version(struct rs_ct_deployment *d)
 {
     rs_ct_set(&d->version,
@@ -226,11 +219,13 @@ static void light_change(struct rs_ct_deployment *d, const struct rs_deployment_
 
 /* Takes `conf`. */
 static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_deployment_conf *conf,
-                           bool ingress)
+                           bool ingress, int64_t now)
 {
     struct rs_ct_deployment *d = rs_map_get(&app->deployments, name);
     rs_auto(rs_freep) char *heavy = heavy_of(app, conf);
-    unsigned wanted = wanted_of(app->controller, conf);
+    bool same = d && !d->gone && strcmp(d->heavy, heavy) == 0 && !d->failed;
+    bool changed = !same || rs_deployment_conf_diff(d->conf, conf, NULL) != 0;
+    unsigned wanted = rs_ct_wanted(d, app->controller, conf, changed);
 
     if (!d) {
         d = rs_alloc(sizeof(*d));
@@ -241,7 +236,7 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
         d->status = (struct rs_status){RS_DEPLOYMENT_UPDATING, RS_TRIGGER_CONFIG_UPDATE_STARTED};
         set_version(d);
         rs_map_put(&app->deployments, name, d);
-    } else if (d->gone || strcmp(d->heavy, heavy) != 0 || d->failed) {
+    } else if (!same) {
         d->attempt = strcmp(d->heavy, heavy) != 0 ? 0 : d->attempt + 1;
         rs_ct_set(&d->heavy, rs_strdup(heavy));
         set_version(d);
@@ -251,6 +246,10 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
         light_change(d, d->conf, conf, wanted);
     }
     d->wanted = wanted;
+    if (!conf->autoscaling_enabled)
+        rs_autoscale_fini(&d->scale);
+    else if (!d->scale.started || d->scale.target != wanted)
+        rs_autoscale_start(&d->scale, wanted, now);
     d->ingress = ingress;
     rs_deployment_conf_free(d->conf);
     d->conf = conf;
@@ -345,6 +344,6 @@ void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t no
             deployment_gone(d);
     }
     for (size_t i = 0; i < g->count; i++)
-        set_deployment(app, g->nodes[i].name, confs[i], i == g->ingress);
+        set_deployment(app, g->nodes[i].name, confs[i], i == g->ingress, now);
     free(confs);
 }

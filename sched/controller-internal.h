@@ -1,6 +1,7 @@
 /* What the files of the controller share: controller.c (inputs), controller-deploy.c (configuration
  * and graphs -> what is wanted), controller-place.c (where), controller-target.c (what each node is
- * told), controller-observe.c (reports -> statuses), controller-view.c (what people are told).
+ * told), controller-observe.c (reports -> statuses), controller-scale.c (how many), controller-view.c
+ * (what people are told).
  */
 #pragma once
 
@@ -8,6 +9,7 @@
 #include "core/config/deployment.h"
 #include "core/graph/graph.h"
 #include "core/resource/resources.h"
+#include "sched/autoscale.h"
 #include "sched/controller.h"
 #include "sched/place.h"
 #include "sched/status.h"
@@ -16,6 +18,7 @@ struct rs_ct_node {
     char *id, *name, *version, *address; /* address NULL: none */
     struct rs_resources total;
     struct rs_report *report; /* NULL: none yet */
+    int64_t reported_at;
     char *sent;               /* TARGET that it was sent last, without its revision; NULL: none */
     uint64_t sent_revision;
     bool draining;
@@ -46,8 +49,10 @@ struct rs_ct_deployment {
     int bundle;       /* of that; -1: any */
 
     unsigned wanted;
+    struct rs_autoscale scale; /* not started: the number is fixed */
     struct rs_ct_slot *slots;
     size_t n_slots, cap_slots;
+    bool has_holes; /* a slot was given up: ranks are closed up when its replica is leaving */
     char *blocked; /* why some are not placed; NULL */
 
     struct rs_status status;
@@ -128,6 +133,8 @@ struct rs_controller {
     struct rs_map apps;        /* name -> struct rs_ct_app */
     uint64_t revision;
     bool populated;
+    bool capacity_rises; /* target_capacity was raised last, or is there from the start */
+    int64_t now;         /* of the last input */
     int64_t started_at;
     uint64_t rounds;
 };
@@ -172,6 +179,22 @@ unsigned rs_ct_waiting_on(const struct rs_ct_node *n, const struct rs_ct_deploym
 
 /* controller-target.c */
 void rs_ct_send_targets(struct rs_controller *c, int64_t now);
+
+/* controller-scale.c */
+/* The number a deployment has with `conf`, before the autoscaler says another. `d` NULL: it is new;
+ * `changed`: its configuration did. */
+unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controller *c,
+                      const struct rs_deployment_conf *conf, bool changed);
+/* Another configuration is about to be followed; `before` NULL: it is the first. */
+void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,
+                    const struct rs_config *after);
+/* A node reports again; `since`: when it did last. */
+void rs_ct_scale_report(struct rs_controller *c, const struct rs_report *before,
+                        const struct rs_report *after, int64_t since, int64_t now);
+bool rs_ct_scale(struct rs_controller *c, int64_t now); /* true: some number is another one now */
+int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d);
+json_t *rs_ct_scale_json(const struct rs_ct_deployment *d); /* autoscaling_detail; null: none */
+json_t *rs_ct_scale_why(const struct rs_ct_deployment *d);
 
 /* controller-observe.c */
 struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);

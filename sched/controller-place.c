@@ -4,6 +4,7 @@
 
 #include "core/base/alloc.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -290,15 +291,40 @@ static struct rs_place_node *view(struct board *b, const struct rs_controller *c
     return nodes;
 }
 
-/* The highest rank on that node goes, so that ranks stay dense where they can. */
+/* What giving up a slot costs: 0 nothing runs there yet, 1 an idle replica, else one with so many
+ * requests to finish. */
+static unsigned cost_of(const struct rs_ct_deployment *d, const struct rs_ct_slot *slot)
+{
+    const struct rs_report *r = slot->node->report;
+
+    for (size_t i = 0; r && i < r->n_replicas; i++) {
+        const struct rs_report_replica *x = &r->replicas[i];
+
+        if (x->rank == slot->rank &&
+            (x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING) &&
+            strcmp(x->deployment, d->name) == 0 && strcmp(x->app, d->app->name) == 0)
+            return 1 + x->in_flight;
+    }
+    return 0;
+}
+
+/* The cheapest on that node goes; of equals the highest rank, so that ranks stay dense where they
+ * can. */
 static void drop_slot(struct board *b, struct rs_ct_deployment *d, size_t at)
 {
     size_t pick = d->n_slots;
+    unsigned least = 0;
 
-    for (size_t s = 0; s < d->n_slots; s++)
+    for (size_t s = 0; s < d->n_slots; s++) {
+        unsigned cost = cost_of(d, &d->slots[s]);
+
         if (d->slots[s].node == b->nodes[at] &&
-            (pick == d->n_slots || d->slots[s].rank > d->slots[pick].rank))
+            (pick == d->n_slots || cost < least ||
+             (cost == least && d->slots[s].rank > d->slots[pick].rank))) {
             pick = s;
+            least = cost;
+        }
+    }
     if (pick == d->n_slots)
         return;
     if (!d->group) /* room in a group is counted anew in the next round */
@@ -325,21 +351,52 @@ static unsigned lowest_free_rank(const struct rs_ct_deployment *d)
     return rank;
 }
 
-/* Ranks are 0 .. N-1: one beyond the end moves into a hole. */
-static void close_holes(struct rs_ct_deployment *d)
+/* Ranks are 0 .. N-1: one beyond the end moves into a hole. Not before the replica whose slot was
+ * given up is on its way out: until then its rank tells its node which one is to go. */
+static void close_holes(const struct rs_controller *c, struct rs_ct_deployment *d)
 {
+    struct rs_ct_seen seen = rs_ct_look(c, d);
+
+    if (d->has_holes && (!seen.fresh || seen.running + seen.updating + seen.starting > d->n_slots))
+        return;
+    d->has_holes = false;
     for (size_t s = 0; s < d->n_slots; s++)
         if (d->slots[s].rank >= d->n_slots)
             d->slots[s].rank = lowest_free_rank(d);
+}
+
+/* Nodes without a slot of the cheapest kind (nothing runs, idle, at work) are spared. */
+static void spare_busy(struct rs_place_node *nodes, const struct board *b,
+                       const struct rs_ct_deployment *d)
+{
+    unsigned least = UINT_MAX;
+
+    for (size_t s = 0; s < d->n_slots; s++) {
+        unsigned cost = cost_of(d, &d->slots[s]);
+
+        least = cost < least ? cost : least;
+    }
+    for (size_t i = 0; i < b->n; i++)
+        nodes[i].replicas = 0;
+    for (size_t s = 0; s < d->n_slots; s++) {
+        unsigned cost = cost_of(d, &d->slots[s]);
+        size_t at = index_of(b, d->slots[s].node);
+
+        if (at != RS_PLACE_NONE && (cost == least || (cost > 1 && least > 1)))
+            nodes[at].replicas++;
+    }
 }
 
 static void drop_surplus(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
 {
     while (d->n_slots > d->wanted) {
         struct rs_place_node *nodes = view(b, c, d);
-        size_t at = rs_place_drop(nodes, b->n);
+        size_t at;
 
+        spare_busy(nodes, b, d);
+        at = rs_place_drop(nodes, b->n);
         free(nodes);
+        d->has_holes = true;
         if (at == RS_PLACE_NONE)
             return;
         drop_slot(b, d, at);
@@ -398,7 +455,7 @@ static void place_missing(struct board *b, const struct rs_controller *c,
         }
     }
     free(nodes);
-    close_holes(d);
+    close_holes(c, d);
 }
 
 static void note_available(struct rs_controller *c, const struct board *b)

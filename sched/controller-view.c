@@ -7,7 +7,7 @@
  *               "draining"}}}
  *   application {"start": "fork"|"spawn", "start_reason", "building": bool}
  *   deployment  {"kind", "version", "queued", "in_flight", "pending", "blocked", "start_failures",
- *               "deaths", "last_error", "notice"}
+ *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not}
  *   replica     {"node", "version", "rank", "state": our own name, "ready_time_s", "uptime_s",
  *               "in_flight", "done", "errors", "message"}
  */
@@ -173,6 +173,7 @@ static json_t *deployment_extra(const struct rs_ct_deployment *d)
     json_object_set_new(j, "blocked", text_or_null(d->blocked ? d->blocked : s.blocked));
     json_object_set_new(j, "last_error", text_or_null(s.last_error));
     json_object_set_new(j, "notice", text_or_null(d->notice));
+    json_object_set_new(j, "autoscaling", rs_ct_scale_why(d));
     return j;
 }
 
@@ -202,6 +203,8 @@ static json_t *deployment(const struct rs_ct_deployment *d, bool extended, doubl
     json_object_set_new(j, "target_num_replicas", json_integer((json_int_t)d->wanted));
     json_object_set_new(j, "required_resources", required(&d->conf->resources));
     json_object_set_new(j, "replicas", replicas(d, false, extended, wall));
+    if (d->conf->autoscaling_enabled)
+        json_object_set_new(j, "autoscaling_detail", rs_ct_scale_json(d));
     json_object_set_new(j, "recent_dead_replicas", replicas(d, true, extended, wall));
     if (extended)
         json_object_set_new(j, "rserve", deployment_extra(d));

@@ -96,6 +96,7 @@ static struct rs_ct_app *app_new(struct rs_controller *c, const char *name)
 
 static void take_config(struct rs_controller *c, struct rs_config *config)
 {
+    rs_ct_capacity(c, c->config, config);
     if (c->config != c->started)
         rs_config_free(c->config);
     c->config = config;
@@ -335,7 +336,9 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
     if (rs_report_from_json(&r, report, err) < 0)
         return rs_error_wrap(err, "node '%s'", node_id);
     before = n->report;
+    rs_ct_scale_report(c, before, r, n->reported_at, now);
     n->report = r;
+    n->reported_at = now;
     n->draining = r->draining;
     rs_ct_replica_events(c, n, before, r);
     rs_report_free(before);
@@ -408,9 +411,11 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
 {
     if (!c->started_at)
         c->started_at = now;
+    c->now = now;
     c->rounds++;
     rs_ct_send_builds(c);
     rs_ct_core_update(c, now);
+    (void)rs_ct_scale(c, now);
     rs_ct_place(c);
     if (rs_ct_short_of_room(c) && rs_ct_pools_yield(c))
         rs_ct_place(c);
@@ -420,14 +425,16 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     forget_deleted(c);
 }
 
-void rs_controller_tick(struct rs_controller *c, int64_t now)
+/* When somebody waits for more than 30 s; INT64_MAX: nobody does. */
+static int64_t slow_at(const struct rs_ct_deployment *d)
 {
-    rs_ct_update(c, now);
+    return d->waiting_since && !d->slow ? d->waiting_since + SLOW_START : INT64_MAX;
 }
 
-int64_t rs_controller_deadline(const struct rs_controller *c)
+static int64_t earliest(const struct rs_controller *c,
+                        int64_t (*due)(const struct rs_ct_deployment *d))
 {
-    int64_t at = rs_ct_core_deadline(c);
+    int64_t at = INT64_MAX;
 
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
@@ -435,9 +442,31 @@ int64_t rs_controller_deadline(const struct rs_controller *c)
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
-            if (d && d->waiting_since && !d->slow && d->waiting_since + SLOW_START < at)
-                at = d->waiting_since + SLOW_START;
+            if (d && due(d) < at)
+                at = due(d);
         }
     }
     return at;
+}
+
+/* What takes a whole round when it is due; the autoscaler alone looks more often than that. */
+static int64_t round_at(const struct rs_controller *c)
+{
+    int64_t slow = earliest(c, slow_at), core = rs_ct_core_deadline(c);
+
+    return slow < core ? slow : core;
+}
+
+void rs_controller_tick(struct rs_controller *c, int64_t now)
+{
+    c->now = now;
+    if (rs_ct_scale(c, now) || round_at(c) <= now)
+        rs_ct_update(c, now);
+}
+
+int64_t rs_controller_deadline(const struct rs_controller *c)
+{
+    int64_t round = round_at(c), scale = earliest(c, rs_ct_scale_deadline);
+
+    return round < scale ? round : scale;
 }

@@ -31,6 +31,7 @@ enum rs_controller_event_kind {
     RS_EVENT_DEPLOYMENT, /* status of a deployment changed: `status`, `text` */
     RS_EVENT_REPLICA,    /* a replica appeared, changed its state or ended: `status`, `text` */
     RS_EVENT_NODE,       /* `node_id` joined or left: `status` */
+    RS_EVENT_SCALE,      /* the autoscaler wants another number: `status` "UP", "DOWN"; `text` why */
 };
 
 /* All text borrowed for the call; NULL where it does not apply. */
@@ -91,6 +92,12 @@ void rs_controller_start(struct rs_controller *c, struct rs_config *config);
 /* Deletes all applications (they drain). rs_controller_empty tells when nothing runs any more. */
 void rs_controller_delete_all(struct rs_controller *c, int64_t now);
 bool rs_controller_empty(const struct rs_controller *c);
+
+/* So many replicas, until the next configuration is applied. RS_NOT_FOUND: no such deployment;
+ * RS_CONFLICT: it is being deleted, or its application does not allow it. */
+RS_MUST_CHECK int rs_controller_scale(struct rs_controller *c, const char *app,
+                                      const char *deployment, unsigned replicas, int64_t now,
+                                      struct rs_error *err);
 
 /* A node (re)joined: its reports count from here; the first one is answered by a
  * TARGET (see too_early in controller-target.c). */

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#define RS_US INT64_C(1000)
 #define RS_MS INT64_C(1000000)
 #define RS_SEC INT64_C(1000000000)
 

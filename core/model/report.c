@@ -45,6 +45,7 @@ static const struct rs_member deployment_members[] = {
     {"last_error", RS_MEMBER_TEXT, AT(rs_report_deployment, last_error)},
     {"blocked", RS_MEMBER_TEXT, AT(rs_report_deployment, blocked)},
     {"queued", RS_MEMBER_UINT, AT(rs_report_deployment, queued)},
+    {"load_us", RS_MEMBER_U64, AT(rs_report_deployment, load_us)},
 };
 
 static const struct rs_member zygote_members[] = {

@@ -53,7 +53,10 @@ struct rs_report_deployment {
     bool ever_ran;           /* a replica of this version reached RUNNING */
     char *last_error;        /* of the last start failure or death: traceback or one line; NULL */
     char *blocked;   /* why a wanted replica is not started: "needs 1 GPU; node has 0"; NULL */
-    unsigned queued; /* requests that wait; filled in by who knows the data plane */
+    unsigned queued; /* requests that wait; filled in by who knows the data plane, as is: */
+    /* The integral of those that wait and those under way, in request microseconds: its rise between
+     * two reports, by the time between them, is the exact mean load. */
+    uint64_t load_us;
 };
 
 struct rs_report_zygote {

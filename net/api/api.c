@@ -21,7 +21,8 @@ enum {
     IDLE_S = 30,
     CONNECTIONS_MAX = 256,
     PATH_SHOWN = 200,
-    ERROR_SHOWN = 480
+    ERROR_SHOWN = 480,
+    REPLICAS_MAX = 1000000
 };
 
 static const char type_json[] = "application/json; charset=utf-8";
@@ -79,6 +80,16 @@ static void RS_PRINTF(3, 4) answer_error(struct rs_web_answer *a, int status, co
 }
 
 /* --- routes ---------------------------------------------------------------------------------------- */
+
+/* Part number `n` of "/0/1/2", a copy. */
+static char *path_part(const char *path, unsigned n)
+{
+    for (path++; n > 0 && *path; n--) {
+        path += strcspn(path, "/");
+        path += *path == '/';
+    }
+    return rs_strndup(path, strcspn(path, "/"));
+}
 
 /* A copy of the details with the applications of this source only. */
 static json_t *of_source(json_t *details, const char *source)
@@ -153,6 +164,60 @@ static void delete_applications(struct rs_api *api, const struct rs_web_request 
     answer_change(a, r, status, &error);
 }
 
+/* {"key": "text"} with the blank that Ray writes here and compares may see. */
+static void answer_spaced(struct rs_web_answer *a, int status, const char *key, const char *text)
+{
+    struct rs_buf clean = {0};
+    rs_auto(rs_json_decrefp) json_t *value = NULL;
+    rs_auto(rs_freep) char *json = NULL;
+
+    rs_text_fit(&clean, text, ERROR_SHOWN);
+    value = json_pack("{s:s}", key, rs_buf_text(&clean));
+    json = json_dumps(value, JSON_ENSURE_ASCII);
+    a->status = status;
+    a->type = type_json;
+    rs_buf_puts(&a->body, json ? json : "{}");
+    rs_buf_fini(&clean);
+}
+
+/* The body of a scale request, checked as strictly as Ray does. -1: *ret says what is wrong. */
+static int64_t replicas_of(const struct rs_web_request *req, struct rs_buf *why)
+{
+    struct rs_error err = {0};
+    rs_auto(rs_json_decrefp) json_t *body = NULL;
+    const json_t *n;
+
+    if (rs_json_parse(&body, req->body, req->len, "body", &err) < 0) {
+        rs_buf_printf(why, "Invalid request body: %s", err.msg);
+        return -1;
+    }
+    n = json_object_get(body, "target_num_replicas");
+    if (json_is_integer(n) && json_integer_value(n) >= 0 && json_integer_value(n) <= REPLICAS_MAX)
+        return json_integer_value(n);
+    rs_buf_printf(why,
+                  "Invalid request body: target_num_replicas: expected an integer from 0 to %d, %s",
+                  REPLICAS_MAX, n ? "got another value" : "which is missing");
+    return -1;
+}
+
+static void scale_deployment(struct rs_api *api, const struct rs_web_request *req,
+                             struct rs_web_answer *a)
+{
+    struct rs_buf error = {0};
+    rs_auto(rs_freep) char *app = path_part(req->path, 3), *deployment = path_part(req->path, 5);
+    int64_t replicas = replicas_of(req, &error);
+    int status = 0;
+
+    if (replicas < 0)
+        answer_spaced(a, 400, "error", rs_buf_text(&error));
+    else if (api->ops->scale(app, deployment, (unsigned)replicas, &error, &status, api->arg) < 0)
+        answer_spaced(a, status >= 400 ? status : 400, "error", rs_buf_text(&error));
+    else
+        answer_spaced(a, 200, "message",
+                      "Scaling request received. Deployment will get scaled asynchronously.");
+    rs_buf_fini(&error);
+}
+
 static void get_version(struct rs_api *api, const struct rs_web_request *req,
                         struct rs_web_answer *a)
 {
@@ -197,6 +262,9 @@ static const struct route routes[] = {
     {"PUT", "/api/serve/applications", "deploy exactly this ServeConfigV2 (JSON)", true,
      put_applications},
     {"DELETE", "/api/serve/applications", "delete all applications", true, delete_applications},
+    {"POST", "/api/v1/applications/{}/deployments/{}/scale",
+     "so many replicas until the next deploy: {\"target_num_replicas\": n}", true,
+     scale_deployment},
     {"GET", "/api/version", "versions", false, get_version},
     {"GET", "/api/ray/version", "versions", false, get_version},
     {"GET", "/api/gcs_healthz", "success", false, get_health},
@@ -217,11 +285,18 @@ static void get_routes(struct rs_api *api, const struct rs_web_request *req,
     answer_json(a, 200, list);
 }
 
+/* "{}" in a route stands for any one part of a path. */
 static bool is_path(const char *path, const char *route)
 {
-    size_t n = strlen(route);
-
-    return strncmp(path, route, n) == 0 && (!path[n] || strcmp(path + n, "/") == 0);
+    while (*route) {
+        if (strncmp(route, "{}", 2) == 0 && *path && *path != '/') {
+            path += strcspn(path, "/");
+            route += 2;
+        } else if (*path++ != *route++) {
+            return false;
+        }
+    }
+    return !*path || strcmp(path, "/") == 0;
 }
 
 static const struct route *find(const char *method, const char *path)

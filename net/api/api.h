@@ -4,6 +4,7 @@
  * joins the controller to it.
  *
  *   GET, PUT, DELETE /api/serve/applications/   details (?api_type=, ?extended=1), deploy, delete everything
+ *   POST /api/v1/applications/{app}/deployments/{deployment}/scale   {"target_num_replicas": n}
  *   GET /api/version, /api/ray/version          versions
  *   GET /metrics                                Prometheus text
  *   GET /-/healthz, /api/gcs_healthz            "success"
@@ -32,6 +33,9 @@ struct rs_api_ops {
     int (*apply)(const char *body, size_t len, struct rs_buf *error, int *http_status, void *arg);
     /* Every application goes. As apply. */
     int (*delete_all)(struct rs_buf *error, int *http_status, void *arg);
+    /* So many replicas of a deployment, until the next apply. As apply. */
+    int (*scale)(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
+                 int *http_status, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
 };

@@ -7,6 +7,7 @@
 #include "net/router/dataplane.h"
 
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "net/http/port.h"
@@ -87,6 +88,7 @@ struct event {
     uint64_t stream;
     json_t *msg;
     char *why;
+    bool starving;
     void (*tell)(struct rs_dataplane *d, struct event *e);
 };
 
@@ -129,6 +131,17 @@ static void tell_gone(struct rs_dataplane *d, struct event *e)
 static void tell_idle(struct rs_dataplane *d, struct event *e)
 {
     d->ops->on_replica_idle(e->replica_id, d->arg);
+}
+
+static void tell_load(struct rs_dataplane *d, struct event *e)
+{
+    if (d->ops->on_load)
+        d->ops->on_load(e->starving, d->arg);
+}
+
+void rs_dataplane_post_load(struct rs_dataplane *d, bool starving)
+{
+    post_event(d, (struct event){.starving = starving, .tell = tell_load});
 }
 
 void rs_dataplane_post_replica(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
@@ -531,12 +544,33 @@ static void read_figures(struct rs_figures *f, struct rs_dataplane_stat *s)
     s->errors = atomic_load_explicit(&f->errors, memory_order_relaxed);
 }
 
+/* The integral up to now; read again if the lane wrote meanwhile. Without load, the next one is told. */
+static uint64_t read_load(struct rs_figures *f)
+{
+    unsigned turn, load;
+    int64_t at;
+    uint64_t us;
+
+    atomic_store_explicit(&f->alarm, true, memory_order_seq_cst);
+    do {
+        turn = atomic_load_explicit(&f->turn, memory_order_acquire);
+        load = atomic_load_explicit(&f->load, memory_order_acquire);
+        at = atomic_load_explicit(&f->load_at, memory_order_acquire);
+        us = atomic_load_explicit(&f->load_us, memory_order_acquire);
+    } while (turn % 2 || turn != atomic_load_explicit(&f->turn, memory_order_relaxed));
+    if (load == 0)
+        return us;
+    atomic_store_explicit(&f->alarm, false, memory_order_relaxed);
+    return us + (uint64_t)(load * ((double)(rs_clock_now() - at) / (double)RS_US));
+}
+
 /* A deployment's figures are the sums of its replicas'; only what waits is counted by itself. */
 static void deployment_stat(const struct rs_dataplane *d, struct deployment *dep,
                             struct rs_dataplane_stat *s)
 {
     *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
     read_figures(&dep->figures, s);
+    s->load_us = read_load(&dep->figures);
     for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
         const struct replica *x = rs_map_at(&d->replicas, i, NULL);
         struct rs_dataplane_stat one = {0};

@@ -68,6 +68,7 @@ struct rs_dataplane_stat {
     const char *app, *deployment, *replica_id;
     unsigned in_flight, queued; /* queued: deployments only */
     uint64_t done, errors;
+    uint64_t load_us; /* deployments: integral of the requests that are here, in microseconds */
 };
 
 struct rs_dataplane_ops {
@@ -78,6 +79,9 @@ struct rs_dataplane_ops {
     void (*on_replica_gone)(const char *replica_id, const char *why, void *arg);
     /* After rs_dataplane_retire: the last request of the replica ended. */
     void (*on_replica_idle)(const char *replica_id, void *arg);
+    /* Requests came to a deployment that had none when its figures were last read. `starving`: it
+     * has no replica that could take them. */
+    void (*on_load)(bool starving, void *arg);
 };
 
 RS_MUST_CHECK int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,

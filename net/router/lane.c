@@ -39,7 +39,14 @@ static void on_gone(struct rs_backend *b, const char *why, void *arg)
     rs_loop_post(l->loop, free_backend, b); /* it is inside a callback of its own */
 }
 
-static const struct rs_pool_ops pool_ops = {on_idle, on_gone};
+static void on_load(bool starving, void *arg)
+{
+    const struct rs_lane *l = arg;
+
+    rs_dataplane_post_load(l->dataplane, starving);
+}
+
+static const struct rs_pool_ops pool_ops = {on_idle, on_gone, on_load};
 
 struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *deployment,
                              struct rs_figures *figures)

@@ -25,6 +25,12 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m);
 struct rs_figures {
     atomic_uint in_flight, queued;
     atomic_ullong done, errors;
+    /* Of a deployment: requests that wait or are under way, since when, and the integral up to then in
+     * request microseconds. `turn` is odd while the lane writes them. */
+    atomic_uint turn, load;
+    atomic_llong load_at; /* ns */
+    atomic_ullong load_us;
+    atomic_bool alarm; /* the control thread wants to be told when there is load again */
 };
 
 /* A replica's series, one entry per route it is reached by. */

@@ -51,8 +51,37 @@ void rs_pool_free(struct rs_pool *p)
 
 /* --- figures ----------------------------------------------------------------------------------- */
 
+/* The integral grows by what was, then what is begins. */
+static void show_load(struct rs_pool *p)
+{
+    struct rs_figures *f = p->figures;
+    unsigned load = p->queue.queued + p->working;
+    int64_t now = rs_loop_now(p->loop);
+    unsigned turn;
+
+    if (load == p->load)
+        return;
+    turn = atomic_load_explicit(&f->turn, memory_order_relaxed);
+    p->load_rest +=
+        (int64_t)p->load * (now - atomic_load_explicit(&f->load_at, memory_order_relaxed));
+    p->load = load;
+    atomic_store_explicit(&f->turn, turn + 1, memory_order_relaxed);
+    atomic_store_explicit(&f->load, load, memory_order_release);
+    atomic_store_explicit(&f->load_at, now, memory_order_release);
+    atomic_store_explicit(&f->load_us,
+                          atomic_load_explicit(&f->load_us, memory_order_relaxed) +
+                              (uint64_t)(p->load_rest / RS_US),
+                          memory_order_release);
+    atomic_store_explicit(&f->turn, turn + 2, memory_order_release);
+    p->load_rest %= RS_US;
+    if (atomic_load_explicit(&f->alarm, memory_order_relaxed) && load &&
+        atomic_exchange_explicit(&f->alarm, false, memory_order_relaxed))
+        p->ops->on_load(!rs_queue_open(&p->queue), p->arg);
+}
+
 void rs_pool_show_queued(struct rs_pool *p)
 {
+    show_load(p);
     if (p->queue.queued == p->queued_shown)
         return;
     p->queued_shown = p->queue.queued;
@@ -159,6 +188,9 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     r->backend = NULL;
     rs_list_remove(&r->link);
     rs_queue_release(&p->queue, &b->slots);
+    p->working -= b->figures != NULL;
+    if (how != RS_UNBIND_RETURNED) /* that one is on its way into the queue */
+        show_load(p);
     count(p, b, r, how, f);
     show_in_flight(b);
     if (b->retired && !b->gone && b->slots.in_flight == 0)
@@ -180,6 +212,7 @@ void rs_pool_pump(struct rs_pool *p)
         r->backend = b;
         r->sent_at = rs_loop_now(p->loop);
         rs_list_push_back(&b->requests, &r->link);
+        p->working += b->figures != NULL;
         show_in_flight(b);
         b->ops->send(b, r);
     }

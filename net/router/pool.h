@@ -14,6 +14,8 @@ struct rs_pool_ops {
     void (*on_idle)(struct rs_backend *b, void *arg);
     /* It died; its requests have ended. To be freed, but not from inside this. */
     void (*on_gone)(struct rs_backend *b, const char *why, void *arg);
+    /* There is load again, as figures->alarm asked to be told. `starving`: nothing can take it. */
+    void (*on_load)(bool starving, void *arg);
 };
 
 struct rs_pool {
@@ -30,6 +32,9 @@ struct rs_pool {
     const struct rs_router_metrics *metrics;
     struct rs_series *queued;
     unsigned queued_shown;
+    unsigned working;  /* requests that replicas of this node have */
+    unsigned load;     /* those and the queued, as shown */
+    int64_t load_rest; /* ns of the integral that are no whole microsecond yet */
     struct rs_series_cache *calls; /* requests to it, by handle and route */
 };
 

@@ -24,7 +24,7 @@ struct server {
     uint16_t port;
     char base[64];
     char applied[BODY_MAX + 1];
-    int n_applied, n_deleted, n_collected;
+    int n_applied, n_deleted, n_collected, scaled;
 };
 
 static json_t *details(bool extended, void *arg)
@@ -68,6 +68,21 @@ static int delete_all(struct rs_buf *error, int *status, void *arg)
     return 0;
 }
 
+/* Knows one deployment, and refuses 7 of it. */
+static int scale(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
+                 int *status, void *arg)
+{
+    struct server *s = arg;
+
+    if (strcmp(app, "one") != 0 || strcmp(deployment, "d e") != 0 || replicas == 7) {
+        *status = replicas == 7 ? 412 : 404;
+        rs_buf_puts(error, "no \"such\" thing");
+        return -1;
+    }
+    s->scaled = (int)replicas;
+    return 0;
+}
+
 static void collect(void *arg)
 {
     struct server *s = arg;
@@ -75,8 +90,8 @@ static void collect(void *arg)
     s->n_collected++;
 }
 
-static const struct rs_api_ops ops = {details, apply, delete_all, collect};
-static const struct rs_api_ops ops_unready = {no_details, apply, delete_all, NULL};
+static const struct rs_api_ops ops = {details, apply, delete_all, scale, collect};
+static const struct rs_api_ops ops_unready = {no_details, apply, delete_all, scale, NULL};
 
 static void *turn(void *arg)
 {
@@ -230,6 +245,26 @@ static const struct {
     {"GET", "/api/serve/applications//", NULL, 404, JSON, "{"},
     {"GET", "/api/serve/applicationsx", NULL, 404, JSON, "{"},
     {"GET", "/%ff%0a%22", NULL, 404, JSON, "{\"error\":\"no such path: /\\uFFFD \\\" (GET"},
+#define SCALE "/api/v1/applications/one/deployments/d%20e/scale"
+    {"POST", SCALE, "{\"target_num_replicas\": 3}", 200, JSON,
+     "={\"message\": \"Scaling request received. Deployment will get scaled asynchronously.\"}"},
+    {"POST", SCALE "/", "{\"target_num_replicas\": 0}", 200, JSON, "{\"message\": "},
+    {"POST", SCALE, "{\"target_num_replicas\": 7}", 412, JSON,
+     "={\"error\": \"no \\\"such\\\" thing\"}"},
+    {"POST", "/api/v1/applications/two/deployments/d/scale", "{\"target_num_replicas\": 3}", 404,
+     JSON, "{\"error\": \"no "},
+    {"POST", SCALE, "{\"target_num_replicas\": -1}", 400, JSON,
+     "{\"error\": \"Invalid request body: target_num_replicas: expected an integer from 0 to "},
+    {"POST", SCALE, "{\"target_num_replicas\": true}", 400, JSON, "{\"error\": \"Invalid request"},
+    {"POST", SCALE, "{\"target_num_replicas\": 1e3}", 400, JSON, "{\"error\": \"Invalid request"},
+    {"POST", SCALE, "{\"replicas\": 3}", 400, JSON, "{\"error\": \"Invalid request body: "},
+    {"POST", SCALE, "[3]", 400, JSON, "{\"error\": \"Invalid request body: "},
+    {"POST", SCALE, "", 400, JSON, "{\"error\": \"Invalid request body: "},
+    {"GET", SCALE, NULL, 405, JSON, "{\"error\":\""},
+    {"POST", "/api/v1/applications//deployments/d/scale", "{}", 404, JSON,
+     "{\"error\":\"no such path"},
+    {"POST", "/api/v1/applications/a/b/deployments/d/scale", "{}", 404, JSON, "{"},
+    {"POST", "/api/v1/applications/a/deployments/", "{}", 404, JSON, "{"},
     {"GET", "/api", NULL, 200, JSON, "[{\"method\":\"GET\",\"path\":\"/api\","},
 };
 
@@ -263,10 +298,13 @@ START_TEST(changes_reach_the_caller)
     rs_http_answer_fini(&got);
     ck_assert_int_eq(call(&s, "DELETE", "/api/serve/applications/", NULL, &got), 200);
     rs_http_answer_fini(&got);
+    ck_assert_int_eq(call(&s, "POST", SCALE, "{\"target_num_replicas\": 4}", &got), 200);
+    rs_http_answer_fini(&got);
     stop(&s);
     ck_assert_int_eq(s.n_applied, 1);
     ck_assert_str_eq(s.applied, config);
     ck_assert_int_eq(s.n_deleted, 1);
+    ck_assert_int_eq(s.scaled, 4);
 }
 END_TEST
 

@@ -169,13 +169,46 @@ static void ev_built(struct world *w, struct event *e)
         rs_controller_build_failed(w->controller, e->node->id, e->json, w->now);
 }
 
+static void note_area(struct world *w, struct behaviour *b)
+{
+    b->area += (uint64_t)(b->load * (w->now - b->area_at));
+    b->area_at = w->now;
+}
+
+/* What a data plane would know: replicas with the highest ranks have the requests, the rest waits. */
+static void add_figures(struct world *w, struct rs_report *r)
+{
+    for (size_t i = 0; i < r->n_deployments; i++) {
+        struct rs_report_deployment *d = &r->deployments[i];
+        struct behaviour *b = world_behaviour(w, d->name);
+        unsigned left = b->load;
+
+        for (unsigned rank = 20; rank-- > 0;)
+            for (size_t k = 0; k < r->n_replicas; k++) {
+                struct rs_report_replica *x = &r->replicas[k];
+
+                if (x->rank != rank || x->state != RS_REPLICA_RUNNING ||
+                    strcmp(x->deployment, d->name) != 0)
+                    continue;
+                x->in_flight = !b->room || left < b->room ? left : b->room;
+                left -= x->in_flight;
+            }
+        d->queued = left;
+        d->load_us = b->area / 1000;
+    }
+}
+
 static void ev_report(struct world *w, struct event *e)
 {
     rs_auto(rs_report_freep) struct rs_report *r = rs_agent_report(e->node->agent, w->now);
-    rs_auto(rs_json_decrefp) json_t *j = rs_report_to_json(r);
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
     struct rs_error err = {0};
 
     e->node->report_due = false;
+    for (size_t i = 0; i < w->n_behaviours; i++)
+        note_area(w, &w->behaviours[i]);
+    add_figures(w, r);
+    j = rs_report_to_json(r);
     ck_assert_msg(rs_controller_report(w->controller, e->node->id, j, w->now, &err) == 0, "%s",
                   err.msg);
 }
@@ -211,6 +244,8 @@ static void op_event(const struct rs_controller_event *e, void *arg)
     if (e->kind == RS_EVENT_APP || e->kind == RS_EVENT_DEPLOYMENT)
         snprintf(w->log + len, sizeof(w->log) - len, "%s%s%s=%s\n", e->app,
                  e->deployment ? "#" : "", e->deployment ? e->deployment : "", e->status);
+    else if (e->kind == RS_EVENT_SCALE)
+        snprintf(w->log + len, sizeof(w->log) - len, "%s\n", e->text);
 }
 
 /* --- the agents' ops --- */
@@ -466,6 +501,17 @@ static const struct rs_controller_ops controller_ops = {
     .target = op_target, .build = op_build, .event = op_event};
 
 /* --- the world --- */
+
+void world_load(struct world *w, const char *deployment, unsigned n)
+{
+    struct behaviour *b = world_behaviour(w, deployment);
+
+    note_area(w, b);
+    b->load = n;
+    for (unsigned i = 0; i < NODES; i++)
+        if (w->nodes[i].agent)
+            op_changed(&w->nodes[i]);
+}
 
 void world_open(struct world *w, struct behaviour *behaviours, size_t n)
 {

@@ -30,6 +30,10 @@ struct behaviour {
     bool bad_config;      /* RECONFIGURE fails */
     int64_t busy;         /* ns from retire to idle; -1: never */
     bool stubborn;        /* STOP and SIGTERM do nothing */
+    unsigned load; /* requests that are there: replicas of the node take `room` each, others wait */
+    unsigned room; /* 0: as many as there are */
+    uint64_t area; /* the integral of the load, request ns */
+    int64_t area_at;
     /* counted */
     unsigned inits, reconfigures;
 };
@@ -88,6 +92,8 @@ void world_leave(struct world *w, unsigned node);
 void world_apply(struct world *w, const char *yaml);
 /* Runs events for `ns`. */
 void world_run(struct world *w, int64_t ns);
+/* So many requests are there from now on; needs a behaviour of its own. */
+void world_load(struct world *w, const char *deployment, unsigned n);
 struct behaviour *world_behaviour(struct world *w, const char *deployment);
 /* SIGKILL from outside to one running replica of the deployment; false: there is none. */
 bool world_kill_one(struct world *w, const char *deployment);

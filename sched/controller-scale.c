@@ -1,0 +1,262 @@
+/* How many replicas: what the nodes report -> the autoscaler -> the number wanted; and a number that
+ * somebody asks for over REST.
+ */
+#include "sched/controller-internal.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+
+#include <string.h>
+
+static bool scales(const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_app *app = d->app;
+
+    return d->conf->autoscaling_enabled && !d->gone && !d->failed && app->live && !app->deleting &&
+           d->scale.started;
+}
+
+/* While target_capacity rises, what replaces another cluster starts with its initial number. */
+static int lower_bound(const struct rs_controller *c, const struct rs_deployment_conf *conf)
+{
+    if (c->capacity_rises && conf->autoscaling.initial_replicas >= 0)
+        return conf->autoscaling.initial_replicas;
+    return conf->autoscaling.min_replicas;
+}
+
+static int within(int n, int lower, int upper)
+{
+    n = n > upper ? upper : n;
+    return n < lower ? lower : n;
+}
+
+unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controller *c,
+                      const struct rs_deployment_conf *conf, bool changed)
+{
+    const struct rs_autoscaling_conf *a = &conf->autoscaling;
+    int now = d && !d->gone ? (int)d->wanted : 0;
+
+    if (!conf->autoscaling_enabled)
+        return (unsigned)conf->num_replicas;
+    if (changed && a->initial_replicas >= 0)
+        now = a->initial_replicas;
+    return (unsigned)within(now, lower_bound(c, conf), a->max_replicas);
+}
+
+void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,
+                    const struct rs_config *after)
+{
+    bool same = before && before->app_count == after->app_count;
+
+    for (size_t i = 0; same && i < before->app_count; i++)
+        same = rs_config_find_app(after, before->apps[i].name) != NULL;
+    if (after->target_capacity < 0)
+        c->capacity_rises = false;
+    else if (!same)
+        c->capacity_rises = true;
+    else if (before->target_capacity < 0) /* from all of it to a part */
+        c->capacity_rises = false;
+    else if (before->target_capacity < after->target_capacity)
+        c->capacity_rises = true;
+    else if (before->target_capacity > after->target_capacity)
+        c->capacity_rises = false;
+}
+
+/* --- load -------------------------------------------------------------------------------------- */
+
+static bool is_of(const struct rs_ct_deployment *d, const char *app, const char *name)
+{
+    return strcmp(app, d->app->name) == 0 && strcmp(name, d->name) == 0;
+}
+
+static const struct rs_report_deployment *in_report(const struct rs_report *r,
+                                                    const struct rs_ct_deployment *d)
+{
+    for (size_t i = 0; r && i < r->n_deployments; i++)
+        if (is_of(d, r->deployments[i].app, r->deployments[i].name))
+            return &r->deployments[i];
+    return NULL;
+}
+
+static unsigned load_in(const struct rs_report *r, const struct rs_ct_deployment *d)
+{
+    const struct rs_report_deployment *x = in_report(r, d);
+    unsigned n = x ? x->queued : 0;
+
+    for (size_t i = 0; r && i < r->n_replicas; i++)
+        if (is_of(d, r->replicas[i].app, r->replicas[i].deployment))
+            n += r->replicas[i].in_flight;
+    return n;
+}
+
+/* The node knows the integral of its load; the step function of its reports is put right by it. */
+static void correct(struct rs_ct_deployment *d, const struct rs_report *before,
+                    const struct rs_report *after, int64_t since, int64_t now)
+{
+    const struct rs_report_deployment *x = in_report(before, d), *y = in_report(after, d);
+
+    if (!x || !y || y->load_us < x->load_us)
+        return;
+    rs_autoscale_correct(&d->scale,
+                         (double)(y->load_us - x->load_us) / 1e6 -
+                             load_in(before, d) * ((double)(now - since) / 1e9),
+                         now);
+}
+
+void rs_ct_scale_report(struct rs_controller *c, const struct rs_report *before,
+                        const struct rs_report *after, int64_t since, int64_t now)
+{
+    for (size_t i = 0; before && i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d && scales(d))
+                correct(d, before, after, since, now);
+        }
+    }
+}
+
+/* --- decisions --------------------------------------------------------------------------------- */
+
+static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
+{
+    struct rs_controller *c = d->app->controller;
+    const char *way = d->wanted > from ? "Upscaling" : "Downscaling";
+    rs_auto(rs_freep) char *text = rs_asprintf(
+        "%s Deployment(name='%s', app='%s') from %u to %u replicas. Current ongoing requests: "
+        "%.2f, current running replicas: %u.",
+        way, d->name, d->app->name, from, d->wanted, d->scale.total, running);
+
+    rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_SCALE,
+                                                .app = d->app->name,
+                                                .deployment = d->name,
+                                                .status = d->wanted > from ? "UP" : "DOWN",
+                                                .text = text});
+    if ((int)running >= lower_bound(c, d->conf) &&
+        (int)running <= d->conf->autoscaling.max_replicas)
+        rs_ct_event(d, d->wanted > from ? RS_STATUS_AUTOSCALE_UP : RS_STATUS_AUTOSCALE_DOWN,
+                    rs_asprintf("%s from %u to %u replicas.", way, from, d->wanted));
+}
+
+static bool scale(struct rs_ct_deployment *d, int64_t now)
+{
+    struct rs_controller *c = d->app->controller;
+    struct rs_ct_seen s = rs_ct_look(c, d);
+    unsigned from = d->wanted;
+    struct rs_autoscale_facts f = {
+        .running = s.running + s.updating + s.old_live,
+        .lower = lower_bound(c, d->conf),
+        .upper = d->conf->autoscaling.max_replicas,
+        .gang = d->conf->gang_size,
+        .policy_wants = -1,
+        .wall_s = rs_ct_wall(c, now),
+    };
+
+    rs_autoscale_load(&d->scale, s.queued, s.queued + s.in_flight, now);
+    if (!rs_autoscale_decide(&d->scale, &d->conf->autoscaling, &f, now))
+        return false;
+    d->wanted = d->scale.target;
+    say(d, from, f.running);
+    return true;
+}
+
+bool rs_ct_scale(struct rs_controller *c, int64_t now)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d && scales(d))
+                changed |= scale(d, now);
+        }
+    }
+    return changed;
+}
+
+int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d)
+{
+    return scales(d)
+               ? rs_autoscale_deadline(&d->scale, &d->conf->autoscaling, d->app->controller->now)
+               : INT64_MAX;
+}
+
+/* --- by hand ----------------------------------------------------------------------------------- */
+
+int rs_controller_scale(struct rs_controller *c, const char *app_name, const char *deployment,
+                        unsigned replicas, int64_t now, struct rs_error *err)
+{
+    const struct rs_ct_app *app = rs_map_get(&c->apps, app_name);
+    struct rs_ct_deployment *d = app ? rs_map_get(&app->deployments, deployment) : NULL;
+    unsigned from;
+
+    if (!d)
+        return rs_error_set(err, RS_NOT_FOUND, "Application or Deployment not found");
+    if (d->gone || app->deleting)
+        return rs_error_set(err, RS_CONFLICT, "Deployment is deleted");
+    if (!app->conf || !app->conf->external_scaler_enabled)
+        return rs_error_set(
+            err, RS_CONFLICT,
+            "Cannot update replicas for deployment '%.60s' in application '%.60s'. The external "
+            "scaling API can only be used when 'external_scaler_enabled' is set to true in the "
+            "application configuration. Current value: external_scaler_enabled=false. To use this "
+            "API, redeploy your application with 'external_scaler_enabled: true' in the config.",
+            deployment, app_name);
+    from = d->wanted;
+    d->wanted = replicas;
+    if (from != replicas)
+        rs_ct_event(d, replicas > from ? RS_STATUS_SCALE_UP : RS_STATUS_SCALE_DOWN,
+                    rs_asprintf("%s from %u to %u replicas.",
+                                replicas > from ? "Upscaling" : "Downscaling", from, replicas));
+    rs_ct_update(c, now);
+    return 0;
+}
+
+/* --- what people are told ---------------------------------------------------------------------- */
+
+static json_t *decisions(const struct rs_ct_deployment *d)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < d->scale.n_decisions; i++) {
+        const struct rs_autoscale_decision *x = &d->scale.decisions[i];
+
+        json_array_append_new(list, json_pack("{s:f, s:s, s:i, s:i, s:s}", "timestamp_s", x->wall_s,
+                                              "reason", x->reason, "prev_num_replicas",
+                                              (int)x->from, "curr_num_replicas", (int)x->to,
+                                              "policy", d->conf->autoscaling.policy_function));
+    }
+    return list;
+}
+
+json_t *rs_ct_scale_json(const struct rs_ct_deployment *d)
+{
+    const struct rs_autoscale *a = &d->scale;
+    enum rs_deployment_status s = d->status.status;
+
+    if (!scales(d))
+        return json_null();
+    return json_pack("{s:s, s:o, s:{s:f, s:f, s:i, s:i, s:i, s:i}, s:s, s:[]}", "scaling_status",
+                     s == RS_DEPLOYMENT_UPSCALING     ? "UPSCALING"
+                     : s == RS_DEPLOYMENT_DOWNSCALING ? "DOWNSCALING"
+                                                      : "STABLE",
+                     "decisions", decisions(d), "metrics", "total_requests", a->total,
+                     "queued_requests", a->queued, "running_replicas", (int)a->running,
+                     "desired_replicas", (int)a->wanted, "min_replicas", (int)a->lower,
+                     "max_replicas", (int)a->upper, "metrics_health", "healthy", "errors");
+}
+
+json_t *rs_ct_scale_why(const struct rs_ct_deployment *d)
+{
+    char text[300];
+
+    if (!scales(d))
+        return json_null();
+    rs_autoscale_why(&d->scale, &d->conf->autoscaling, d->app->controller->now, text, sizeof(text));
+    return json_string(text);
+}

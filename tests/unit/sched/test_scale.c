@@ -1,0 +1,243 @@
+/* Controller and agents with a load: how many replicas there are, which go, and what is told of it. */
+#include "tests/unit/check_main.h"
+#include "tests/unit/sched/world.h"
+
+static struct world w;
+static struct behaviour a = {.deployment = "A"};
+
+#define D "applications.x.deployments.A"
+#define APP(app_options, options)                                                                  \
+    "applications:\n- name: x\n  import_path: m:app\n  route_prefix: /x\n" app_options             \
+    "  deployments:\n  - {name: A, " options "}\n"
+#define SCALES(more)                                                                               \
+    APP("", "autoscaling_config: {target_ongoing_requests: 1, look_back_period_s: 1, "             \
+            "upscale_delay_s: 2, downscale_delay_s: 5, " more "}")
+
+static void open_with(unsigned load, unsigned room)
+{
+    a = (struct behaviour){.deployment = "A", .load = load, .room = room, .area_at = RS_SEC};
+    world_open(&w, &a, 1);
+    world_join(&w, 0, "{\"CPU\": 8}");
+}
+
+static void teardown(void)
+{
+    world_close(&w);
+}
+
+static void check(const char *path, const char *want)
+{
+    const char *got = world_text(&w, path);
+
+    ck_assert_msg(strcmp(got, want) == 0, "%s is '%s', not '%s'\n%s", path, got, want, w.log);
+}
+
+START_TEST(up)
+{
+    open_with(0, 2);
+    world_apply(&w, SCALES("min_replicas: 1, max_replicas: 3"));
+    world_run(&w, 5 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    check(D ".autoscaling_detail.scaling_status", "STABLE");
+    world_load(&w, "A", 12);
+    world_run(&w, RS_SEC);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 1);
+    ck_assert_ptr_nonnull(strstr(world_text(&w, D ".rserve.autoscaling"), "upscale_delay_s 2 s"));
+    world_run(&w, 1300 * RS_MS);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 3);
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    check(D ".status", "HEALTHY");
+    check(D ".status_trigger", "UPSCALE_COMPLETED");
+    ck_assert_ptr_nonnull(strstr(w.log, "x#A=UPSCALING"));
+    ck_assert_ptr_null(strstr(strstr(w.log, "x=RUNNING") + 9, "x=")); /* it never leaves RUNNING */
+    ck_assert_ptr_nonnull(strstr(w.log, "Upscaling Deployment(name='A', app='x') from 1 to 3 "
+                                        "replicas. Current ongoing requests: 12.00, current "
+                                        "running replicas: 1."));
+    ck_assert_uint_eq(world_size(&w, D ".autoscaling_detail.decisions"), 1);
+    ck_assert_int_eq(world_int(&w, D ".autoscaling_detail.decisions.0.prev_num_replicas"), 1);
+    ck_assert_int_eq(world_int(&w, D ".autoscaling_detail.decisions.0.curr_num_replicas"), 3);
+}
+END_TEST
+
+/* Of three the one with work stays, whatever its rank; then ranks close up. */
+START_TEST(down_idle_first)
+{
+    open_with(1, 0); /* all of it at the highest rank */
+    world_apply(&w, SCALES("min_replicas: 1, initial_replicas: 3, max_replicas: 3"));
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    const char *id = NULL;
+    char busy[16] = "";
+
+    for (int i = 0; i < 3; i++) {
+        char path[80];
+
+        snprintf(path, sizeof(path), D ".replicas.%d.rserve.in_flight", i);
+        if (world_int(&w, path) == 0)
+            continue;
+        snprintf(path, sizeof(path), D ".replicas.%d.replica_id", i);
+        id = world_text(&w, path);
+        snprintf(busy, sizeof(busy), "%s", id);
+    }
+    ck_assert_ptr_nonnull(id);
+    world_run(&w, 10 * RS_SEC);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 1);
+    ck_assert_uint_eq(world_size(&w, D ".replicas"), 1);
+    check(D ".replicas.0.replica_id", busy);
+    ck_assert_int_eq(world_int(&w, D ".replicas.0.rserve.rank"), 0);
+    check(D ".status", "HEALTHY");
+    check(D ".status_trigger", "DOWNSCALE_COMPLETED");
+}
+END_TEST
+
+START_TEST(zero_and_back)
+{
+    open_with(0, 1);
+    a.start = 300 * RS_MS;
+    world_apply(&w, SCALES("min_replicas: 0, initial_replicas: 1, max_replicas: 2, "
+                           "downscale_to_zero_delay_s: 8"));
+    world_run(&w, 4 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    world_run(&w, 6 * RS_SEC);
+    ck_assert_uint_eq(world_processes(&w), 1); /* the zygote */
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 0);
+    check(D ".status", "HEALTHY");
+    check("applications.x.status", "RUNNING");
+    world_load(&w, "A", 1);
+    world_run(&w, 2 * RS_MS);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 1);
+    check(D ".status", "UPSCALING");
+    world_run(&w, 400 * RS_MS);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    check(D ".status", "HEALTHY");
+}
+END_TEST
+
+/* min_replicas 0 and nothing else: it starts asleep, healthy, and wakes. */
+START_TEST(starts_at_zero)
+{
+    open_with(0, 1);
+    world_apply(&w, SCALES("min_replicas: 0, max_replicas: 2"));
+    world_run(&w, RS_SEC);
+    check("applications.x.status", "RUNNING");
+    ck_assert_uint_eq(world_admitted(&w, "A"), 0);
+    world_load(&w, "A", 1);
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+}
+END_TEST
+
+START_TEST(apply_again)
+{
+    open_with(3, 1);
+    world_apply(&w, SCALES("min_replicas: 1, max_replicas: 3"));
+    world_run(&w, 5 * RS_SEC);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 3);
+    /* nothing changed: the number stays */
+    world_apply(&w, SCALES("min_replicas: 1, max_replicas: 3"));
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 3);
+    /* other bounds count at once */
+    world_apply(&w, SCALES("min_replicas: 1, max_replicas: 2"));
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 2);
+    /* initial_replicas counts when the configuration changes */
+    world_apply(&w, SCALES("min_replicas: 1, initial_replicas: 4, max_replicas: 5"));
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 4);
+    world_apply(&w, APP("", "num_replicas: 1"));
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 1);
+    world_run(&w, 60 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    ck_assert_uint_eq(world_size(&w, D ".autoscaling_detail"), 0);
+}
+END_TEST
+
+START_TEST(target_capacity)
+{
+    open_with(0, 1);
+    world_apply(&w, "target_capacity: 50\n" SCALES(
+                        "min_replicas: 1, initial_replicas: 4, max_replicas: 6"));
+    world_run(&w, 30 * RS_SEC); /* it rises: the initial number is the least */
+    ck_assert_uint_eq(world_admitted(&w, "A"), 2);
+    world_apply(&w, "target_capacity: 100\n" SCALES(
+                        "min_replicas: 1, initial_replicas: 4, max_replicas: 6"));
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    world_apply(&w, SCALES("min_replicas: 1, initial_replicas: 4, max_replicas: 6"));
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    world_apply(
+        &w, "target_capacity: 0\n" SCALES("min_replicas: 1, initial_replicas: 4, max_replicas: 6"));
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 0);
+}
+END_TEST
+
+/* A node that dies under load: the number that should be does not fall because fewer run. */
+START_TEST(node_lost)
+{
+    open_with(4, 2);
+    world_join(&w, 1, "{\"CPU\": 8}");
+    world_apply(&w, SCALES("min_replicas: 1, initial_replicas: 4, max_replicas: 4"));
+    world_run(&w, 3 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    world_leave(&w, 1);
+    world_run(&w, 3 * RS_SEC);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 4);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+}
+END_TEST
+
+/* --- by hand ------------------------------------------------------------------------------------ */
+
+#define OPEN APP("  external_scaler_enabled: true\n", "num_replicas: 1")
+
+static const char *refusal(const char *app, const char *deployment)
+{
+    static struct rs_error err;
+
+    err = (struct rs_error){0};
+    return rs_controller_scale(w.controller, app, deployment, 3, w.now, &err) < 0 ? err.msg : "";
+}
+
+START_TEST(by_hand)
+{
+    open_with(0, 1);
+    world_apply(&w, OPEN);
+    world_run(&w, RS_SEC);
+    ck_assert_str_eq(refusal("x", "A"), "");
+    check(D ".status", "UPSCALING");
+    check(D ".message", "Upscaling from 1 to 3 replicas.");
+    check("applications.x.status", "DEPLOYING");
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    check(D ".status_trigger", "UPSCALE_COMPLETED");
+    ck_assert_int_eq(rs_controller_scale(w.controller, "x", "A", 0, w.now, NULL), 0);
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 0);
+    check(D ".status", "HEALTHY");
+    world_apply(&w, OPEN); /* the number of the file again */
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+}
+END_TEST
+
+START_TEST(by_hand_refused)
+{
+    open_with(0, 1);
+    ck_assert_str_eq(refusal("x", "A"), "Application or Deployment not found");
+    world_apply(&w, APP("", "num_replicas: 1"));
+    world_run(&w, RS_SEC);
+    ck_assert_str_eq(refusal("x", "B"), "Application or Deployment not found");
+    ck_assert_ptr_nonnull(
+        strstr(refusal("x", "A"), "Current value: external_scaler_enabled=false"));
+    world_apply(&w, OPEN);
+    rs_controller_delete_all(w.controller, w.now);
+    ck_assert_str_eq(refusal("x", "A"), "Deployment is deleted");
+}
+END_TEST
+
+RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_test(tc, up);
+              tcase_add_test(tc, down_idle_first); tcase_add_test(tc, zero_and_back);
+              tcase_add_test(tc, starts_at_zero); tcase_add_test(tc, apply_again);
+              tcase_add_test(tc, target_capacity); tcase_add_test(tc, node_lost);
+              tcase_add_test(tc, by_hand); tcase_add_test(tc, by_hand_refused);)
