@@ -65,7 +65,8 @@ static int cmd_head(int argc, char *argv[], struct rs_error *err)
             r = RS_EXIT_USAGE;
     }
     if (r == 0)
-        r = rs_serve(&(struct rs_serve_conf){.options = &o.serve,
+        r = rs_serve(&(struct rs_serve_conf){.kind = "head",
+                                             .options = &o.serve,
                                              .config = config,
                                              .join = o.join,
                                              .peer = o.peer,
@@ -121,7 +122,8 @@ static int cmd_worker(int argc, char *argv[], struct rs_error *err)
     if (!o.address)
         r = rs_error_set(err, RS_INVALID, "expected --address HOST:PORT of the head to join");
     else
-        r = rs_serve(&(struct rs_serve_conf){.options = &o.serve,
+        r = rs_serve(&(struct rs_serve_conf){.kind = "worker",
+                                             .options = &o.serve,
                                              .head = o.address,
                                              .peer = o.peer,
                                              .name = o.name,

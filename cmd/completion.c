@@ -1,5 +1,7 @@
 /* Shell completion, written from the tables that parse. */
 #include "cmd/verb.h"
+#include "core/base/buf.h"
+#include "core/base/cleanup.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -28,10 +30,23 @@ static void quoted(FILE *out, const char *text, const char *escape)
     }
 }
 
-static void verb_names(FILE *out)
+static void verb_names(FILE *out, const struct rs_verb *group)
 {
+    const struct rs_verb *const *verbs = group ? group->verbs : rs_verbs;
+
+    for (const struct rs_verb *const *v = verbs; *v; v++)
+        fprintf(out, "%s%s", v == verbs ? "" : " ", (*v)->name);
+}
+
+static void group_names(FILE *out)
+{
+    const char *blank = "";
+
     for (const struct rs_verb *const *v = rs_verbs; *v; v++)
-        fprintf(out, "%s%s", v == rs_verbs ? "" : " ", (*v)->name);
+        if ((*v)->verbs) {
+            fprintf(out, "%s%s", blank, (*v)->name);
+            blank = " ";
+        }
 }
 
 static void choices(FILE *out, const struct rs_option *o)
@@ -42,9 +57,13 @@ static void choices(FILE *out, const struct rs_option *o)
 
 static void bash_verb(FILE *out, const struct rs_verb *verb)
 {
+    if (verb->verbs) {
+        fprintf(out, "    %s) _rserve_%s $((at + 1)); return ;;\n", verb->name, verb->name);
+        return;
+    }
     fprintf(out, "    %s)\n        case $prev in\n", verb->name);
     for (const struct rs_option *o = options_of(verb); o->name; o++) {
-        if (o->kind == RS_OPT_FLAG)
+        if (o->kind == RS_OPT_FLAG || rs_option_is_foreign(o))
             continue;
         fputs("        ", out);
         if (o->letter)
@@ -60,10 +79,11 @@ static void bash_verb(FILE *out, const struct rs_verb *verb)
     }
     fputs("        *)\n            words='--help", out);
     for (const struct rs_option *o = options_of(verb); o->name; o++)
-        fprintf(out, " --%s", o->name);
+        if (!rs_option_is_foreign(o))
+            fprintf(out, " --%s", o->name);
     if (verb == &rs_verb_help) {
         fputc(' ', out);
-        verb_names(out);
+        verb_names(out, NULL);
     }
     if (verb == &rs_verb_completion)
         fputs(" bash zsh fish", out);
@@ -71,22 +91,24 @@ static void bash_verb(FILE *out, const struct rs_verb *verb)
             verb->file_args ? "            files=1\n" : "");
 }
 
-static void bash(FILE *out)
+/* A function that completes the verbs of a group (NULL: rserve's own); $1 is the place of the verb. */
+static void bash_program(FILE *out, const struct rs_verb *group)
 {
-    fputs("# bash completion for rserve: source <(rserve completion bash)\n"
-          "_rserve() {\n"
-          "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= files=\n"
-          "    COMPREPLY=()\n"
-          "    if [ \"$COMP_CWORD\" = 1 ]; then\n"
-          "        mapfile -t COMPREPLY < <(compgen -W '",
-          out);
-    verb_names(out);
+    fprintf(out,
+            "_rserve_%s() {\n"
+            "    local at=$1 cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+            "    local words= files=\n"
+            "    COMPREPLY=()\n"
+            "    if [ \"$COMP_CWORD\" = \"$at\" ]; then\n"
+            "        mapfile -t COMPREPLY < <(compgen -W '",
+            group ? group->name : "rserve");
+    verb_names(out, group);
     fputs(" --help --version' -- \"$cur\")\n"
           "        return\n"
           "    fi\n"
-          "    case ${COMP_WORDS[1]} in\n",
+          "    case ${COMP_WORDS[at]} in\n",
           out);
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+    for (const struct rs_verb *const *v = group ? group->verbs : rs_verbs; *v; v++)
         bash_verb(out, *v);
     fputs("    esac\n"
           "    case $cur in\n"
@@ -97,8 +119,37 @@ static void bash(FILE *out)
           "        compopt -o filenames\n"
           "        mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
           "    fi\n"
+          "}\n",
+          out);
+}
+
+static void bash(FILE *out)
+{
+    fputs("# bash completion for rserve: source <(rserve completion bash)\n", out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            bash_program(out, *v);
+    bash_program(out, NULL);
+    fputs("_rserve() {\n"
+          "    case ${COMP_WORDS[0]##*/} in\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            fprintf(out, "    %s) _rserve_%s 1 ;;\n", (*v)->name, (*v)->name);
+    fputs("    *) _rserve_rserve 1 ;;\n"
+          "    esac\n"
           "}\n"
-          "complete -F _rserve rserve\n",
+          "complete -F _rserve rserve\n"
+          "# Under its other names only where they are links to it.\n"
+          "for _rserve_name in ",
+          out);
+    group_names(out);
+    fputs("; do\n"
+          "    case $(readlink -f \"$(type -P $_rserve_name)\" 2>/dev/null) in\n"
+          "    */rserve) complete -F _rserve $_rserve_name ;;\n"
+          "    esac\n"
+          "done\n"
+          "unset _rserve_name\n",
           out);
 }
 
@@ -129,19 +180,43 @@ static void zsh_option(FILE *out, const struct rs_option *o)
     fputs("' \\\n", out);
 }
 
-static void zsh(FILE *out)
+static void zsh_verb(FILE *out, const struct rs_verb *v)
 {
-    fputs("#compdef rserve\n"
-          "# zsh completion for rserve: rserve completion zsh > \"${fpath[1]}/_rserve\"\n"
-          "_rserve() {\n"
-          "    local -a verbs=(\n",
-          out);
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
+    if (v->verbs) {
+        fprintf(out, "    %s) _rserve_%s ;;\n", v->name, v->name);
+        return;
+    }
+    fprintf(out, "    %s)\n        _arguments \\\n", v->name);
+    for (const struct rs_option *o = options_of(v); o->name; o++)
+        if (!rs_option_is_foreign(o))
+            zsh_option(out, o);
+    fputs("            {-h,--help}'[print help]'", out);
+    if (v->file_args)
+        fputs(" \\\n            '*:argument:_files'", out);
+    if (v == &rs_verb_help) {
+        fputs(" \\\n            '1:verb:(", out);
+        verb_names(out, NULL);
+        fputs(")'", out);
+    }
+    if (v == &rs_verb_completion)
+        fputs(" \\\n            '1:shell:(bash zsh fish)'", out);
+    fputs("\n        ;;\n", out);
+}
+
+/* A function that completes what follows words[1], the program or the group. */
+static void zsh_program(FILE *out, const struct rs_verb *group)
+{
+    const struct rs_verb *const *verbs = group ? group->verbs : rs_verbs;
+
+    fprintf(out, "_rserve_%s() {\n    local -a verbs=(\n", group ? group->name : "rserve");
+    for (const struct rs_verb *const *v = verbs; *v; v++) {
         fprintf(out, "        '%s:", (*v)->name);
         quoted(out, (*v)->summary, ":");
         fputs("'\n", out);
     }
-    fputs("    )\n"
+    fputs("        '--help:print help'\n"
+          "        '--version:print versions'\n"
+          "    )\n"
           "    if (( CURRENT == 2 )); then\n"
           "        _describe verb verbs\n"
           "        return\n"
@@ -151,58 +226,121 @@ static void zsh(FILE *out)
           "    (( CURRENT-- ))\n"
           "    case $verb in\n",
           out);
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
-        fprintf(out, "    %s)\n        _arguments \\\n", (*v)->name);
-        for (const struct rs_option *o = options_of(*v); o->name; o++)
-            zsh_option(out, o);
-        fputs("            {-h,--help}'[print help]'", out);
-        if ((*v)->file_args)
-            fputs(" \\\n            '*:argument:_files'", out);
-        if (*v == &rs_verb_help)
-            fputs(" \\\n            '1:verb:(${verbs%%:*})'", out);
-        if (*v == &rs_verb_completion)
-            fputs(" \\\n            '1:shell:(bash zsh fish)'", out);
-        fputs("\n        ;;\n", out);
-    }
+    for (const struct rs_verb *const *v = verbs; *v; v++)
+        zsh_verb(out, *v);
     fputs("    esac\n"
+          "}\n",
+          out);
+}
+
+static void zsh(FILE *out)
+{
+    fputs("#compdef rserve\n"
+          "# zsh completion for rserve: rserve completion zsh > \"${fpath[1]}/_rserve\"\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            zsh_program(out, *v);
+    zsh_program(out, NULL);
+    fputs("_rserve() {\n"
+          "    case ${words[1]:t} in\n",
+          out);
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            fprintf(out, "    %s) _rserve_%s ;;\n", (*v)->name, (*v)->name);
+    fputs("    *) _rserve_rserve ;;\n"
+          "    esac\n"
           "}\n"
           "if [ \"$funcstack[1]\" = _rserve ]; then _rserve \"$@\"; else compdef _rserve rserve; "
-          "fi\n",
+          "fi\n"
+          "# Under its other names only where they are links to it.\n"
+          "for _rserve_name in ",
           out);
+    group_names(out);
+    fputs("; do\n"
+          "    [[ ${commands[$_rserve_name]:A:t} = rserve ]] && compdef _rserve $_rserve_name\n"
+          "done\n"
+          "unset _rserve_name\n",
+          out);
+}
+
+/* `command` and, in fish's words, when the verbs of `group` may follow. */
+struct fish_place {
+    const char *command, *before;
+    const struct rs_verb *group;
+};
+
+static void fish_option(FILE *out, const struct fish_place *at, const struct rs_verb *v,
+                        const struct rs_option *o)
+{
+    fprintf(out, "complete -c %s -n '%s__fish_seen_subcommand_from %s' -l %s", at->command,
+            at->before, v->name, o->name);
+    if (o->letter)
+        fprintf(out, " -s %c", o->letter);
+    if (o->kind == RS_OPT_CHOICE) {
+        fputs(" -x -a '", out);
+        choices(out, o);
+        fputc('\'', out);
+    } else if (o->kind != RS_OPT_FLAG) {
+        fputs(takes_file(o) ? " -r -F" : " -x", out);
+    }
+    fputs(" -d '", out);
+    quoted(out, o->help, "");
+    fputs("'\n", out);
+}
+
+static void fish_verbs(FILE *out, const struct fish_place *at)
+{
+    for (const struct rs_verb *const *v = at->group ? at->group->verbs : rs_verbs; *v; v++) {
+        fprintf(out, "complete -c %s -n '%snot __fish_seen_subcommand_from ", at->command,
+                at->before);
+        verb_names(out, at->group);
+        fprintf(out, "' -a %s -d '", (*v)->name);
+        quoted(out, (*v)->summary, "");
+        fputs("'\n", out);
+        if ((*v)->file_args)
+            fprintf(out, "complete -c %s -n '%s__fish_seen_subcommand_from %s' -F\n", at->command,
+                    at->before, (*v)->name);
+        for (const struct rs_option *o = options_of(*v); o->name; o++)
+            if (!rs_option_is_foreign(o))
+                fish_option(out, at, *v, o);
+    }
+}
+
+static void fish_group(FILE *out, const struct rs_verb *group)
+{
+    char before[80];
+
+    snprintf(before, sizeof(before), "__fish_seen_subcommand_from %s; and ", group->name);
+    fish_verbs(out, &(struct fish_place){"rserve", before, group});
+    fprintf(out,
+            "if test (path basename (path resolve (command -s %s; or echo /)[1])) = rserve\n"
+            "complete -c %s -f\n",
+            group->name, group->name);
+    fish_verbs(out, &(struct fish_place){group->name, "", group});
+    fputs("end\n", out);
 }
 
 static void fish(FILE *out)
 {
+    rs_auto(rs_buf_fini) struct rs_buf own = {0};
+
     fputs("# fish completion for rserve: rserve completion fish | source\n"
           "complete -c rserve -f\n"
           "complete -c rserve -n __fish_use_subcommand -s V -l version -d 'print the version'\n"
           "complete -c rserve -s h -l help -d 'print help'\n",
           out);
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++) {
-        fprintf(out, "complete -c rserve -n __fish_use_subcommand -a %s -d '", (*v)->name);
-        quoted(out, (*v)->summary, "");
-        fputs("'\n", out);
-        if ((*v)->file_args)
-            fprintf(out, "complete -c rserve -n '__fish_seen_subcommand_from %s' -F\n", (*v)->name);
-        for (const struct rs_option *o = options_of(*v); o->name; o++) {
-            fprintf(out, "complete -c rserve -n '__fish_seen_subcommand_from %s' -l %s", (*v)->name,
-                    o->name);
-            if (o->letter)
-                fprintf(out, " -s %c", o->letter);
-            if (o->kind == RS_OPT_CHOICE) {
-                fputs(" -x -a '", out);
-                choices(out, o);
-                fputc('\'', out);
-            } else if (o->kind != RS_OPT_FLAG) {
-                fputs(takes_file(o) ? " -r -F" : " -x", out);
-            }
-            fputs(" -d '", out);
-            quoted(out, o->help, "");
-            fputs("'\n", out);
-        }
-    }
+    rs_buf_puts(&own, "not __fish_seen_subcommand_from");
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            rs_buf_printf(&own, " %s", (*v)->name);
+    rs_buf_puts(&own, "; and ");
+    fish_verbs(out, &(struct fish_place){"rserve", rs_buf_text(&own), NULL});
+    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
+        if ((*v)->verbs)
+            fish_group(out, *v);
     fputs("complete -c rserve -n '__fish_seen_subcommand_from help' -a '", out);
-    verb_names(out);
+    verb_names(out, NULL);
     fputs("'\n"
           "complete -c rserve -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n",
           out);

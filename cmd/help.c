@@ -1,6 +1,6 @@
 /* --help, written from the tables that parse. Everything fits 80 columns. */
 #include "cmd/verb.h"
-#include "core/base/nearest.h"
+#include "core/base/buf.h"
 #include "core/config/schema.h"
 
 #include <stdio.h>
@@ -95,15 +95,58 @@ static void print_option(FILE *out, const struct rs_option *o)
     two_columns(out, left, text, OPTION_COLUMN);
 }
 
+/* "--a, --b and --c" as one paragraph. */
+static void print_foreign(FILE *out, const struct rs_option *options, bool refused,
+                          const char *title)
+{
+    struct rs_buf text = {0};
+
+    for (const struct rs_option *o = options; o && o->name; o++)
+        if (rs_option_is_foreign(o) && (o->kind == RS_OPT_REFUSED) == refused)
+            rs_buf_printf(&text, "%s --%s", rs_buf_len(&text) ? "," : title, o->name);
+    if (rs_buf_len(&text)) {
+        fputc('\n', out);
+        wrap(out, rs_buf_text(&text), 0, 0);
+    }
+    rs_buf_fini(&text);
+}
+
+static void print_group(const struct rs_verb *group, FILE *out)
+{
+    fprintf(out, "Usage: rserve %s VERB [OPTIONS] [ARGS]\n       %s VERB [OPTIONS] [ARGS]\n\n",
+            group->name, group->name);
+    wrap(out, group->summary, 0, 0);
+    fputs("\nVerbs:\n", out);
+    for (const struct rs_verb *const *v = group->verbs; *v; v++)
+        two_columns(out, (*v)->name, (*v)->summary, VERB_COLUMN);
+    fputs("\nOptions:\n", out);
+    two_columns(out, "-h, --help", "print this", VERB_COLUMN);
+    two_columns(out, "-V, --version", "print versions", VERB_COLUMN);
+    if (group->details) {
+        fputc('\n', out);
+        wrap(out, group->details, 0, 0);
+    }
+    fputs("\nExit status: 0 done, 1 failed, 2 wrong usage.\n", out);
+}
+
 void rs_help_print_verb(const struct rs_verb *verb, FILE *out)
 {
-    fprintf(out, "Usage: rserve %s [OPTIONS]%s%s\n\n", verb->name, verb->args[0] ? " " : "",
-            verb->args);
+    char title[64];
+
+    if (verb->verbs) {
+        print_group(verb, out);
+        return;
+    }
+    rs_verb_title(verb, title, sizeof(title));
+    fprintf(out, "Usage: %s [OPTIONS]%s%s\n\n", title, verb->args[0] ? " " : "", verb->args);
     wrap(out, verb->summary, 0, 0);
     fputs("\nOptions:\n", out);
     for (const struct rs_option *o = verb->options; o && o->name; o++)
-        print_option(out, o);
+        if (!rs_option_is_foreign(o))
+            print_option(out, o);
     two_columns(out, "-h, --help", "print this", OPTION_COLUMN);
+    print_foreign(out, verb->options, false, "Taken for the sake of scripts, without effect:");
+    print_foreign(out, verb->options, true, "Not supported:");
     if (verb->details) {
         fputc('\n', out);
         wrap(out, verb->details, 0, 0);
@@ -124,7 +167,6 @@ static const struct rs_option help_options[] = {
 static int run_help(int argc, char *argv[], struct rs_error *err)
 {
     struct help_options o = {0};
-    struct rs_nearest near;
     const struct rs_verb *verb;
     int n = rs_verb_parse(&rs_verb_help, argc, argv, &o, err);
 
@@ -138,27 +180,22 @@ static int run_help(int argc, char *argv[], struct rs_error *err)
         rs_help_print(stdout);
         return 0;
     }
-    verb = rs_verb_find(argv[1]);
-    if (verb) {
-        rs_help_print_verb(verb, stdout);
-        return 0;
-    }
-    near = rs_nearest_to(argv[1]);
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
-        rs_nearest_offer(&near, (*v)->name);
-    rs_nearest_offer(&near, "config");
-    if (near.best)
-        return rs_error_set(err, RS_INVALID, "unknown verb '%s'; did you mean '%s'?", argv[1],
-                            near.best);
-    return rs_error_set(err, RS_INVALID, "unknown verb '%s'; 'rserve --help' lists the verbs",
-                        argv[1]);
+    verb = rs_verb_find(NULL, argv[1]);
+    if (!verb)
+        return rs_verb_unknown(NULL, argv[1], "config", err);
+    if (n == 2 && !verb->verbs)
+        return rs_error_set(err, RS_INVALID, "'%s' has no verbs of its own", argv[1]);
+    if (n == 2 && !rs_verb_find(verb, argv[2]))
+        return rs_verb_unknown(verb, argv[2], NULL, err);
+    rs_help_print_verb(n == 2 ? rs_verb_find(verb, argv[2]) : verb, stdout);
+    return 0;
 }
 
 const struct rs_verb rs_verb_help = {
     .name = "help",
-    .args = "[VERB|config]",
+    .args = "[VERB [VERB]|config]",
     .summary = "tell more about a verb, or about the configuration file",
     .options = help_options,
-    .max_args = 1,
+    .max_args = 2,
     .run = run_help,
 };

@@ -1,6 +1,5 @@
 /* rserve: the verb is found, run, and its outcome becomes the exit status. */
 #include "cmd/verb.h"
-#include "core/base/nearest.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,25 +15,16 @@ static bool is_one_of(const char *word, const char *const *words)
     return false;
 }
 
-static int unknown_verb(const char *word)
+static int failed(const char *who, const struct rs_error *err)
 {
-    struct rs_nearest near = rs_nearest_to(word);
-
-    for (const struct rs_verb *const *v = rs_verbs; *v; v++)
-        rs_nearest_offer(&near, (*v)->name);
-    rs_nearest_offer(&near, "--help");
-    rs_nearest_offer(&near, "--version");
-    fprintf(stderr, "rserve: unknown %s '%s'; ", word[0] == '-' ? "option" : "verb", word);
-    if (near.best)
-        fprintf(stderr, "did you mean '%s'?\n", near.best);
-    else
-        fputs("'rserve --help' lists the verbs\n", stderr);
-    return RS_EXIT_USAGE;
+    fprintf(stderr, "%s: %s\n", who, err->msg);
+    return err->code == RS_INVALID ? RS_EXIT_USAGE : RS_EXIT_FAILED;
 }
 
 static int run_verb(const struct rs_verb *verb, int argc, char *argv[])
 {
     struct rs_error err = {0};
+    char title[64];
     int r;
 
     if (!verb->raw_args && rs_options_want_help(verb->options, argc, argv)) {
@@ -44,29 +34,57 @@ static int run_verb(const struct rs_verb *verb, int argc, char *argv[])
     r = verb->run(argc, argv, &err);
     if (r >= 0)
         return r;
-    fprintf(stderr, "rserve %s: %s\n", verb->name, err.msg);
-    return err.code == RS_INVALID ? RS_EXIT_USAGE : RS_EXIT_FAILED;
+    rs_verb_title(verb, title, sizeof(title));
+    return failed(title, &err);
+}
+
+static int print_version(const struct rs_verb *group)
+{
+    char word[] = "version", *argv[] = {word, NULL};
+
+    if (group && group->version)
+        printf("%s\n", group->version);
+    return run_verb(&rs_verb_version, 1, argv);
+}
+
+/* argv[0] is the program or the group; `group` is NULL for rserve itself. */
+static int run_program(const struct rs_verb *group, int argc, char *argv[])
+{
+    const struct rs_verb *verb = argc < 2 ? NULL : rs_verb_find(group, argv[1]);
+    struct rs_error err = {0};
+
+    if (argc < 2 || is_one_of(argv[1], help_words)) {
+        FILE *out = argc < 2 ? stderr : stdout;
+
+        if (group)
+            rs_help_print_verb(group, out);
+        else
+            rs_help_print(out);
+        return argc < 2 ? RS_EXIT_USAGE : RS_EXIT_OK;
+    }
+    if (is_one_of(argv[1], version_words))
+        return print_version(group);
+    if (verb && verb->verbs)
+        return run_program(verb, argc - 1, argv + 1);
+    if (verb)
+        return run_verb(verb, argc - 1, argv + 1);
+    rs_verb_unknown(group, argv[1], NULL, &err);
+    return failed(group ? group->name : "rserve", &err);
+}
+
+/* The group that a link to the executable is named after; NULL: rserve by any other name. */
+static const struct rs_verb *group_of(const char *program)
+{
+    const char *slash = strrchr(program, '/');
+    const struct rs_verb *verb = rs_verb_find(NULL, slash ? slash + 1 : program);
+
+    return verb && verb->verbs ? verb : NULL;
 }
 
 int main(int argc, char *argv[])
 {
-    const struct rs_verb *verb;
-    int status = RS_EXIT_OK;
+    int status = run_program(argc > 0 ? group_of(argv[0]) : NULL, argc, argv);
 
-    if (argc < 2) {
-        rs_help_print(stderr);
-        return RS_EXIT_USAGE;
-    }
-    if (is_one_of(argv[1], version_words))
-        verb = &rs_verb_version;
-    else
-        verb = rs_verb_find(argv[1]);
-    if (is_one_of(argv[1], help_words))
-        rs_help_print(stdout);
-    else if (verb)
-        status = run_verb(verb, argc - 1, argv + 1);
-    else
-        status = unknown_verb(argv[1]);
     if (fflush(stdout) != 0 && status == RS_EXIT_OK) {
         perror("rserve: cannot write the output");
         status = RS_EXIT_FAILED;

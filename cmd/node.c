@@ -719,7 +719,10 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
                          rs_json_str(msg, "error", "no reason given"));
     } else if (r == 0 && f->h.type == RS_MSG_ANSWER_HEAD) {
         on_answer_of_head(n, msg);
-    } else if (r == 0 && f->h.type != RS_MSG_WELCOME) {
+    } else if (r == 0 && f->h.type == RS_MSG_WELCOME) {
+        if (n->ops.on_joined)
+            n->ops.on_joined(n->arg);
+    } else if (r == 0) {
         r = rs_error_set(&err, RS_INVALID, "unexpected %s from the head", rs_msg_name(f->h.type));
     }
     if (r < 0)

@@ -182,6 +182,17 @@ static void add_to_list(struct rs_opt_list *list, const char *text)
     list->items[list->count++] = text;
 }
 
+bool rs_option_is_foreign(const struct rs_option *o)
+{
+    return o->kind == RS_OPT_IGNORED || o->kind == RS_OPT_IGNORED_FLAG || o->kind == RS_OPT_REFUSED;
+}
+
+/* The word after it is its value. */
+static bool takes_value(const struct rs_option *o)
+{
+    return o->kind != RS_OPT_FLAG && o->kind != RS_OPT_IGNORED_FLAG && o->kind != RS_OPT_REFUSED;
+}
+
 static int set_value(const struct rs_option *o, const char *text, void *out, struct rs_error *err)
 {
     void *field = (char *)out + o->offset;
@@ -205,6 +216,11 @@ static int set_value(const struct rs_option *o, const char *text, void *out, str
     case RS_OPT_LIST:
         add_to_list(field, text);
         return 0;
+    case RS_OPT_IGNORED:
+    case RS_OPT_IGNORED_FLAG:
+        return 0;
+    case RS_OPT_REFUSED:
+        return rs_error_set(err, RS_INVALID, "--%s is not supported: %s", o->name, o->help);
     }
     abort(); /* the table names a kind that is none */
 }
@@ -234,7 +250,8 @@ static int unknown(const struct rs_option *options, const char *word, size_t n,
 
     snprintf(name, sizeof(name), "%.*s", (int)n, word);
     for (const struct rs_option *o = options; o && o->name; o++)
-        rs_nearest_offer(&near, o->name);
+        if (!rs_option_is_foreign(o))
+            rs_nearest_offer(&near, o->name);
     rs_nearest_offer(&near, "help");
     if (near.best)
         return rs_error_set(err, RS_INVALID, "unknown option '--%.*s'; did you mean '--%s'?",
@@ -274,7 +291,7 @@ static int read_letter(const struct rs_option *options, const char *arg, struct 
         return rs_error_set(err, RS_INVALID, "unknown option '-%c'; --help lists them all", arg[0]);
     if (arg[1] == '\0')
         return 0;
-    if (w->option->kind == RS_OPT_FLAG)
+    if (!takes_value(w->option))
         w->rest = arg + 1;
     else
         w->value = arg + 1;
@@ -297,11 +314,11 @@ static int parse_word(const struct rs_option *options, char *argv[], int *i, voi
                                               : read_letter(options, rest, &w, err);
         if (r < 0)
             return -1;
-        if (w.option->kind != RS_OPT_FLAG && !w.value) {
+        if (takes_value(w.option) && !w.value) {
             w.value = argv[*i + 1];
             if (!w.value)
                 return rs_error_set(err, RS_INVALID, "--%s: expected %s, got nothing",
-                                    w.option->name, w.option->value);
+                                    w.option->name, w.option->value ? w.option->value : "a value");
             ++*i;
         }
         if (set_value(w.option, w.value, out, err) < 0)
@@ -333,12 +350,15 @@ int rs_options_parse(const struct rs_option *options, int argc, char *argv[], vo
 void rs_options_fini(const struct rs_option *options, void *out)
 {
     for (const struct rs_option *o = options; o && o->name; o++) {
-        void *field = (char *)out + o->offset;
+        void *field;
 
+        if (o->kind != RS_OPT_JSON && o->kind != RS_OPT_LIST)
+            continue;
+        field = (char *)out + o->offset;
         if (o->kind == RS_OPT_JSON) {
             json_decref(*(json_t **)field);
             *(json_t **)field = NULL;
-        } else if (o->kind == RS_OPT_LIST) {
+        } else {
             free(((struct rs_opt_list *)field)->items);
             *(struct rs_opt_list *)field = (struct rs_opt_list){0};
         }
@@ -358,7 +378,7 @@ bool rs_options_want_help(const struct rs_option *options, int argc, char *argv[
             o = find_long(options, argv[i] + 2, strlen(argv[i] + 2));
         else if (argv[i][1] != '\0' && argv[i][2] == '\0')
             o = find_letter(options, argv[i][1]);
-        if (o && o->kind != RS_OPT_FLAG)
+        if (o && takes_value(o))
             i++; /* its value */
     }
     return false;

@@ -54,6 +54,10 @@ enum rs_opt_kind {
     RS_OPT_CHOICE,   /* int: index into choices */
     RS_OPT_JSON,     /* json_t *: one JSON object; an earlier one is released */
     RS_OPT_LIST,     /* struct rs_opt_list: may be given several times */
+    /* Options of other programs whose command lines are taken too; they have no field. */
+    RS_OPT_IGNORED,      /* takes a value, has no effect */
+    RS_OPT_IGNORED_FLAG, /* takes no value, or one after '='; has no effect */
+    RS_OPT_REFUSED,      /* `help` says why */
 };
 
 struct rs_option {
@@ -81,6 +85,9 @@ RS_MUST_CHECK int rs_options_parse(const struct rs_option *options, int argc, ch
                                    void *out, struct rs_error *err);
 /* Releases what parsing allocated; once more is harmless. */
 void rs_options_fini(const struct rs_option *options, void *out);
+
+/* Has no effect or is refused: help names it apart, completion does not offer it. */
+bool rs_option_is_foreign(const struct rs_option *o);
 
 /* True when --help or -h stands where an option may stand. Changes nothing. */
 bool rs_options_want_help(const struct rs_option *options, int argc, char *argv[]);

@@ -6,6 +6,7 @@
 
 #include "cmd/head.h"
 #include "cmd/node.h"
+#include "cmd/running.h"
 #include "cmd/verb.h"
 #include "cmd/view.h"
 #include "core/base/alloc.h"
@@ -37,6 +38,8 @@ struct serve {
     struct rs_head *head; /* NULL: a worker */
     struct rs_node *node;
     struct rs_view *view; /* what people are shown; NULL: a worker */
+    struct rs_running_file
+        *running; /* tells others of us; NULL: not yet, or it cannot be written */
     struct rs_io signals;
     struct rs_timer reconnect, note;
     struct rs_address head_address;
@@ -44,7 +47,7 @@ struct serve {
     char http_host[256]; /* "" : no HTTP listener */
     unsigned interrupts;
     int status; /* exit status */
-    bool away_told;
+    bool away_told, ready_told;
 };
 
 /* To stderr, in the form that the log has. */
@@ -156,6 +159,64 @@ static int on_reconnect(struct rs_timer *t)
     if (link_outside(s, &err) < 0)
         rs_timer_start(t, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
     return 0;
+}
+
+/* --- what others are told ------------------------------------------------------------------------ */
+
+/* HOST:PORT as this machine can reach it. */
+static void reach(char *out, size_t size, const char *host, uint16_t port)
+{
+    const char *name = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0 ? "127.0.0.1" : host;
+    bool v6 = strchr(name, ':') != NULL;
+
+    snprintf(out, size, "%s%s%s:%u", v6 ? "[" : "", name, v6 ? "]" : "", port);
+}
+
+static void announce(struct serve *s, const struct rs_serve_ready *at)
+{
+    struct rs_running me = {.kind = s->conf->kind,
+                            .node_id = s->node_id,
+                            .dashboard = at->dashboard,
+                            .join = at->join,
+                            .http = at->http,
+                            .started = rs_clock_wall()};
+    struct rs_error err = {0};
+
+    /* A folder that cannot be written must not stop serving. */
+    if (rs_running_announce(&s->running, &me, &err) < 0)
+        rs_log_info("others will not find this node", "error=\"%s\"", err.msg);
+}
+
+static void now_ready(struct serve *s)
+{
+    struct rs_serve_ready at = {.node_id = s->node_id, .log_dir = rs_node_log_dir(s->node)};
+
+    if (s->ready_told)
+        return;
+    s->ready_told = true;
+    if (s->head) {
+        reach(at.dashboard, sizeof(at.dashboard), s->conf->options->dashboard_host,
+              rs_head_port(s->head));
+        rs_head_join_address(s->head, at.join, sizeof(at.join));
+    }
+    if (s->http_host[0] && rs_node_port(s->node))
+        reach(at.http, sizeof(at.http), s->http_host, rs_node_port(s->node));
+    if (s->conf->kind)
+        announce(s, &at);
+    if (s->conf->on_ready && s->conf->on_ready(&at, s->conf->arg) < 0) {
+        s->status = RS_EXIT_FAILED;
+        s->interrupts++;
+        rs_node_kill(s->node);
+    }
+}
+
+static void on_joined(void *arg)
+{
+    struct serve *s = arg;
+
+    s->away_told = false;
+    if (s->conf->head)
+        now_ready(s);
 }
 
 /* What runs goes on running; the head is tried again and again. */
@@ -313,11 +374,13 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
 }
 
 static const struct rs_node_ops node_ops_plain = {
+    .on_joined = on_joined,
     .on_head_gone = on_head_gone,
     .on_drained = on_drained,
     .on_owner_gone = on_owner_gone,
 };
 static const struct rs_node_ops node_ops_view = {
+    .on_joined = on_joined,
     .on_output = on_output,
     .on_head_gone = on_head_gone,
     .on_drained = on_drained,
@@ -340,7 +403,7 @@ static int start_node(struct serve *s, struct rs_error *err)
         .name = s->conf->name ? s->conf->name : host,
         .state_dir = s->conf->options->state_dir,
         .python = s->conf->options->python,
-        .echo = true,
+        .echo = !s->conf->background,
         .drivers = s->conf->owner_fd == 0,
     };
 
@@ -406,13 +469,16 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
-    if (*config)
-        return rs_head_apply(s->head, rs_steal(*config), err);
+    if (*config && rs_head_apply(s->head, rs_steal(*config), err) < 0)
+        return -1;
+    if (s->head)
+        now_ready(s);
     return 0;
 }
 
 static void finish(struct serve *s)
 {
+    rs_running_withdraw(s->running);
     rs_timer_stop(&s->reconnect);
     rs_timer_stop(&s->note);
     rs_view_free(s->view);

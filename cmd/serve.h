@@ -107,7 +107,16 @@ extern const char *const rs_log_formats[];
             "only errors and the output of replicas"                                               \
     }
 
+/* Where a serving process can be reached; "" where it cannot. */
+struct rs_serve_ready {
+    const char *node_id;
+    char dashboard[300], join[80], http[300]; /* HOST:PORT */
+    const char *log_dir;
+};
+
 struct rs_serve_conf {
+    const char *kind; /* "run", "head" or "worker", for those who look for it (cmd/running.h); NULL:
+                         * nobody is to find it */
     const struct rs_serve_options *options;
     struct rs_config *config; /* taken; NULL: none yet */
     const char *app_dir; /* of configurations that come over REST; NULL: the working directory */
@@ -115,9 +124,13 @@ struct rs_serve_conf {
     const char *head;    /* a worker's: the head's address; NULL: this process is the head */
     const char *peer;    /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
     const char *name;    /* of the node; NULL: the host's name */
-    int owner_fd;   /* connection of the program that this is for, and ends with; 0: none. Taken */
-    bool http;      /* has an HTTP listener */
-    bool fail_fast; /* end with status 1 if an application fails to deploy */
+    int owner_fd;    /* connection of the program that this is for, and ends with; 0: none. Taken */
+    bool http;       /* has an HTTP listener */
+    bool fail_fast;  /* end with status 1 if an application fails to deploy */
+    bool background; /* nobody watches: what replicas write goes to their logs only */
+    /* Once, when it listens and, as a worker, has joined; may be NULL. -1 ends it again. */
+    int (*on_ready)(const struct rs_serve_ready *ready, void *arg);
+    void *arg;
 };
 
 /* Serves until a signal. 0, -1 with `err`, or an exit status. */

@@ -1,18 +1,16 @@
 /* rserve status: asks the REST API of a running rserve and prints what it says. */
 #include "cmd/status.h"
 
+#include "cmd/remote.h"
 #include "cmd/terminal.h"
 #include "cmd/verb.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
-#include "net/http/client.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#define DEFAULT_ADDRESS "http://127.0.0.1:8265"
 
 struct status_options {
     const char *address, *name;
@@ -23,8 +21,8 @@ struct status_options {
 #define AT(field) offsetof(struct status_options, field)
 static const struct rs_option status_options[] = {
     {"address", 'a', RS_OPT_STRING, AT(address), "URL",
-     "where rserve's REST API is (default $RSERVE_ADDRESS, $RAY_DASHBOARD_ADDRESS or "
-     "http://127.0.0.1:8265)"},
+     "where rserve's REST API is (default $RSERVE_ADDRESS, $RAY_DASHBOARD_ADDRESS, $RAY_ADDRESS, "
+     "the newest head of this machine, http://127.0.0.1:8265)"},
     {"name", 'n', RS_OPT_STRING, AT(name), "APP", "only this application, as the argument APP"},
     {"json", 0, RS_OPT_FLAG, AT(json), NULL, "the details as the REST API gives them"},
     {"yaml", 0, RS_OPT_FLAG, AT(yaml), NULL, "a summary in YAML, in the shape of 'serve status'"},
@@ -34,64 +32,26 @@ static const struct rs_option status_options[] = {
     {NULL},
 };
 
-static const char *address_of(const struct status_options *o)
-{
-    const char *const candidates[] = {o->address, getenv("RSERVE_ADDRESS"),
-                                      getenv("RAY_DASHBOARD_ADDRESS")};
-
-    for (size_t i = 0; i < RS_COUNT(candidates); i++)
-        if (candidates[i] && candidates[i][0])
-            return candidates[i];
-    return DEFAULT_ADDRESS;
-}
-
-static int ask(const char *address, struct rs_http_answer *ret, struct rs_error *err)
-{
-    const struct rs_http_call call = {
-        .base = address, .path = "/api/serve/applications/?extended=1", .timeout = 10 * RS_SEC};
-
-    if (rs_http_call(&call, ret, err) < 0) {
-        if (err->code == RS_NOT_FOUND)
-            return rs_error_set(err, RS_NOT_FOUND,
-                                "nothing answers on %.200s (is rserve running? start it with: "
-                                "rserve run app.yaml)",
-                                address);
-        return -1;
-    }
-    if (ret->status == 200)
-        return 0;
-    rs_error_set(err, RS_SYSTEM, "%.200s answered %d instead of 200: %.200s", address, ret->status,
-                 rs_buf_text(&ret->body));
-    err->msg[strcspn(err->msg, "\r\n")] = '\0';
-    rs_http_answer_fini(ret);
-    return -1;
-}
-
 /* One look. What there is to print goes to `out`. */
 static int look(const struct status_options *o, const struct rs_terminal *terminal,
                 struct rs_buf *out, struct rs_error *err)
 {
-    const struct rs_status_style style = {.address = address_of(o),
-                                          .app = o->name,
-                                          .width = terminal->width,
-                                          .color = terminal->color,
-                                          .now = rs_clock_wall()};
-    rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
     rs_auto(rs_json_decrefp) json_t *details = NULL;
+    rs_auto(rs_freep) char *text = NULL;
+    struct rs_status_style style = {
+        .app = o->name, .width = terminal->width, .color = terminal->color, .now = rs_clock_wall()};
+    struct rs_remote remote;
 
-    if (ask(style.address, &answer, err) < 0 ||
-        rs_json_parse(&details, rs_buf_text(&answer.body), rs_buf_len(&answer.body), style.address,
-                      err) < 0) {
-        if (err->code == RS_INVALID && answer.status) /* not the user's doing: exit status 1 */
-            err->code = RS_SYSTEM;
+    if (rs_remote_find(&remote, o->address, err) < 0 ||
+        rs_remote_details(&remote, &details, err) < 0)
         return -1;
-    }
+    style.address = remote.base;
     if (o->yaml)
         return rs_status_yaml(details, o->name, out, err);
     if (!o->json)
         return rs_status_table(details, &style, out, err);
-    rs_buf_append(out, rs_buf_head(&answer.body), rs_buf_len(&answer.body));
-    rs_buf_puts(out, "\n");
+    text = rs_json_dump(details);
+    rs_buf_printf(out, "%s\n", text);
     return 0;
 }
 

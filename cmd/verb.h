@@ -1,5 +1,8 @@
 /* The verbs of the command line: `rserve VERB [OPTIONS] ARGS`.
  *
+ * A verb may be a group: `rserve GROUP VERB [OPTIONS] ARGS`. The executable answers to the name of a
+ * group as well (a link `serve` to it), so that `serve VERB ...` is the same.
+ *
  * Each verb has a file NAME.c that defines `const struct rs_verb rs_verb_NAME` (options.h has a
  * whole example) and a line in the table of verb.c, from which dispatch, help and shell completion
  * come.
@@ -30,12 +33,23 @@ struct rs_verb {
     int (*run)(int argc, char *argv[], struct rs_error *err);
     bool file_args; /* completion offers file names as arguments */
     bool raw_args;  /* what follows it is another program's: no --help is looked for in it */
+    const char *of; /* the group it is in; NULL: none */
+
+    /* A group: ends with NULL; then there are no options and no `run`. Else NULL. */
+    const struct rs_verb *const *verbs;
+    const char *version; /* first line of `GROUP --version`; NULL: as rserve's */
 };
 
 /* In the order of --help, NULL at the end. */
 extern const struct rs_verb *const rs_verbs[];
-/* Also those that only programs call, which are not in rs_verbs. NULL if there is none. */
-const struct rs_verb *rs_verb_find(const char *name);
+/* A verb of `group` (NULL: of rserve, also those that only programs call, which are not in rs_verbs).
+ * NULL if there is none. */
+const struct rs_verb *rs_verb_find(const struct rs_verb *group, const char *name);
+/* "unknown verb 'rnu'; did you mean 'run'?" -1. `also` is one more word that would have done; NULL. */
+int rs_verb_unknown(const struct rs_verb *group, const char *name, const char *also,
+                    struct rs_error *err);
+/* "rserve run" or "serve run"; fits 64 bytes. */
+void rs_verb_title(const struct rs_verb *verb, char *buf, size_t size);
 
 /* Parses the options of `verb` and checks the number of positional arguments. As rs_options_parse. */
 RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv[], void *out,
@@ -44,9 +58,12 @@ RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv
 extern const struct rs_verb rs_verb_completion;
 extern const struct rs_verb rs_verb_head;
 extern const struct rs_verb rs_verb_help;
+extern const struct rs_verb rs_verb_install_links;
 extern const struct rs_verb rs_verb_instance;
 extern const struct rs_verb rs_verb_python;
+extern const struct rs_verb rs_verb_ray;
 extern const struct rs_verb rs_verb_run;
+extern const struct rs_verb rs_verb_serve;
 extern const struct rs_verb rs_verb_status;
 extern const struct rs_verb rs_verb_version;
 extern const struct rs_verb rs_verb_worker;

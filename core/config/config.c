@@ -260,6 +260,22 @@ int rs_config_load(struct rs_config **ret, const char *file, struct rs_diags *di
     return rs_config_parse(ret, rs_buf_text(&text), rs_buf_len(&text), file, diags);
 }
 
+int rs_yaml_load(json_t **ret, const char *file, struct rs_error *err)
+{
+    rs_auto(rs_arena_fini) struct rs_arena arena = {0};
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
+    rs_auto(rs_diags_fini) struct rs_diags diags = {0};
+    const struct rs_node *root;
+
+    if (read_all(file, &text, err) < 0)
+        return rs_error_wrap(err, "%s", file);
+    root = rs_node_parse(&arena, rs_buf_text(&text), rs_buf_len(&text), file, &diags);
+    if (!root)
+        return rs_diags_to_error(&diags, err);
+    *ret = rs_node_json(root);
+    return 0;
+}
+
 static int from_json(struct rs_config **ret, const json_t *json, struct rs_error *err)
 {
     rs_auto(rs_arena_fini) struct rs_arena arena = {0};
@@ -399,6 +415,17 @@ int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error 
 int rs_config_default_app_dir(struct rs_config *c, const char *dir, struct rs_error *err)
 {
     return set_app_dirs(c, dir, false, err);
+}
+
+void rs_config_set_runtime_env(struct rs_config *c, const json_t *env)
+{
+    for (size_t i = 0; i < c->app_count; i++) {
+        struct rs_config_app *app = &c->apps[i];
+
+        json_object_set_new(app->json, "runtime_env", json_deep_copy(env));
+        json_object_set_new(app->complete, "runtime_env", json_deep_copy(env));
+        app->runtime_env = json_object_get(app->complete, "runtime_env");
+    }
 }
 
 /* --- questions ----------------------------------------------------------------------------------- */

@@ -116,6 +116,8 @@ RS_MUST_CHECK int rs_config_parse(struct rs_config **ret, const char *text, size
                                   const char *file, struct rs_diags *diags);
 /* Reads the file first; that it cannot be read is an error in `diags` too. */
 RS_MUST_CHECK int rs_config_load(struct rs_config **ret, const char *file, struct rs_diags *diags);
+/* Any YAML or JSON file of one document, bounded as a configuration is. A new reference. */
+RS_MUST_CHECK int rs_yaml_load(json_t **ret, const char *file, struct rs_error *err);
 /* A config of one application `module:app`, as if a file had named it. `name` NULL: "default".
  * `route_prefix` NULL: "/". `args` is an object or NULL, and stays the caller's. */
 RS_MUST_CHECK int rs_config_from_import(struct rs_config **ret, const char *import_path,
@@ -132,6 +134,8 @@ RS_MUST_CHECK int rs_config_set_host(struct rs_config *c, const char *host, stru
 RS_MUST_CHECK int rs_config_set_port(struct rs_config *c, int port, struct rs_error *err);
 /* Of every application; relative to the working directory. */
 RS_MUST_CHECK int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error *err);
+/* Of every application, in place of what it says. `env` is an object. */
+void rs_config_set_runtime_env(struct rs_config *c, const json_t *env);
 /* Of every application that does not name one itself. */
 RS_MUST_CHECK int rs_config_default_app_dir(struct rs_config *c, const char *dir,
                                             struct rs_error *err);

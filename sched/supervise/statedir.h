@@ -20,6 +20,9 @@
 
 struct rs_statedir;
 
+/* BASE where no --state-dir is given; absolute, the caller's. It need not exist. */
+char *rs_statedir_default_base(void);
+
 /* `base` NULL: the default. */
 RS_MUST_CHECK int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
                                    struct rs_error *err);

@@ -88,6 +88,8 @@ class Refusals(unittest.TestCase):
         (["run", "--resources", "[1]", "app.yaml"], "JSON object"),
         (["run", "-Z"], "unknown option '-Z'"),
         (["version", "now"], "unexpected argument 'now'"),
+        (["help", "serve", "deplyo"], "did you mean 'deploy'?"),
+        (["help", "run", "serve"], "'run' has no verbs of its own"),
         (["completion"], "got nothing"),
         (["completion", "csh"], "bash, zsh or fish"),
     )
@@ -130,6 +132,11 @@ class Completion(unittest.TestCase):
         self.assertEqual(self.complete("help", "comp"), ["completion"])
         self.assertIn("README.md", self.complete("run", "READ"))
         self.assertEqual(self.complete("run", "--port", "READ"), [])
+
+    def test_bash_of_groups(self) -> None:
+        self.assertEqual(self.complete("serve", "con"), ["config", "controller-health"])
+        self.assertEqual(self.complete("serve", "shutdown", "--y"), ["--yes"])
+        self.assertIn("README.md", self.complete("serve", "deploy", "READ"))
 
     def test_the_shells_accept_it(self) -> None:
         for shell in ("bash", "zsh", "fish"):

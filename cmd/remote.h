@@ -1,0 +1,34 @@
+/* Finding a running rserve and asking its REST API, for verbs that do something to one.
+ *
+ * Where it is, the first that says something: what the command line says, $RSERVE_ADDRESS,
+ * $RAY_DASHBOARD_ADDRESS, $RAY_ADDRESS (the address of a cluster, whose dashboard is then on the same
+ * host), the newest head that this user runs on this machine (running.h), http://127.0.0.1:8265.
+ * $RSERVE_TOKEN is sent as the token.
+ */
+#pragma once
+
+#include "core/base/error.h"
+#include "net/http/client.h"
+
+#include <jansson.h>
+
+struct rs_remote {
+    char base[300];   /* "http://127.0.0.1:8265" */
+    char origin[100]; /* who said so: "--address", "$RAY_ADDRESS"; "the default" */
+    bool known;       /* a head of this machine, or somebody named it: not just the default */
+};
+
+/* `given` NULL or "auto": the command line says nothing. -1: that is no address. */
+RS_MUST_CHECK int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *err);
+/* One call. `body` NULL: none, else JSON. An HTTP status is not an error; that nothing answers is one
+ * (RS_NOT_FOUND), which says what was tried and what to do. */
+RS_MUST_CHECK int rs_remote_call(const struct rs_remote *r, const char *method, const char *path,
+                                 const char *body, struct rs_http_answer *ret,
+                                 struct rs_error *err);
+/* The details of GET /api/serve/applications/, extended. A new reference. */
+RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err);
+/* PUT of a configuration, DELETE of everything. -1: it was refused, or as above; the whole of a longer
+ * answer goes to stderr. */
+RS_MUST_CHECK int rs_remote_put(const struct rs_remote *r, const json_t *config,
+                                struct rs_error *err);
+RS_MUST_CHECK int rs_remote_delete(const struct rs_remote *r, struct rs_error *err);
