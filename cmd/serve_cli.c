@@ -7,10 +7,12 @@
 #include "core/base/json.h"
 #include "core/config/emit.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #define ADDRESS_OPTION(type)                                                                       \
     {                                                                                              \
@@ -152,29 +154,48 @@ static const struct rs_verb verb_shutdown = {
 
 static void on_interrupt(int signal)
 {
-    (void)signal; /* it is there to end the read */
+    (void)signal; /* it is there to end the wait */
+}
+
+/* One line of standard input without its newline, up to `size`. False: its end, or Ctrl-C, which
+ * is held back but for the waits in here. */
+static bool read_line(char *line, size_t size, const sigset_t *waiting)
+{
+    struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+
+    for (size_t n = 0; n < size; n++) {
+        if (ppoll(&in, 1, NULL, waiting) <= 0 || read(STDIN_FILENO, line + n, 1) != 1)
+            return false;
+        if (line[n] == '\n') {
+            line[n] = '\0';
+            return true;
+        }
+    }
+    return false;
 }
 
 /* True for a yes. The end of the input and Ctrl-C are a no. */
 static bool confirmed(const char *base)
 {
-    struct sigaction act = {.sa_handler = on_interrupt}, was;
+    struct sigaction act = {.sa_handler = on_interrupt};
+    sigset_t interrupt, before;
     char line[80];
-    size_t n = 0;
-    ssize_t got = 1;
 
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before);
+    sigaction(SIGINT, &act, NULL);
     printf("This will shut down Serve on the cluster at address \"%s\" and delete all applications "
            "there. Do you want to continue? [y/N]: ",
            base);
     fflush(stdout);
-    sigaction(SIGINT, &act, &was);
-    while (n < sizeof(line) - 1 && (got = read(STDIN_FILENO, line + n, 1)) == 1 && line[n] != '\n')
-        n++;
-    sigaction(SIGINT, &was, NULL);
-    line[n] = '\0';
-    if (got != 1)
+    if (!read_line(line, sizeof(line), &before)) {
         putchar('\n');
-    return got == 1 && (strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0);
+        return false;
+    }
+    signal(SIGINT, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return strcasecmp(line, "y") == 0 || strcasecmp(line, "yes") == 0;
 }
 
 static int run_shutdown(int argc, char *argv[], struct rs_error *err)
