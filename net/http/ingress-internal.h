@@ -92,6 +92,11 @@ struct rs_http_request {
     bool answer_ended;
     bool sized;  /* the answer told its content-length */
     bool broken; /* it cannot be completed */
+
+    bool wants_websocket;   /* a valid handshake */
+    bool app_raised;        /* why it is broken: the user's exception */
+    char websocket_key[24]; /* Sec-WebSocket-Key */
+    struct rs_websocket *websocket;
 };
 
 /* --- server.c ---------------------------------------------------------------------------------- */
@@ -100,6 +105,8 @@ void rs_http_suspend(struct rs_http_request *req);
 void rs_http_resume(struct rs_http_request *req); /* nothing if it is not suspended */
 /* Ends the connection's traffic in both directions, whatever libmicrohttpd is doing with it. */
 void rs_http_cut(struct rs_http_request *req);
+/* libmicrohttpd has something to do: at the end of this turn it is run. */
+void rs_http_wake(struct rs_http_server *s);
 
 /* --- ingress.c --------------------------------------------------------------------------------- */
 
@@ -131,9 +138,22 @@ void rs_http_answer_text(struct rs_http_request *req, unsigned status, const cha
 /* Hands the answer that is ready to libmicrohttpd. */
 enum MHD_Result rs_http_queue(struct rs_http_request *req);
 void rs_http_drop_pieces(struct rs_http_request *req);
+/* Takes at most `max` bytes of the first piece. -1: its memfd is shorter than was said. */
+ssize_t rs_http_read_piece(struct rs_http_request *req, char *to, size_t max);
 /* The same as answer_text, written at once, past libmicrohttpd: it takes no answer while a body is
  * coming in. The connection ends with it. */
 void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *text);
+
+/* --- websocket.c ------------------------------------------------------------------------------- */
+
+/* The answer that accepts the handshake; the session begins when it was sent. */
+struct MHD_Response *rs_websocket_response(struct rs_http_request *req, const struct rs_answer *a);
+/* More of the answer came, or its end, or credit for the request's body. */
+void rs_websocket_kick(struct rs_http_request *req);
+/* The server stops: 1012. Nothing for other requests. */
+void rs_websocket_restart(struct rs_http_request *req);
+void rs_websocket_cut(struct rs_http_request *req);
+void rs_websocket_free(struct rs_websocket *ws); /* NULL is fine; its connection was given back */
 
 /* --- ingress_metrics.c ------------------------------------------------------------------------- */
 

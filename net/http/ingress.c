@@ -168,6 +168,7 @@ void rs_http_request_done(struct rs_http_request *req, bool aborted)
     req->conn->req = NULL;
     req->mc = NULL;
     req->suspended = false;
+    rs_websocket_free(rs_steal(req->websocket));
     rs_http_drop_pieces(req);
     if (!req->over && !goes_on) {
         log_gone(req);
@@ -185,8 +186,8 @@ static void submit(struct rs_http_request *req, bool whole)
     struct rs_lane *lane = req->server->lane;
     const struct rs_http_route_cache *c = req->route->cache;
 
-    req->r.kind = RS_REQUEST_HTTP;
-    req->r.body_end = whole;
+    req->r.kind = req->wants_websocket ? RS_REQUEST_WEBSOCKET : RS_REQUEST_HTTP;
+    req->r.body_end = whole && !req->wants_websocket;
     req->submitted = true;
     req->over = false;
     /* While a body came in the table may have changed. */

@@ -58,9 +58,9 @@ static void push_piece(struct rs_http_request *req, struct rs_chunk *body)
     rs_list_push_back(&req->pieces, &p->link);
 }
 
-/* Copies at most `max` bytes out of the piece. -1: its memfd is shorter than was said. */
-static ssize_t read_piece(struct rs_http_piece *p, char *to, size_t max)
+ssize_t rs_http_read_piece(struct rs_http_request *req, char *to, size_t max)
 {
+    struct rs_http_piece *p = rs_container_of(req->pieces.next, struct rs_http_piece, link);
     uint64_t left = p->len - p->at;
     size_t want = left < max ? (size_t)left : max;
     ssize_t n = (ssize_t)want;
@@ -85,8 +85,7 @@ static ssize_t on_read(void *arg, uint64_t pos, char *to, size_t max)
 
     (void)pos;
     while (done < max && !rs_list_empty(&req->pieces)) {
-        ssize_t n = read_piece(rs_container_of(req->pieces.next, struct rs_http_piece, link),
-                               to + done, max - done);
+        ssize_t n = rs_http_read_piece(req, to + done, max - done);
 
         if (n < 0) {
             req->broken = true;
@@ -199,6 +198,10 @@ void rs_http_answer_text(struct rs_http_request *req, unsigned status, const cha
 
     if (type)
         add_header(response, "content-type", type);
+    if (status == MHD_HTTP_UPGRADE_REQUIRED) {
+        add_header(response, "upgrade", "websocket");
+        add_header(response, "sec-websocket-version", "13");
+    }
     add_id(req, response);
     ready(req, response, status);
 }
@@ -210,7 +213,7 @@ enum MHD_Result rs_http_queue(struct rs_http_request *req)
 
     req->stage = RS_HTTP_REPLYING;
     req->response = NULL;
-    if (req->server->stopping)
+    if (req->server->stopping && req->status != MHD_HTTP_SWITCHING_PROTOCOLS)
         add_header(response, "connection", "close");
     r = MHD_queue_response(req->mc, req->status, response);
     MHD_destroy_response(response);
@@ -266,6 +269,11 @@ static void on_answer(struct rs_request *r, const struct rs_answer *a, struct rs
     req->answer_ended = end;
     if (swallow(req, body, end))
         return;
+    if (req->wants_websocket && a->status == MHD_HTTP_SWITCHING_PROTOCOLS) {
+        push_piece(req, body);
+        ready(req, rs_websocket_response(req, a), a->status);
+        return;
+    }
     if (a->status < 200 || a->status > 999) {
         rs_log_warn("a replica's answer is no HTTP answer", "request_id=\"%s\" status=%u",
                     rs_buf_text(&req->id), a->status);
@@ -280,6 +288,12 @@ static void on_answer(struct rs_request *r, const struct rs_answer *a, struct rs
         rs_request_window(r, body->len);
 }
 
+/* It was accepted: the connection is no longer HTTP's, or will not be in a moment. */
+static bool is_websocket(const struct rs_http_request *req)
+{
+    return req->websocket || (req->wants_websocket && req->status == MHD_HTTP_SWITCHING_PROTOCOLS);
+}
+
 static void on_data(struct rs_request *r, struct rs_chunk *body, bool end)
 {
     struct rs_http_request *req = of(r);
@@ -289,7 +303,9 @@ static void on_data(struct rs_request *r, struct rs_chunk *body, bool end)
     if (swallow(req, body, end))
         return;
     push_piece(req, body);
-    if (req->stage == RS_HTTP_REPLYING)
+    if (is_websocket(req))
+        rs_websocket_kick(req);
+    else if (req->stage == RS_HTTP_REPLYING)
         rs_http_resume(req);
 }
 
@@ -367,7 +383,11 @@ static void on_fail(struct rs_request *r, const struct rs_failure *f)
         return;
     if (req->status) { /* it has begun: all that is left is to break it off */
         req->broken = true;
-        rs_http_resume(req);
+        req->app_raised = f->code == RS_WIRE_USER;
+        if (is_websocket(req))
+            rs_websocket_kick(req);
+        else
+            rs_http_resume(req);
         return;
     }
     answer_failure(req, f);
@@ -379,7 +399,9 @@ static void on_taken(struct rs_request *r, uint64_t n)
     struct rs_http_request *req = of(r);
 
     req->credit += (int64_t)(n > INT32_MAX ? INT32_MAX : n);
-    if (req->stage == RS_HTTP_UPLOAD && req->credit > 0)
+    if (req->websocket)
+        rs_websocket_kick(req);
+    else if (req->stage == RS_HTTP_UPLOAD && req->credit > 0)
         rs_http_resume(req);
 }
 

@@ -2,12 +2,16 @@
  * goes. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "net/http/headers.h"
 #include "net/http/ingress-internal.h"
+#include "net/http/websocket_key.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+
+enum { FIELD_HEAD = 5 }; /* tag and length of a metadata field */
 
 /* --- the header -------------------------------------------------------------------------------- */
 
@@ -20,6 +24,7 @@ struct header_walk {
     unsigned hosts;
     struct span model, session, trace;
     bool has_id, has_trace, has_model, has_session;
+    bool upgrades, to_websocket, version_13; /* Connection, Upgrade, Sec-WebSocket-Version */
 };
 
 static void refuse(struct rs_http_request *req, int status, const char *why)
@@ -94,6 +99,14 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
         if (same(name, name_len, "host"))
             w->hosts++;
         break;
+    case 7:
+        if (same(name, name_len, "upgrade"))
+            w->to_websocket |= rs_http_has_token(value, "websocket");
+        break;
+    case 10:
+        if (same(name, name_len, "connection"))
+            w->upgrades |= rs_http_has_token(value, "upgrade");
+        break;
     case 11:
         if (same(name, name_len, "traceparent") && !w->has_trace) {
             w->has_trace = true;
@@ -117,6 +130,12 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
     case 17:
         if (same(name, name_len, "transfer-encoding"))
             on_transfer_encoding(req, value, len);
+        else if (same(name, name_len, "sec-websocket-key") && rs_ws_key_ok(value, len))
+            memcpy(req->websocket_key, value, len);
+        break;
+    case 21:
+        if (same(name, name_len, "sec-websocket-version"))
+            w->version_13 = same(value, len, "13");
         break;
     case 25:
         if (same(name, name_len, "x-request-timeout-seconds"))
@@ -252,7 +271,30 @@ static void check_framing(struct header_walk *w)
         refuse(req, 413, "Request body is too large.");
 }
 
-static void put_headers(struct rs_http_request *req)
+/* A handshake is a request like any other until it turns out to be one: then the replica is told so
+ * by KIND, which stands first in what the route's requests have in common. */
+static void check_handshake(struct header_walk *w, size_t kind_at)
+{
+    struct rs_http_request *req = w->req;
+
+    if (!w->upgrades || !w->to_websocket || req->http_10)
+        return;
+    snprintf(req->label, sizeof(req->label), "WS");
+    if (strcmp(req->method, "GET") != 0)
+        refuse(req, 400, "A WebSocket handshake is a GET request.");
+    else if (req->has_te || req->content_length)
+        refuse(req, 400, "A WebSocket handshake has no body.");
+    else if (!w->version_13)
+        refuse(req, 426, "Only version 13 of the WebSocket protocol is spoken here.");
+    else if (!req->websocket_key[0])
+        refuse(req, 400, "No valid Sec-WebSocket-Key.");
+    if (req->bad)
+        return;
+    req->wants_websocket = true;
+    rs_buf_head(&req->r.meta)[kind_at] = RS_REQUEST_WEBSOCKET;
+}
+
+static void put_headers(struct rs_http_request *req, size_t kind_at)
 {
     struct header_walk w = {.req = req};
     struct rs_buf *meta = &req->r.meta;
@@ -262,6 +304,8 @@ static void put_headers(struct rs_http_request *req)
     at = rs_buf_len(meta);
     (void)MHD_get_connection_values_n(req->mc, MHD_HEADER_KIND, on_header, &w);
     check_framing(&w);
+    if (kind_at)
+        check_handshake(&w, kind_at);
     if (!w.has_id) {
         make_id(req);
         rs_buf_append(meta, "x-request-id", sizeof("x-request-id"));
@@ -385,12 +429,14 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
     size_t target_len = rs_buf_len(&req->target);
     struct rs_buf *meta = &req->r.meta;
     const char *base = req->server->conf->root_path;
+    size_t kind_at = 0;
 
     if (route) {
         const struct rs_http_route_cache *c = cache_of(req, route);
 
         req->r.route_at = c->route_at;
         req->r.route_len = route->prefix_len;
+        kind_at = rs_buf_len(meta) + FIELD_HEAD;
         rs_buf_append(meta, rs_buf_head(&c->fields), rs_buf_len(&c->fields));
     }
     rs_buf_append(meta, rs_buf_head(&req->conn->fields), rs_buf_len(&req->conn->fields));
@@ -411,7 +457,7 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
     else
         rs_field_put(meta, RS_TAG_QUERY, "", 0);
     rs_field_put_str(meta, RS_TAG_HTTP_VERSION, version);
-    put_headers(req);
+    put_headers(req, kind_at);
 }
 
 static void set_label(struct rs_http_request *req)
@@ -457,7 +503,10 @@ void rs_http_begin(struct rs_http_request *req, const char *method, const char *
     answer_or_leave(req, route, plain, plain_len);
     rs_buf_fini(&decoded);
     if (!req->discard && req->timeout_s > 0) {
-        req->r.deadline = rs_loop_now(lane->loop) + (int64_t)(req->timeout_s * (double)RS_SEC);
-        rs_timer_start(&req->timer, lane->loop, req->r.deadline);
+        int64_t deadline = rs_loop_now(lane->loop) + (int64_t)(req->timeout_s * (double)RS_SEC);
+
+        if (!req->wants_websocket) /* there it is one for the handshake, not for the calls after it */
+            req->r.deadline = deadline;
+        rs_timer_start(&req->timer, lane->loop, deadline);
     }
 }

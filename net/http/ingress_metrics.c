@@ -1,6 +1,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "net/http/ingress-internal.h"
+#include "net/http/websocket_frame.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@ static struct rs_http_series *find(struct rs_http_request *req, unsigned status)
     struct rs_http_route_cache *c = route->cache;
     struct rs_http_series *s;
     char code[8];
+    bool error = status >= 400 && status != RS_WS_NORMAL && status != RS_WS_GOING_AWAY;
 
     if (!c) { /* what no application takes */
         c = route->cache = rs_alloc(sizeof(*c));
@@ -38,10 +40,10 @@ static struct rs_http_series *find(struct rs_http_request *req, unsigned status)
         m->http_requests, (const char *const[]){route->prefix, s->method, route->app, code});
     s->latency = rs_family_series(
         m->http_latency, (const char *const[]){s->method, route->prefix, route->app, code});
-    if (status >= 400)
+    if (error)
         s->errors = rs_family_series(
             m->http_errors, (const char *const[]){route->prefix, code, s->method, route->app});
-    if (status >= 400 && route->ingress)
+    if (error && route->ingress)
         s->deployment_errors = rs_family_series(
             m->deployment_errors,
             (const char *const[]){route->ingress, code, s->method, route->prefix, route->app});

@@ -30,6 +30,15 @@ void rs_http_suspend(struct rs_http_request *req)
     MHD_suspend_connection(req->mc);
 }
 
+void rs_http_wake(struct rs_http_server *s)
+{
+    if (!s->dirty && !s->in_after) { /* an answer may come from a hook that runs after ours */
+        rs_after_remove(&s->after);
+        rs_after_add(s->lane->loop, &s->after);
+    }
+    s->dirty = true;
+}
+
 void rs_http_resume(struct rs_http_request *req)
 {
     struct rs_http_server *s = req->server;
@@ -37,18 +46,16 @@ void rs_http_resume(struct rs_http_request *req)
     if (!req->suspended || !req->mc)
         return;
     req->suspended = false;
-    if (!s->dirty && !s->in_after) { /* an answer may come from a hook that runs after ours */
-        rs_after_remove(&s->after);
-        rs_after_add(s->lane->loop, &s->after);
-    }
-    s->dirty = true;
+    rs_http_wake(s);
     MHD_resume_connection(req->mc);
 }
 
 void rs_http_cut(struct rs_http_request *req)
 {
     req->abort = true;
-    if (req->mc)
+    if (req->websocket)
+        rs_websocket_cut(req);
+    else if (req->mc)
         (void)shutdown(req->conn->hup.fd, SHUT_RDWR);
     rs_http_resume(req);
 }
@@ -271,9 +278,9 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     if (getrandom(s->random, sizeof(s->random), 0) != sizeof(s->random))
         s->random[0] = (uint64_t)rs_clock_now() | 1;
     s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_access, s,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, connection_limit(conf),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(idle > 0 ? idle : 0),
+        MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL, NULL,
+        on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+        connection_limit(conf), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(idle > 0 ? idle : 0),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool_size(conf), MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
@@ -306,6 +313,8 @@ void rs_http_server_stop_accepting(struct rs_http_server *s)
     fd = MHD_quiesce_daemon(s->daemon);
     if (fd >= 0)
         close(fd);
+    rs_list_for_each (it, &s->requests)
+        rs_websocket_restart(rs_container_of(it, struct rs_http_request, link));
 }
 
 void rs_http_server_free(struct rs_http_server *s)

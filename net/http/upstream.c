@@ -651,10 +651,15 @@ static void prepare_http(struct exchange *x, const struct rs_fields *f,
 static void op_send(struct rs_backend *b, struct rs_request *r)
 {
     struct upstream *u = rs_container_of(b, struct upstream, backend);
-    struct exchange *x = exchange_new(u, r);
     struct rs_forward_conf conf = {.host = u->at.name, .keep_prefix = u->keep_prefix};
+    struct exchange *x;
     struct rs_fields f;
 
+    if (r->kind == RS_REQUEST_WEBSOCKET) {
+        rs_request_refuse_websocket(r);
+        return;
+    }
+    x = exchange_new(u, r);
     rs_sending_begin(&x->out, false, false);
     if (rs_fields_parse(rs_buf_head(&r->meta), rs_buf_len(&r->meta), &f, &x->problem) == 0) {
         if (r->kind == RS_REQUEST_CALL)

@@ -10,6 +10,7 @@
 struct replica {
     struct rs_backend b;
     struct rs_channel ch;
+    bool websocket; /* READY said that it takes WebSocket requests */
 };
 
 static struct replica *of(struct rs_backend *b)
@@ -21,7 +22,10 @@ static struct replica *of(struct rs_backend *b)
 
 static void op_send(struct rs_backend *b, struct rs_request *r)
 {
-    rs_channel_send(&of(b)->ch, r);
+    if (r->kind == RS_REQUEST_WEBSOCKET && !of(b)->websocket)
+        rs_request_refuse_websocket(r);
+    else
+        rs_channel_send(&of(b)->ch, r);
 }
 
 static void op_feed(struct rs_backend *b, struct rs_request *r, struct rs_chunk *body, bool end)
@@ -96,6 +100,8 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     }
     if (rs_frame_json(f, &j, err) < 0)
         return -1;
+    if (f->h.type == RS_MSG_READY)
+        x->websocket = rs_json_bool(j, "websocket", false);
     if (f->h.type == RS_MSG_LOOKUP) {
         answer_lookup(x, f->h.stream, j);
         json_decref(j);

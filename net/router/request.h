@@ -77,7 +77,7 @@ struct rs_request {
     size_t timeout_at;          /* offset of TIMEOUT_MS's value in meta, 0: none */
     size_t route_at, route_len; /* ROUTE's value in meta */
     int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
-    uint8_t kind;               /* RS_REQUEST_HTTP, RS_REQUEST_CALL */
+    uint8_t kind;               /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
     bool local_only;            /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.
@@ -128,6 +128,8 @@ void rs_request_fail(struct rs_request *r, const struct rs_failure *f);
 /* The backend passed on `n` more bytes of the request's body, those it got with send included. Needed
  * only where body_end was false at send. */
 void rs_request_taken(struct rs_request *r, uint64_t n);
+/* A WebSocket handshake that this backend does not take: answered with 501. */
+void rs_request_refuse_websocket(struct rs_request *r);
 /* It was not started: back to the front of the queue. First call rs_backend_block if it was this
  * backend's fault, or it comes straight back. */
 void rs_request_return(struct rs_request *r);

@@ -115,6 +115,7 @@ class Http(unittest.TestCase):
                 "docs_path": None,
                 "has_check_health": False,
                 "has_reconfigure": False,
+                "websocket": False,
             },
         )
 

@@ -26,6 +26,8 @@ from rserve._threads import ThreadPool
 
 logger = logging.getLogger("ray.serve")
 
+_WEBSOCKET = bytes([w.KIND_WEBSOCKET])
+
 ASYNC, SYNC, AGEN, GEN = "async", "sync", "async generator", "generator"
 
 
@@ -120,6 +122,8 @@ class Executor:
         took = (time.perf_counter() - call.started_at) * 1000
         if call.http:
             verb = w.text(call.fields, w.T_HTTP_METHOD, "GET")
+            if call.fields.get(w.T_KIND) == _WEBSOCKET:
+                verb = "WS"
             logger.info("%s %s %.1fms", verb, call.route or "/", took)
         else:
             state = "CANCELLED" if call.cancelled else "OK"
@@ -172,6 +176,8 @@ class Executor:
         try:
             if not call.http:
                 self._start_call(call, context)
+            elif call.fields.get(w.T_KIND) == _WEBSOCKET:
+                self._driver.start(call, self._start_websocket(call), context)
             elif self.asgi_app is not None:
                 scope = _http.make_scope(call, self.asgi_state)
                 self._driver.start(call, _http.run_asgi(call, self.asgi_app, scope), context)
@@ -179,6 +185,11 @@ class Executor:
                 self._start_http(call, context)
         except BaseException as e:
             self._failed(call, e)
+
+    def _start_websocket(self, call: Call) -> Coroutine[Any, Any, Any]:
+        from rserve import _websocket
+
+        return _websocket.run(call, self.asgi_app, _websocket.make_scope(call, self.asgi_state))
 
     def _start_http(self, call: Call, context: contextvars.Context) -> None:
         try:

@@ -121,6 +121,7 @@ ERROR_CODES: Dict[str, int] = {n[2:]: v for n, v in list(globals().items()) if n
 # Kinds of request
 KIND_HTTP = 1
 KIND_CALL = 2
+KIND_WEBSOCKET = 3
 
 MAX_META = 1 << 20
 MAX_INLINE = 16 << 20

@@ -178,6 +178,7 @@ class Replica:
                 "docs_path": self._docs_path,
                 "has_check_health": callable(getattr(servable, "check_health", None)),
                 "has_reconfigure": callable(getattr(servable, "reconfigure", None)),
+                "websocket": self._executor.asgi_app is not None,
             },
         )
 

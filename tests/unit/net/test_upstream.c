@@ -784,6 +784,21 @@ START_TEST(speaks_through_unix_sockets)
 }
 END_TEST
 
+/* There is no tunnel through to the server. */
+START_TEST(websockets_are_refused)
+{
+    struct reply *p = request_new("GET", "/");
+
+    p->r.kind = RS_REQUEST_WEBSOCKET;
+    backend->ops->send(backend, &p->r);
+    ck_assert(p->ended);
+    ck_assert_uint_eq(p->status, 501);
+    ck_assert_str_eq(rs_buf_text(&p->body),
+                     "This application does not take WebSocket connections.");
+    free_reply(p);
+}
+END_TEST
+
 START_TEST(refuses_bad_addresses)
 {
     char path[200];
@@ -890,5 +905,5 @@ RS_CHECK_MAIN("upstream", tcase_add_checked_fixture(tc, set_up, tear_down);
               tcase_add_test(tc, refuses_what_it_cannot_do); tcase_add_test(tc, answers_calls);
               tcase_add_test(tc, streams_calls); tcase_add_test(tc, frees_what_is_under_way);
               tcase_add_test(tc, speaks_through_unix_sockets);
-              tcase_add_test(tc, refuses_bad_addresses); tcase_add_test(tc, probes_until_ready);
-              tcase_add_test(tc, probes_once);)
+              tcase_add_test(tc, websockets_are_refused); tcase_add_test(tc, refuses_bad_addresses);
+              tcase_add_test(tc, probes_until_ready); tcase_add_test(tc, probes_once);)
