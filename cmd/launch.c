@@ -68,31 +68,95 @@ static void env_of(struct rs_env *e, const char *const *more)
         rs_env_put(e, *more);
 }
 
-/* Our library comes first on Python's path, then what the user's environment says. */
-static void python_env(const struct rs_launch_conf *c, struct rs_env *e)
+/* Our library comes first on Python's path, then the folders of the environment, then what the user's
+ * environment says. */
+static void python_env(const struct rs_launch_conf *c, const json_t *ready, struct rs_env *e)
 {
     const char *path = rs_env_get(e, "PYTHONPATH");
-    rs_auto(rs_freep) char *both =
-        rs_asprintf("%s%s%s", c->python_zip, path && *path ? ":" : "", path && *path ? path : "");
+    struct rs_buf all = {0};
+    json_t *v;
+    size_t i;
 
-    rs_env_set(e, "PYTHONPATH", both);
+    rs_buf_puts(&all, c->python_zip);
+    json_array_foreach (json_object_get(ready, "path"), i, v)
+        rs_buf_printf(&all, ":%s", json_string_value(v));
+    if (path && *path)
+        rs_buf_printf(&all, ":%s", path);
+    rs_env_set(e, "PYTHONPATH", rs_buf_text(&all));
     rs_env_set(e, "PYTHONUNBUFFERED", "1");
+    rs_buf_fini(&all);
+}
+
+/* What the environment sets, and which of its locks a process in it is to hold. */
+static void ready_env(const json_t *ready, struct rs_env *e)
+{
+    struct rs_buf locks = {0};
+    const char *key;
+    json_t *v;
+    size_t i;
+
+    json_object_foreach (json_object_get(ready, "env"), key, v)
+        rs_env_set(e, key, json_string_value(v));
+    json_array_foreach (json_object_get(ready, "locks"), i, v)
+        rs_buf_printf(&locks, "%s%s", i ? ":" : "", json_string_value(v));
+    rs_env_set(e, "RSERVE_ENV_LOCKS", i ? rs_buf_text(&locks) : NULL);
+    rs_buf_fini(&locks);
+}
+
+/* The interpreter's words, then -m `module`. NULL-ended; the caller frees the array alone: the words
+ * are borrowed. */
+static const char **python_argv(const char *python, const json_t *ready, const char *module)
+{
+    const json_t *words = json_object_get(ready, "python");
+    size_t n = json_array_size(words);
+    const char **argv = rs_alloc((n + 4) * sizeof(*argv));
+    size_t at = 0;
+
+    for (; at < n; at++)
+        argv[at] = json_string_value(json_array_get(words, at));
+    if (n == 0)
+        argv[at++] = python;
+    argv[at++] = "-m";
+    argv[at] = module;
+    return argv;
 }
 
 int rs_launch_zygote(const struct rs_launch_conf *c, struct rs_keeper *k,
                      const struct rs_agent_zygote *z, int fd, pid_t *pid, struct rs_error *err)
 {
-    const char *argv[] = {z->python ? z->python : c->python, "-m", "rserve.zygote", NULL};
+    const char **argv = python_argv(z->python ? z->python : c->python, z->ready, "rserve.zygote");
     struct rs_spawn_fd pass = {fd, CHILD_FD};
-    struct rs_spawn spec = {.argv = argv, .cwd = z->app_dir, .fds = &pass, .n_fds = 1};
+    struct rs_spawn spec = {
+        .argv = argv, .cwd = rs_json_str(z->ready, "cwd", z->app_dir), .fds = &pass, .n_fds = 1};
     struct rs_env env = {0};
     int r;
 
     env_of(&env, z->env);
-    python_env(c, &env);
+    ready_env(z->ready, &env);
+    python_env(c, z->ready, &env);
     rs_env_set(&env, "RSERVE_FD", "3");
     spec.env = rs_env_list(&env);
     r = rs_keeper_spawn(k, z->key, z->app, &spec, pid, err);
+    rs_env_fini(&env);
+    free(argv);
+    return r;
+}
+
+int rs_launch_env(const struct rs_launch_conf *c, struct rs_keeper *k, const struct rs_agent_env *e,
+                  int fd, pid_t *pid, struct rs_error *err)
+{
+    const char *argv[] = {e->python ? e->python : c->python, "-m", "rserve.env_build", NULL};
+    struct rs_spawn_fd pass = {fd, CHILD_FD};
+    /* Not in the user's folder, whose files would hide modules of the standard library. */
+    struct rs_spawn spec = {.argv = argv, .cwd = "/", .fds = &pass, .n_fds = 1};
+    struct rs_env env = {0};
+    int r;
+
+    env_of(&env, e->env);
+    python_env(c, NULL, &env);
+    rs_env_set(&env, "RSERVE_FD", "3");
+    spec.env = rs_env_list(&env);
+    r = rs_keeper_spawn(k, e->key, "runtime_env", &spec, pid, err);
     rs_env_fini(&env);
     return r;
 }
@@ -186,7 +250,7 @@ int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
                       const struct rs_agent_start *s, const char *label, int fd,
                       struct rs_launched *where, pid_t *pid, struct rs_error *err)
 {
-    const char *python[] = {s->python ? s->python : c->python, "-m", "rserve.replica", NULL};
+    const char **python = NULL;
     struct rs_spawn_fd pass = {fd, CHILD_FD};
     struct rs_spawn spec = {.cwd = s->app_dir};
     struct rs_env env = {0};
@@ -199,8 +263,10 @@ int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
         return -1;
     env_of(&env, s->env);
     if (s->conf->kind == RS_KIND_PYTHON) {
+        python = python_argv(s->python ? s->python : c->python, s->ready, "rserve.replica");
         spec.argv = python;
-        python_env(c, &env);
+        ready_env(s->ready, &env);
+        python_env(c, s->ready, &env);
     } else {
         argv = command_of(s, where);
         spec.argv = (const char *const *)argv;
@@ -215,6 +281,7 @@ int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
     spec.env = rs_env_list(&env);
     r = rs_keeper_spawn(k, s->replica_id, label, &spec, pid, err);
     rs_env_fini(&env);
+    free(python);
     if (argv)
         argv_free(argv);
     return r;

@@ -31,6 +31,10 @@ void rs_launch_fini(struct rs_launch_conf *c);
 RS_MUST_CHECK int rs_launch_zygote(const struct rs_launch_conf *c, struct rs_keeper *k,
                                    const struct rs_agent_zygote *z, int fd, pid_t *pid,
                                    struct rs_error *err);
+/* The builder of an environment; `fd` as above. */
+RS_MUST_CHECK int rs_launch_env(const struct rs_launch_conf *c, struct rs_keeper *k,
+                                const struct rs_agent_env *e, int fd, pid_t *pid,
+                                struct rs_error *err);
 /* For an HTTP replica `where` says where it was told to listen. */
 RS_MUST_CHECK int rs_launch_replica(const struct rs_launch_conf *c, struct rs_keeper *k,
                                     const struct rs_agent_start *s, const char *label, int fd,

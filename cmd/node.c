@@ -7,6 +7,7 @@
 #include "cmd/node.h"
 
 #include "cmd/drivers.h"
+#include "cmd/envs.h"
 #include "cmd/launch.h"
 #include "cmd/probes.h"
 #include "cmd/verb.h"
@@ -54,6 +55,7 @@ struct rs_node {
     struct rs_dataplane *dataplane;
     struct rs_drivers *drivers;
     struct rs_agent *agent;
+    struct rs_envs *envs;
     struct rs_listener *peers;
     struct rs_conn *head;  /* NULL: away */
     struct rs_map zygotes; /* key -> struct zygote */
@@ -155,6 +157,19 @@ static int socket_pair(int fds[2], struct rs_error *err)
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return rs_error_errno(err, errno, "cannot create a socket pair");
     return 0;
+}
+
+static int env_start(const struct rs_agent_env *conf, pid_t *pid, void *arg, struct rs_error *err)
+{
+    const struct rs_node *n = arg;
+
+    return rs_envs_start(n->envs, conf, pid, err);
+}
+
+static const char *do_getenv(const char *name, void *arg)
+{
+    (void)arg;
+    return getenv(name);
 }
 
 static int zygote_start(const struct rs_agent_zygote *conf, pid_t *pid, void *arg,
@@ -453,6 +468,8 @@ static uint64_t do_random(void *arg)
 }
 
 static const struct rs_agent_ops agent_ops = {
+    .env_start = env_start,
+    .getenv = do_getenv,
     .zygote_start = zygote_start,
     .zygote_build = zygote_build,
     .zygote_stop = zygote_stop,
@@ -663,6 +680,8 @@ static void on_exit_of(const char *id, int status, const char *output, void *arg
         rs_timer_start(&l->late, n->loop, rs_clock_now() + LAST_WORD_MS * RS_MS);
         return;
     }
+    if (rs_envs_exited(n->envs, id, status, output))
+        return;
     if (rs_map_get(&n->zygotes, id)) {
         rs_agent_zygote_exited(n->agent, id, status, output, now_of(n));
         z = rs_map_remove(&n->zygotes, id);
@@ -892,13 +911,17 @@ static int start_agent(struct rs_node *n, struct rs_error *err)
 {
     struct rs_agent_conf conf = {
         .node_id = n->node_id,
+        .node_name = n->name,
         .resources = n->resources,
         .wall_offset_s = rs_clock_wall() - (double)rs_clock_now() / 1e9,
         .log_dir = rs_statedir_logs(n->state),
         .omp_set = getenv("OMP_NUM_THREADS") != NULL,
     };
 
-    return rs_agent_new(&n->agent, &conf, &agent_ops, n, err);
+    if (rs_agent_new(&n->agent, &conf, &agent_ops, n, err) < 0)
+        return -1;
+    n->envs = rs_envs_new(n->loop, &n->launch, n->keeper, n->agent);
+    return 0;
 }
 
 static int listen_for_peers(struct rs_node *n, const struct rs_address *at, struct rs_error *err)
@@ -985,6 +1008,7 @@ void rs_node_free(struct rs_node *n)
         line_free(rs_map_at(&n->lines, i, NULL));
     rs_map_fini(&n->lines);
     rs_map_fini(&n->zygotes);
+    rs_envs_free(n->envs);
     rs_keeper_free(n->keeper);
     rs_dataplane_free(n->dataplane);
     rs_agent_free(n->agent);

@@ -1,5 +1,5 @@
 /* What the files of the agent share: agent.c (targets, time), agent-replica.c (the state machine of a
- * replica), agent-reconcile.c (how many of which version), agent-zygote.c, agent-report.c.
+ * replica), agent-reconcile.c (how many of which version), agent-zygote.c, agent-env.c, agent-report.c.
  *
  * Intent (what the target wants, `stopping`, `failed`) is kept apart from what was observed (state,
  * health). rs_ag_enter is the only writer of a replica's state, rs_ag_zygote_enter of a zygote's.
@@ -15,19 +15,46 @@
 #define RS_AG_DEAD_MAX 10       /* ended replicas remembered per deployment */
 #define RS_AG_UNHEALTHY_AFTER 3 /* failed health checks in a row */
 
+#define RS_ENV_STATES(X)                                                                           \
+    X(WAITING)  /* no builder yet; starts at retry_at */                                           \
+    X(BUILDING) /* the builder works */                                                            \
+    X(READY)    /* `ready` tells how to start an interpreter in it */                              \
+    X(FAILED)   /* `failure` tells why */
+#define RS_X(name) RS_ENV_##name,
+enum rs_ag_env_state { RS_ENV_STATES(RS_X) RS_ENV_STATE_COUNT };
+#undef RS_X
+
+struct rs_ag_env {
+    char *key; /* of the map, and of the builder's process */
+    enum rs_ag_env_state state;
+    pid_t pid;                  /* of the builder, which may go on tidying after READY; 0: none */
+    json_t *ask;                /* {"runtime_env", "base_dir", "node"} */
+    char *python;               /* that it is built from; NULL: the default */
+    json_t *ready, *failure;    /* ENV_READY, FAILED; NULL */
+    char *progress;             /* what it is at, for people */
+    unsigned tries;             /* since it was last asked for */
+    int64_t timeout;            /* 0: none */
+    int64_t retry_at, deadline; /* 0: none */
+    bool killed;
+    bool rechecked; /* an interpreter did not start in it, and it was looked for again */
+    bool news;      /* it failed, and those who wait have not seen it yet */
+};
+
 #define RS_ZYGOTE_STATES(X)                                                                        \
-    X(WAITING, "waiting")   /* no process; starts at retry_at */                                   \
-    X(STARTING, "starting") /* no HELLO yet */                                                     \
-    X(BUILDING, "building") /* BUILD was sent */                                                   \
-    X(READY, "ready")       /* forks */                                                            \
-    X(FAILED, "failed")     /* the build failed; the process may still be there */                 \
-    X(STOPPING, "stopping") /* was told to stop, or killed */
+    X(WAITING, "waiting")     /* no process; starts at retry_at */                                 \
+    X(PREPARING, "preparing") /* its environment is being built */                                 \
+    X(STARTING, "starting")   /* no HELLO yet */                                                   \
+    X(BUILDING, "building")   /* BUILD was sent */                                                 \
+    X(READY, "ready")         /* forks */                                                          \
+    X(FAILED, "failed")       /* the build failed; the process may still be there */               \
+    X(STOPPING, "stopping")   /* was told to stop, or killed */
 #define RS_X(name, text) RS_ZYGOTE_##name,
 enum rs_ag_zygote_state { RS_ZYGOTE_STATES(RS_X) RS_ZYGOTE_STATE_COUNT };
 #undef RS_X
 
 struct rs_ag_zygote {
     char *key, *app, *version;
+    char *env; /* key of its environment; NULL: none is to be built */
     enum rs_ag_zygote_state state;
     pid_t pid;              /* 0: no process */
     json_t *build;          /* BUILD to send */
@@ -70,7 +97,9 @@ struct rs_ag_replica {
     struct rs_list link;
     struct rs_ag_deployment *deployment;
     char *id, *version;
-    char *zygote; /* key; NULL: a fresh process */
+    char *zygote;      /* key; NULL: a fresh process */
+    char *environment; /* of a fresh process: key of its environment; NULL: none */
+    char *app_dir;     /* that it runs in, where the environment says so; NULL: the application's */
     enum rs_deployment_kind kind;
     enum rs_replica_state state;
     pid_t pid;      /* 0: none, or not told yet */
@@ -106,13 +135,14 @@ struct rs_ag_replica {
 struct rs_agent {
     struct rs_agent_ops ops;
     void *arg;
-    char *node_id, *log_dir;
+    char *node_id, *node_name, *log_dir;
     double wall_offset_s;
     bool omp_set, draining, killing;
     struct rs_ledger *ledger;
     struct rs_target *target;  /* the last one; NULL before the first */
     struct rs_map deployments; /* "app#name" -> struct rs_ag_deployment */
     struct rs_map zygotes;     /* key -> struct rs_ag_zygote */
+    struct rs_map envs;        /* key -> struct rs_ag_env */
     struct rs_map replicas;    /* id -> struct rs_ag_replica */
     char *routes_text;         /* what the routers were told last */
 };
@@ -164,7 +194,9 @@ void rs_ag_reconcile(struct rs_agent *a, int64_t now);
 void rs_ag_deployment_free(struct rs_ag_deployment *d);
 
 /* agent-zygote.c */
-struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app);
+/* That of a deployment's replicas: the application's, unless its runtime_env is another one. */
+struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app,
+                                      const struct rs_ag_deployment *d);
 /* The first application of the target that is forked from it; NULL: none. */
 const struct rs_target_app *rs_ag_zygote_wanted_by(const struct rs_agent *a,
                                                    const struct rs_ag_zygote *z);
@@ -173,3 +205,22 @@ void rs_ag_zygote_free(struct rs_ag_zygote *z);
 void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now);
 int64_t rs_ag_zygote_deadline(const struct rs_ag_zygote *z); /* 0: none */
 const char *rs_ag_zygote_state_name(enum rs_ag_zygote_state s);
+
+/* agent-env.c */
+bool rs_ag_env_needed(const json_t *runtime_env);
+uint64_t rs_ag_hash(const json_t *json);
+/* env_vars with ${NAME} filled in. New. */
+json_t *rs_ag_env_vars(const struct rs_agent *a, const json_t *runtime_env);
+/* "NAME=value", NULL at the end. */
+char **rs_ag_env_list(const json_t *vars);
+void rs_ag_env_list_free(char **list);
+/* Found or made. */
+struct rs_ag_env *rs_ag_env_for(struct rs_agent *a, const char *python, const char *app_dir,
+                                const json_t *runtime_env);
+struct rs_ag_env *rs_ag_env_find(const struct rs_agent *a, const char *key);
+/* Builds anew one that failed, or looks again for one that was ready. */
+void rs_ag_env_again(struct rs_agent *a, struct rs_ag_env *e);
+void rs_ag_env_free(struct rs_ag_env *e);
+/* Starts those that are due, ends and forgets those that nobody needs. */
+void rs_ag_envs_tick(struct rs_agent *a, int64_t now);
+int64_t rs_ag_env_deadline(const struct rs_ag_env *e); /* 0: none */

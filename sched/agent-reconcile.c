@@ -221,10 +221,17 @@ static bool start_one(struct rs_ag_deployment *d, int64_t now)
     }
     r = rs_ag_replica_new(d, free_rank(d), reservation);
     if (d->conf->kind == RS_KIND_PYTHON && app && !app->spawn) {
-        z = rs_ag_zygote_for(a, app);
+        z = rs_ag_zygote_for(a, app, d);
         r->zygote = rs_strdup(z->key);
         if (z->state != RS_ZYGOTE_READY)
             return true; /* PENDING until it is */
+    } else if (d->conf->kind == RS_KIND_PYTHON && app && rs_ag_env_needed(d->conf->runtime_env)) {
+        const struct rs_ag_env *e =
+            rs_ag_env_for(a, app->python, app->app_dir, d->conf->runtime_env);
+
+        r->environment = rs_strdup(e->key);
+        if (e->state != RS_ENV_READY)
+            return true;
     }
     rs_ag_replica_launch(r, now);
     return true;
@@ -314,7 +321,22 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
     }
 }
 
-/* Replicas that waited for their zygote. */
+/* A fresh process, once its environment is there. */
+static void launch_in(struct rs_ag_replica *r, int64_t now)
+{
+    struct rs_agent *a = r->deployment->agent;
+    const struct rs_ag_env *e = rs_ag_env_find(a, r->environment);
+
+    if (e && e->state == RS_ENV_READY) {
+        rs_ag_replica_launch(r, now);
+    } else if (!e || e->state == RS_ENV_FAILED) {
+        rs_ag_start_failed(
+            r, rs_json_str(e ? e->failure : NULL, "traceback", "its environment went away"), now);
+        rs_ag_lost(r, now);
+    }
+}
+
+/* Replicas that waited for their zygote, or their environment. */
 static void launch_pending(struct rs_ag_deployment *d, int64_t now)
 {
     rs_list_for_each (it, &d->list) {
@@ -324,14 +346,18 @@ static void launch_pending(struct rs_ag_deployment *d, int64_t now)
 
         if (r->state != RS_REPLICA_PENDING)
             continue;
+        if (r->environment) {
+            launch_in(r, now);
+            continue;
+        }
         if (z && z->state == RS_ZYGOTE_READY && z->spawn) {
-            free(r->zygote); /* found out when it was imported here */
-            r->zygote = NULL;
+            rs_ag_set(&r->zygote, NULL); /* found out when it was imported here */
+            r->environment = rs_strdup(z->env);
             rs_ag_replica_launch(r, now);
         } else if (z && z->state == RS_ZYGOTE_READY) {
             rs_ag_replica_launch(r, now);
         } else if (!z && app) {
-            struct rs_ag_zygote *next = rs_ag_zygote_for(d->agent, app);
+            struct rs_ag_zygote *next = rs_ag_zygote_for(d->agent, app, d);
 
             rs_ag_set(&r->zygote, rs_strdup(next->key));
         }

@@ -184,6 +184,8 @@ void rs_ag_replica_free(struct rs_ag_replica *r)
     free(r->id);
     free(r->version);
     free(r->zygote);
+    free(r->environment);
+    free(r->app_dir);
     free(r->message);
     free(r->ready_path);
     free(r->last_probe);
@@ -279,11 +281,9 @@ static json_t *environment(const struct rs_ag_replica *r)
 {
     const struct rs_ag_deployment *d = r->deployment;
     const struct rs_reservation *res = r->reservation;
-    const json_t *vars = json_object_get(d->conf->runtime_env, "env_vars");
-    json_t *env = json_object();
+    json_t *env = rs_ag_env_vars(d->agent, d->conf->runtime_env);
     int64_t cpus = d->want.cpu / RS_ONE;
 
-    env_from(env, vars);
     env_from(env, d->conf->env);
     if (!d->agent->omp_set && !json_object_get(env, "OMP_NUM_THREADS")) {
         rs_auto(rs_freep) char *n = rs_asprintf("%lld", (long long)(cpus > 1 ? cpus : 1));
@@ -304,23 +304,23 @@ static json_t *environment(const struct rs_ag_replica *r)
     return env;
 }
 
-static char **env_list(const json_t *env)
+/* Of the environment that it runs in, as ENV_READY told; NULL: none was built. */
+static const json_t *ready_of(const struct rs_ag_replica *r)
 {
-    char **list = rs_alloc((json_object_size(env) + 1) * sizeof(*list));
-    size_t n = 0;
-    const char *key;
-    json_t *v;
+    const struct rs_agent *a = r->deployment->agent;
+    const struct rs_ag_zygote *z = r->zygote ? rs_map_get(&a->zygotes, r->zygote) : NULL;
+    const struct rs_ag_env *e = rs_ag_env_find(a, z ? z->env : r->environment);
 
-    json_object_foreach ((json_t *)(uintptr_t)env, key, v)
-        list[n++] = rs_asprintf("%s=%s", key, json_string_value(v));
-    return list;
+    return e ? e->ready : NULL;
 }
 
-static void env_list_free(char **list)
+static const char *app_dir_of(const struct rs_ag_replica *r)
 {
-    for (size_t i = 0; list[i]; i++)
-        free(list[i]);
-    free(list);
+    const struct rs_target_app *app = rs_ag_app(r->deployment->agent, r->deployment->app);
+
+    if (r->app_dir)
+        return r->app_dir;
+    return app ? app->app_dir : NULL;
 }
 
 static void begin(struct rs_ag_replica *r, pid_t pid, int64_t now)
@@ -346,12 +346,15 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
     struct rs_agent *a = d->agent;
     const struct rs_target_app *app = rs_ag_app(a, d->app);
     struct rs_error err = {0};
+    const json_t *ready;
     pid_t pid = 0;
     char **env;
     int rc;
 
     r->env = environment(r);
-    env = env_list(r->env);
+    env = rs_ag_env_list(r->env);
+    ready = ready_of(r);
+    rs_ag_set(&r->app_dir, rs_strdup(rs_json_str(ready, "cwd", NULL)));
     struct rs_agent_start s = {
         .app = d->app,
         .deployment = d->name,
@@ -359,12 +362,13 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
         .conf = d->conf,
         .zygote = r->zygote,
         .python = app ? app->python : NULL,
-        .app_dir = app ? app->app_dir : NULL,
+        .app_dir = app_dir_of(r),
+        .ready = ready,
         .env = (const char *const *)env,
     };
 
     rc = r->zygote ? a->ops.fork(&s, a->arg, &err) : a->ops.spawn(&s, &pid, a->arg, &err);
-    env_list_free(env);
+    rs_ag_env_list_free(env);
     if (rc == 0) {
         begin(r, pid, now);
         return;
@@ -380,6 +384,7 @@ static void send_init(struct rs_ag_replica *r)
     struct rs_ag_deployment *d = r->deployment;
     struct rs_agent *a = d->agent;
     const struct rs_target_app *app = rs_ag_app(a, d->app);
+    const char *dir = app_dir_of(r);
     rs_auto(rs_json_decrefp) json_t *msg =
         json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:b}", "app", d->app, "deployment", d->name,
                   "replica_id", r->id, "node_id", a->node_id, "rank", (int)r->rank, "world_size",
@@ -389,8 +394,7 @@ static void send_init(struct rs_ag_replica *r)
                         app && app->route_prefix ? json_string(app->route_prefix) : json_null());
     json_object_set_new(msg, "import_path",
                         app && app->import_path ? json_string(app->import_path) : json_null());
-    json_object_set_new(msg, "app_dir",
-                        app && app->app_dir ? json_string(app->app_dir) : json_null());
+    json_object_set_new(msg, "app_dir", dir ? json_string(dir) : json_null());
     json_object_set_new(msg, "args", app && app->args ? json_incref(app->args) : json_object());
     json_object_set(msg, "config", d->conf->json);
     json_object_set(msg, "env", r->env);

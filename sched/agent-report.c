@@ -57,6 +57,33 @@ static void add_dead(struct rs_report *out, const struct rs_ag_deployment *d)
     }
 }
 
+/* What an environment that is being built is at; NULL: it is not. */
+static char *env_text(const struct rs_agent *a, const char *key)
+{
+    const struct rs_ag_env *e = rs_ag_env_find(a, key);
+
+    if (!e || e->state == RS_ENV_READY || e->state == RS_ENV_FAILED)
+        return NULL;
+    return rs_asprintf("Setting up the runtime environment: %s", e->progress);
+}
+
+/* Why a replica that has its resources is not started yet; NULL: it is. */
+static char *env_wait(const struct rs_ag_deployment *d)
+{
+    rs_list_for_each (it, &d->list) {
+        const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+        const struct rs_ag_zygote *z = r->zygote ? rs_map_get(&d->agent->zygotes, r->zygote) : NULL;
+        char *text;
+
+        if (r->state != RS_REPLICA_PENDING)
+            continue;
+        text = env_text(d->agent, z ? z->env : r->environment);
+        if (text)
+            return text;
+    }
+    return NULL;
+}
+
 static void add_deployment(struct rs_report *out, const struct rs_ag_deployment *d)
 {
     struct rs_report_deployment *rd = rs_report_add_deployment(out);
@@ -70,7 +97,7 @@ static void add_deployment(struct rs_report *out, const struct rs_ag_deployment 
         .deaths = d->deaths,
         .ever_ran = d->ever_ran,
         .last_error = rs_strdup(d->last_error),
-        .blocked = rs_strdup(d->blocked),
+        .blocked = d->blocked ? rs_strdup(d->blocked) : env_wait(d),
     };
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
@@ -80,7 +107,8 @@ static void add_deployment(struct rs_report *out, const struct rs_ag_deployment 
     add_dead(out, d);
 }
 
-static void add_zygote(struct rs_report *out, const struct rs_ag_zygote *z)
+static void add_zygote(struct rs_report *out, const struct rs_agent *a,
+                       const struct rs_ag_zygote *z)
 {
     struct rs_report_zygote *rz = rs_report_add_zygote(out);
 
@@ -91,6 +119,7 @@ static void add_zygote(struct rs_report *out, const struct rs_ag_zygote *z)
         .reason = rs_strdup(z->reason),
         .python = rs_strdup(z->executable),
         .state = rs_strdup(rs_ag_zygote_state_name(z->state)),
+        .message = z->state == RS_ZYGOTE_PREPARING ? env_text(a, z->env) : NULL,
         .pid = (int)z->pid,
     };
 }
@@ -113,7 +142,7 @@ struct rs_report *rs_agent_report(const struct rs_agent *a, int64_t now)
         const struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
 
         if (z)
-            add_zygote(out, z);
+            add_zygote(out, a, z);
     }
     return out;
 }

@@ -1,4 +1,5 @@
-/* Zygotes: one per application and build version, kept while someone needs to be forked. */
+/* Zygotes: one per application, build version and runtime_env, kept while someone needs to be forked.
+ */
 #include "sched/agent-internal.h"
 
 #include "core/base/alloc.h"
@@ -6,6 +7,7 @@
 #include "sched/supervise/spawn.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,8 @@
 #define TO(state) (1u << RS_ZYGOTE_##state)
 
 static const unsigned allowed[RS_ZYGOTE_STATE_COUNT] = {
-    [RS_ZYGOTE_WAITING] = TO(STARTING) | TO(FAILED),
+    [RS_ZYGOTE_WAITING] = TO(PREPARING) | TO(STARTING) | TO(FAILED),
+    [RS_ZYGOTE_PREPARING] = TO(STARTING) | TO(FAILED) | TO(WAITING),
     [RS_ZYGOTE_STARTING] = TO(BUILDING) | TO(FAILED) | TO(STOPPING) | TO(WAITING),
     [RS_ZYGOTE_BUILDING] = TO(READY) | TO(FAILED) | TO(STOPPING) | TO(WAITING),
     [RS_ZYGOTE_READY] = TO(STOPPING) | TO(WAITING),
@@ -52,6 +55,7 @@ void rs_ag_zygote_free(struct rs_ag_zygote *z)
     json_decref(z->build);
     json_decref(z->runtime_env);
     free(z->key);
+    free(z->env);
     free(z->app);
     free(z->version);
     free(z->python);
@@ -62,11 +66,13 @@ void rs_ag_zygote_free(struct rs_ag_zygote *z)
     free(z);
 }
 
-static struct rs_ag_zygote *zygote_new(struct rs_agent *a, const char *app, const char *version)
+/* Takes `key`. */
+static struct rs_ag_zygote *zygote_new(struct rs_agent *a, char *key, const char *app,
+                                       const char *version)
 {
     struct rs_ag_zygote *z = rs_alloc(sizeof(*z));
 
-    z->key = rs_asprintf("%s@%s", app, version);
+    z->key = key;
     z->app = rs_strdup(app);
     z->version = rs_strdup(version);
     rs_map_put(&a->zygotes, z->key, z);
@@ -100,22 +106,33 @@ const struct rs_target_app *rs_ag_zygote_wanted_by(const struct rs_agent *a,
     return NULL;
 }
 
-struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app)
+/* That of the deployment's replicas. */
+static char *key_for(const struct rs_target_app *app, const struct rs_ag_deployment *d)
 {
-    const char *name = zygote_name(app);
-    struct rs_ag_zygote *z = find(a, name, app->version);
+    if (json_equal(d->conf->runtime_env, app->runtime_env))
+        return rs_asprintf("%s@%s", zygote_name(app), app->version);
+    return rs_asprintf("%s@%s+%016" PRIx64, zygote_name(app), app->version,
+                       rs_ag_hash(d->conf->runtime_env));
+}
+
+struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target_app *app,
+                                      const struct rs_ag_deployment *d)
+{
+    rs_auto(rs_freep) char *key = key_for(app, d);
+    struct rs_ag_zygote *z = rs_map_get(&a->zygotes, key);
+    json_t *env = d->conf->runtime_env;
 
     if (z) {
         z->again |= z->state == RS_ZYGOTE_STOPPING;
         return z;
     }
-    z = zygote_new(a, name, app->version);
+    z = zygote_new(a, rs_steal(key), zygote_name(app), app->version);
     z->python = rs_strdup(app->python);
     z->app_dir = rs_strdup(app->app_dir);
-    z->runtime_env = json_incref(app->runtime_env);
+    z->runtime_env = json_incref(env);
     z->build =
-        json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", name, "import_path", app->import_path,
-                  "app_dir", app->app_dir, "args", app->args, "runtime_env", app->runtime_env);
+        json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", zygote_name(app), "import_path",
+                  app->import_path, "app_dir", app->app_dir, "args", app->args, "runtime_env", env);
     return z;
 }
 
@@ -139,7 +156,7 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
         enter(a, z, RS_ZYGOTE_STOPPING);
         z->deadline = now + STOP_WAIT;
     } else if (!z) {
-        z = zygote_new(a, app, version);
+        z = zygote_new(a, rs_asprintf("%s@%s", app, version), app, version);
     }
     if (!z->build)
         z->build = json_deep_copy(build);
@@ -149,6 +166,8 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
         z->python = rs_strdup(rs_json_str(build, "python", NULL));
     if (!z->app_dir)
         z->app_dir = rs_strdup(rs_json_str(build, "app_dir", NULL));
+    if (z->env) /* asked anew: what failed may go well now */
+        rs_ag_env_again(a, rs_ag_env_find(a, z->env));
     z->answer = true;
     z->failures = 0;
     z->retry_at = 0;
@@ -158,8 +177,17 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
 
 /* --- need --- */
 
-/* `there`: the zygote is, so that keeping it costs less than importing again. */
-static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app, bool there)
+static bool forked_by(const struct rs_target_app *app, const struct rs_ag_deployment *d,
+                      const struct rs_ag_zygote *z)
+{
+    rs_auto(rs_freep) char *key = d->conf->kind == RS_KIND_PYTHON ? key_for(app, d) : NULL;
+
+    return key && strcmp(key, z->key) == 0;
+}
+
+/* One that is there is kept for longer: that costs less than importing again. */
+static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app,
+                      const struct rs_ag_zygote *z)
 {
     if (app->spawn || (!app->import_path && !app->zygote))
         return false;
@@ -167,9 +195,9 @@ static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app,
         const struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, app->deployments[i].name);
 
         /* One that sleeps at 0 replicas wakes in milliseconds if its module stays imported. */
-        bool used = d && (d->replicas > 0 || (d->conf->autoscaling_enabled && there));
+        bool used = d && (d->replicas > 0 || (d->conf->autoscaling_enabled && z->pid > 0));
 
-        if (d && used && !d->gone && !d->failed && d->conf->kind == RS_KIND_PYTHON)
+        if (used && !d->gone && !d->failed && forked_by(app, d, z))
             return true;
     }
     return false;
@@ -182,23 +210,9 @@ static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64
     if (z->answer || now < z->linger_until)
         return true;
     for (size_t i = 0; a->target && i < a->target->n_apps; i++)
-        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i], z->pid > 0))
+        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i], z))
             return true;
     return false;
-}
-
-static char **env_list(const json_t *runtime_env)
-{
-    json_t *vars = json_object_get(runtime_env, "env_vars");
-    char **list = rs_alloc((json_object_size(vars) + 1) * sizeof(*list));
-    size_t n = 0;
-    const char *key;
-    json_t *v;
-
-    json_object_foreach (vars, key, v)
-        if (json_is_string(v))
-            list[n++] = rs_asprintf("%s=%s", key, json_string_value(v));
-    return list;
 }
 
 static int64_t retry_after(unsigned failures)
@@ -225,46 +239,72 @@ static void build_failed(struct rs_agent *a, struct rs_ag_zygote *z, json_t *msg
     }
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
-
         const struct rs_target_app *app = d ? rs_ag_app(a, d->app) : NULL;
 
-        if (d && !d->gone && app && strcmp(zygote_name(app), z->app) == 0 &&
-            d->conf->kind == RS_KIND_PYTHON)
+        if (d && !d->gone && app && forked_by(app, d, z))
             rs_ag_count_failure(d, *trace ? trace : error, now);
     }
 }
 
-static void start(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+static void start(struct rs_agent *a, struct rs_ag_zygote *z, struct rs_ag_env *e, int64_t now)
 {
-    char **env = env_list(z->runtime_env);
+    rs_auto(rs_json_decrefp) json_t *vars = rs_ag_env_vars(a, z->runtime_env);
+    char **env = rs_ag_env_list(vars);
     struct rs_agent_zygote conf = {
         .key = z->key,
         .app = z->app,
         .python = z->python,
         .app_dir = z->app_dir,
         .runtime_env = z->runtime_env,
+        .ready = e ? e->ready : NULL,
         .env = (const char *const *)env,
     };
     struct rs_error err = {0};
     int r = a->ops.zygote_start(&conf, &z->pid, a->arg, &err);
 
-    for (size_t i = 0; env[i]; i++)
-        free(env[i]);
-    free(env);
+    rs_ag_env_list_free(env);
     rs_ag_set(&z->trouble, NULL);
     z->retry_at = 0;
     z->again = false;
     if (r == 0) {
+        if (e)
+            e->rechecked = false;
         enter(a, z, RS_ZYGOTE_STARTING);
+        return;
+    }
+    z->pid = 0;
+    if (e && !e->rechecked) { /* someone may have removed it */
+        e->rechecked = true;
+        rs_ag_env_again(a, e);
         return;
     }
     rs_auto(rs_json_decrefp) json_t *msg =
         json_pack("{s:s, s:s, s:s, s:s}", "phase", "interpreter", "kind", "OSError", "error",
                   err.msg, "traceback", "");
 
-    z->pid = 0;
     enter(a, z, RS_ZYGOTE_FAILED);
     build_failed(a, z, msg, now);
+}
+
+/* Starts it as soon as its environment is there. */
+static void prepare(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+{
+    struct rs_ag_env *e = NULL;
+
+    if (rs_ag_env_needed(z->runtime_env)) {
+        e = rs_ag_env_for(a, z->python, z->app_dir, z->runtime_env);
+        rs_ag_set(&z->env, rs_strdup(e->key));
+    }
+    if (!e || e->state == RS_ENV_READY) {
+        start(a, z, e, now);
+    } else if (e->state == RS_ENV_FAILED) {
+        rs_auto(rs_json_decrefp) json_t *msg = json_copy(e->failure);
+
+        enter(a, z, RS_ZYGOTE_FAILED);
+        build_failed(a, z, msg, now);
+    } else if (z->state != RS_ZYGOTE_PREPARING) {
+        enter(a, z, RS_ZYGOTE_PREPARING);
+    }
 }
 
 static void stop(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
@@ -298,27 +338,40 @@ void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now)
             rs_ag_zygote_free(z);
             rs_ag_changed(a);
         } else if (z->pid <= 0 && now >= z->retry_at) {
-            if (z->state != RS_ZYGOTE_WAITING)
+            if (z->state != RS_ZYGOTE_WAITING && z->state != RS_ZYGOTE_PREPARING)
                 enter(a, z, RS_ZYGOTE_WAITING);
-            start(a, z, now);
+            prepare(a, z, now);
         } else if (z->state == RS_ZYGOTE_FAILED && z->pid > 0 && now >= z->retry_at) {
             z->again = true;
             stop(a, z, now);
         }
     }
+    rs_ag_envs_tick(a, now);
 }
 
 int64_t rs_ag_zygote_deadline(const struct rs_ag_zygote *z)
 {
     int64_t at = z->deadline;
 
-    if (z->pid <= 0 || z->state == RS_ZYGOTE_FAILED)
+    if (z->state != RS_ZYGOTE_PREPARING && (z->pid <= 0 || z->state == RS_ZYGOTE_FAILED))
         at = rs_ag_sooner(at, z->retry_at ? z->retry_at : 1);
     at = rs_ag_sooner(at, z->linger_until);
     return at;
 }
 
 /* --- what it says --- */
+
+/* BUILD, with the folder that the environment brings. New. */
+static json_t *build_for(const struct rs_agent *a, const struct rs_ag_zygote *z)
+{
+    const struct rs_ag_env *e = rs_ag_env_find(a, z->env);
+    const char *cwd = rs_json_str(e ? e->ready : NULL, "cwd", NULL);
+    json_t *build = json_copy(z->build);
+
+    if (cwd)
+        json_object_set_new(build, "app_dir", json_string(cwd));
+    return build;
+}
 
 void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)
 {
@@ -328,7 +381,9 @@ void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *ms
         return;
     rs_ag_set(&z->executable, rs_strdup(rs_json_str(msg, "executable", NULL)));
     enter(a, z, RS_ZYGOTE_BUILDING);
-    a->ops.zygote_build(key, z->build, a->arg);
+    rs_auto(rs_json_decrefp) json_t *build = build_for(a, z);
+
+    a->ops.zygote_build(key, build, a->arg);
 }
 
 void rs_agent_zygote_graph(struct rs_agent *a, const char *key, const json_t *msg, int64_t now)

@@ -59,6 +59,7 @@ int rs_agent_new(struct rs_agent **ret, const struct rs_agent_conf *conf,
     a->ops = *ops;
     a->arg = arg;
     a->node_id = rs_strdup(conf->node_id);
+    a->node_name = rs_strdup(conf->node_name);
     a->log_dir = rs_strdup(conf->log_dir);
     a->wall_offset_s = conf->wall_offset_s;
     a->omp_set = conf->omp_set;
@@ -84,6 +85,9 @@ void rs_agent_free(struct rs_agent *a)
     }
     for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++)
         rs_ag_zygote_free(rs_map_at(&a->zygotes, i, NULL));
+    for (size_t i = 0; i < rs_map_slots(&a->envs); i++)
+        rs_ag_env_free(rs_map_at(&a->envs, i, NULL));
+    rs_map_fini(&a->envs);
     rs_map_fini(&a->deployments);
     rs_map_fini(&a->zygotes);
     rs_map_fini(&a->replicas);
@@ -91,6 +95,7 @@ void rs_agent_free(struct rs_agent *a)
     rs_target_free(a->target);
     free(a->routes_text);
     free(a->node_id);
+    free(a->node_name);
     free(a->log_dir);
     free(a);
 }
@@ -426,6 +431,12 @@ int64_t rs_agent_deadline(const struct rs_agent *a)
         if (z)
             at = rs_ag_sooner(at, rs_ag_zygote_deadline(z));
     }
+    for (size_t i = 0; i < rs_map_slots(&a->envs); i++) {
+        const struct rs_ag_env *e = rs_map_at(&a->envs, i, NULL);
+
+        if (e)
+            at = rs_ag_sooner(at, rs_ag_env_deadline(e));
+    }
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
@@ -459,7 +470,7 @@ void rs_agent_kill_all(struct rs_agent *a, int64_t now)
         if (z && z->pid > 0)
             a->ops.kill(z->key, SIGKILL, a->arg);
     }
-    rs_ag_reconcile(a, now);
+    rs_ag_reconcile(a, now); /* ends the builders of environments too */
 }
 
 bool rs_agent_done(const struct rs_agent *a)
@@ -470,6 +481,12 @@ bool rs_agent_done(const struct rs_agent *a)
         const struct rs_ag_zygote *z = rs_map_at(&a->zygotes, i, NULL);
 
         if (z && z->pid > 0)
+            return false;
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->envs); i++) {
+        const struct rs_ag_env *e = rs_map_at(&a->envs, i, NULL);
+
+        if (e && e->pid > 0)
             return false;
     }
     return true;

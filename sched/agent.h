@@ -4,8 +4,8 @@
  * A plain state machine like the controller: it opens nothing, reads no clock, draws no random
  * number that it was not handed. cmd/node.c joins it to sched/supervise and the data plane.
  *
- * A zygote is kept per application and build version; its key is "app@version". A replica is known
- * by its id, unique on the node. Each start is one id: a replacement is a new replica.
+ * A zygote is kept per application and build version; its key is "app@version", and one more for each
+ * deployment whose runtime_env is another than the application's. A replica is known by its id, unique on the node. Each start is one id: a replacement is a new replica.
  *
  * The order of calls for a replica that speaks frames:
  *   ops.fork or ops.spawn (the implementation makes the socket pair and pipes and attaches its end
@@ -33,6 +33,14 @@
 
 struct rs_agent;
 
+/* What to run to get an environment built. */
+struct rs_agent_env {
+    const char *key;
+    const char *python;     /* interpreter to build from; NULL: the node's default */
+    const json_t *ask;      /* BUILD for it: {"runtime_env", "base_dir", "node"} */
+    const char *const *env; /* env_vars, "NAME=value"; NULL-ended */
+};
+
 /* What to run to get a zygote. */
 struct rs_agent_zygote {
     const char *key; /* "app@version" */
@@ -40,6 +48,7 @@ struct rs_agent_zygote {
     const char *python;  /* interpreter; NULL: the node's default */
     const char *app_dir; /* working directory and first on sys.path; NULL: none */
     const json_t *runtime_env;
+    const json_t *ready;    /* its environment, as ENV_READY told; NULL: none was built */
     const char *const *env; /* "NAME=value" to add to the node's own; NULL-ended */
 };
 
@@ -51,6 +60,7 @@ struct rs_agent_start {
     const char *zygote;     /* key of the zygote that forks it; NULL: a fresh process */
     const char *python;     /* spawned Python: interpreter; NULL: the node's default */
     const char *app_dir;    /* NULL: none */
+    const json_t *ready;    /* spawned Python: its environment, as ENV_READY told; NULL: none */
     const char *const *env; /* "NAME=value" to add to the node's own: CUDA_VISIBLE_DEVICES,
                               * OMP_NUM_THREADS, env_vars of the runtime environment, env of the
                               * file; NULL-ended. A forked replica gets the same as member "env"
@@ -80,6 +90,11 @@ struct rs_agent_routes {
 };
 
 struct rs_agent_ops {
+    /* Start the builder of an environment and send it BUILD; rs_agent_env_progress.. _ready or _failed
+     * and, in any case, _exited follow. */
+    int (*env_start)(const struct rs_agent_env *e, pid_t *pid, void *arg, struct rs_error *err);
+    /* Value of a variable of the node's own environment, or NULL. May be NULL: there are none. */
+    const char *(*getenv)(const char *name, void *arg);
     /* Start the zygote's process; its HELLO follows by rs_agent_zygote_hello. */
     int (*zygote_start)(const struct rs_agent_zygote *z, pid_t *pid, void *arg,
                         struct rs_error *err);
@@ -92,7 +107,7 @@ struct rs_agent_ops {
     int (*fork)(const struct rs_agent_start *s, void *arg, struct rs_error *err);
     /* A fresh process: exec, http, or Python without a zygote. */
     int (*spawn)(const struct rs_agent_start *s, pid_t *pid, void *arg, struct rs_error *err);
-    /* Signal to the process group of a replica (replica_id) or zygote (key). */
+    /* Signal to the process group of a replica (replica_id), zygote or builder (key). */
     void (*kill)(const char *id, int signal, void *arg);
 
     void (*tell)(const char *replica_id, enum rs_agent_tell what, uint64_t stream,
@@ -117,6 +132,7 @@ struct rs_agent_ops {
 
 struct rs_agent_conf {
     const char *node_id;
+    const char *node_name;   /* for people; NULL: node_id */
     const json_t *resources; /* {"CPU": 2.0, "GPU": 1.0, "memory": bytes, ..} */
     double wall_offset_s;    /* wall clock in s = now / 1e9 + this */
     const char *log_dir;     /* for log_file of the report; NULL: not captured */
@@ -133,6 +149,13 @@ RS_MUST_CHECK int rs_agent_target(struct rs_agent *a, const json_t *target, int6
                                   struct rs_error *err);
 RS_MUST_CHECK int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now,
                                  struct rs_error *err);
+
+/* From builders of environments. */
+void rs_agent_env_progress(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
+void rs_agent_env_ready(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
+void rs_agent_env_failed(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);
+void rs_agent_env_exited(struct rs_agent *a, const char *key, int wait_status, const char *output,
+                         int64_t now);
 
 /* From zygotes. `output` here and below: the last lines that it wrote to stderr, for a process that
  * ends without a word; NULL or "" if there are none. */

@@ -258,6 +258,23 @@ static enum rs_app_status by_deployments(const struct rs_ct_app *app, struct rs_
     return status;
 }
 
+/* What the making of the environment that it is built in is at; "" if there is nothing to say. */
+static const char *setting_up(const struct rs_ct_app *app)
+{
+    const struct rs_ct_node *n =
+        app->builder ? rs_map_get(&app->controller->nodes, app->builder) : NULL;
+    const struct rs_report *r = n ? n->report : NULL;
+
+    for (size_t i = 0; r && app->build_version && i < r->n_zygotes; i++) {
+        const struct rs_report_zygote *z = &r->zygotes[i];
+
+        if (z->message && strcmp(z->app, app->name) == 0 &&
+            strcmp(z->version, app->build_version) == 0)
+            return z->message;
+    }
+    return "";
+}
+
 static void observe_app(struct rs_ct_app *app)
 {
     struct rs_buf message = {0};
@@ -267,6 +284,7 @@ static void observe_app(struct rs_ct_app *app)
         status = RS_APP_DELETING;
     } else if (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) {
         status = RS_APP_DEPLOYING;
+        rs_buf_puts(&message, setting_up(app));
     } else if (app->failure) {
         status = RS_APP_DEPLOY_FAILED;
         rs_buf_puts(&message, app->failure);

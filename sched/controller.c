@@ -380,7 +380,10 @@ void rs_controller_build_failed(struct rs_controller *c, const char *node_id, co
 
     if (!app)
         return;
-    if (*trace)
+    if (strcmp(rs_json_str(failed, "phase", ""), "environment") == 0)
+        rs_ct_app_failed(app, rs_asprintf("Runtime env setup for app '%s' failed:\n%s", app->name,
+                                          *trace ? trace : rs_json_str(failed, "error", "")));
+    else if (*trace)
         rs_ct_app_failed(
             app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, trace));
     else

@@ -55,6 +55,7 @@ static const struct rs_member zygote_members[] = {
     {"reason", RS_MEMBER_TEXT, AT(rs_report_zygote, reason)},
     {"python", RS_MEMBER_TEXT, AT(rs_report_zygote, python)},
     {"state", RS_MEMBER_TEXT, AT(rs_report_zygote, state)},
+    {"message", RS_MEMBER_TEXT, AT(rs_report_zygote, message)},
     {"pid", RS_MEMBER_INT, AT(rs_report_zygote, pid)},
 };
 

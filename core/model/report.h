@@ -64,7 +64,8 @@ struct rs_report_zygote {
     char *start;  /* "fork" or "spawn" */
     char *reason; /* why spawn; NULL */
     char *python; /* executable; NULL: not known yet */
-    char *state;  /* "starting", "building", "ready", "failed", "stopping" */
+    char *state; /* "waiting", "preparing", "starting", "building", "ready", "failed", "stopping" */
+    char *message; /* what the making of its environment is at; NULL */
     int pid;
 };
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import warnings
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 _PR_SET_NAME = 15
 _PR_SET_PDEATHSIG = 1
@@ -113,3 +113,39 @@ def _native_threads() -> int:
         return len(os.listdir("/proc/self/task"))
     except OSError:
         return 1
+
+
+#: Descriptors that keep the environment of this process and its forks from being collected.
+_held: List[int] = []
+
+
+def hold_environment() -> None:
+    """Takes the shared locks that the node named; a fork has them too."""
+    paths = os.environ.pop("RSERVE_ENV_LOCKS", "")
+    if paths:
+        from rserve import _env_store
+
+        _held.extend(_env_store.hold(paths.split(":")))
+
+
+def run_setup_hook(runtime_env: Dict[str, Any], app_dir: Optional[str]) -> None:
+    """runtime_env's worker_process_setup_hook ("module.function"), before the user's code."""
+    hook = runtime_env.get("worker_process_setup_hook")
+    if not hook:
+        return
+    import importlib
+
+    from rserve._errors import BuildError, one_line, user_traceback
+
+    if app_dir and app_dir not in sys.path:
+        sys.path.insert(0, app_dir)
+    module, _, name = str(hook).replace(":", ".").rpartition(".")
+    try:
+        getattr(importlib.import_module(module), name)()
+    except Exception as e:
+        raise BuildError(
+            "environment",
+            type(e).__name__,
+            f"worker_process_setup_hook {hook} failed: {one_line(e)}",
+            user_traceback(e),
+        ) from e

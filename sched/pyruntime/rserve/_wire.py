@@ -44,12 +44,15 @@ FORK = 34
 FORKED = 35
 ASK = 38
 ANSWER = 39
+ENV_PROGRESS = 40
+ENV_READY = 41
 
 MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
         "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HELLO INIT READY FAILED PING PONG RECONFIGURE "
-        "STOP STATS LOOKUP FOUND CORE CORE_REPLY BUILD GRAPH FORK FORKED ASK ANSWER"
+        "STOP STATS LOOKUP FOUND CORE CORE_REPLY BUILD GRAPH FORK FORKED ASK ANSWER "
+        "ENV_PROGRESS ENV_READY"
     ).split()
 }
 #: Messages that only travel between nodes and the head; known here so that the tables are whole.

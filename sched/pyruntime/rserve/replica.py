@@ -94,6 +94,10 @@ class Replica:
         link = self._link
         if self._graph is None:
             try:
+                options = (self._init.get("config") or {}).get("ray_actor_options") or {}
+                _process.run_setup_hook(
+                    options.get("runtime_env") or {}, self._init.get("app_dir")
+                )
                 self._graph = load(
                     link.app,
                     str(self._init.get("import_path") or ""),
@@ -382,6 +386,7 @@ def main() -> None:
         sys.exit(2)
     os.environ.pop("RSERVE_FD", None)
     os.set_inheritable(fd, False)
+    _process.hold_environment()
     _process.die_with_parent()
     leave(run(socket.socket(fileno=fd), None))
 

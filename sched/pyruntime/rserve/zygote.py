@@ -58,6 +58,7 @@ class Zygote:
 
         app = str(message.get("app") or "default")
         try:
+            _process.run_setup_hook(message.get("runtime_env") or {}, message.get("app_dir"))
             self._graph = _graph.load(
                 app,
                 str(message.get("import_path") or ""),
@@ -195,6 +196,7 @@ def main() -> int:
         return 2
     os.environ.pop("RSERVE_FD", None)
     os.set_inheritable(fd, False)
+    _process.hold_environment()
     _process.ignore_interrupts()
     _process.line_buffered_output()
     return Zygote(socket.socket(fileno=fd)).run()
