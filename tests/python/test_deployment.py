@@ -195,8 +195,9 @@ class Models(unittest.TestCase):
         )
         self.assertEqual(c, config.AutoscalingConfig(**c.model_dump(exclude_unset=True)))
         self.assertIn("max_replicas=5", repr(c))
+        options = config.HTTPOptions()
         with self.assertRaises(ValueError):
-            c.max_replicas = 0
+            options.port = "x"
         self.assertEqual(c.model_copy(update={"max_replicas": 7}).max_replicas, 7)
         self.assertEqual(c.max_replicas, 5)
 

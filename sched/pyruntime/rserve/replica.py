@@ -20,7 +20,6 @@ from typing import Any, Deque, Dict, Optional
 from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.multiplex import unload_models
-from ray.serve.schema import ReplicaRank
 
 from rserve import _log, _process
 from rserve import _wire as w
@@ -29,6 +28,7 @@ from rserve._errors import BuildError, one_line, user_traceback
 from rserve._executor import Executor
 from rserve._graph import Graph, ingress_of, load
 from rserve._node import NodeLink, leave
+from rserve._schema import ReplicaRank
 
 logger = logging.getLogger("ray.serve")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ray.serve.api import (
     RunTarget,
     _run,
@@ -24,15 +26,20 @@ from ray.serve.api import (
     status,
 )
 from ray.serve.batching import batch
-from ray.serve.config import HTTPOptions
 from ray.serve.deployment import Application, Deployment
 from ray.serve.multiplex import multiplexed
 
+if TYPE_CHECKING:
+    from ray.serve.config import ControllerOptions, HTTPOptions
+    from ray.serve.schema import TracingConfig
+
 __all__ = [
     "Application",
+    "ControllerOptions",
     "Deployment",
     "HTTPOptions",
     "RunTarget",
+    "TracingConfig",
     "_run",
     "_run_many",
     "batch",
@@ -54,3 +61,13 @@ __all__ = [
     "start",
     "status",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """The models, which are made when they are asked for; see `ray.serve.config`."""
+        from ray.serve import config, schema
+
+        if name in ("ControllerOptions", "HTTPOptions", "TracingConfig"):
+            return getattr(schema if name == "TracingConfig" else config, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,10 +11,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from rserve import _deploy, _node
 from rserve._asgi import ingress
+from rserve._config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
+from rserve._details import check_route_prefix
+from rserve._schema import LoggingConfig, TracingConfig
 
 from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger
-
-from ray.serve.config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
 from ray.serve.context import (
     _get_internal_replica_context,
     _get_serve_request_context,
@@ -34,10 +35,8 @@ from ray.serve.schema import (
     ApplicationStatus,
     ApplicationStatusOverview,
     DeploymentStatusOverview,
-    LoggingConfig,
     ProxyStatus,
     ServeStatus,
-    TracingConfig,
 )
 
 logger = logging.getLogger("ray.serve")
@@ -178,16 +177,7 @@ def _check_target(target: Any, name: str, route_prefix: Optional[str]) -> None:
         raise RayServeException("Application name must a non-empty string.")
     if not isinstance(target, Application):
         raise TypeError("`serve.run` expects an `Application` returned by `Deployment.bind()`.")
-    if route_prefix is None:
-        return
-    if not route_prefix.startswith("/"):
-        raise ValueError(
-            f"Invalid route_prefix '{route_prefix}', must start with a forward slash ('/')."
-        )
-    if route_prefix != "/" and route_prefix.endswith("/"):
-        raise ValueError(f"Invalid route_prefix '{route_prefix}', may not end with a trailing '/'.")
-    if "{" in route_prefix or "}" in route_prefix:
-        raise ValueError(f"Invalid route_prefix '{route_prefix}', may not contain wildcards.")
+    check_route_prefix(route_prefix)
 
 
 def start(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from rserve._call import request_context as _serve_request_context
 
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ReplicaRank
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ReplicaRank
 
 SERVE_LOGGER_NAME = "ray.serve"
 SERVE_NAMESPACE = "serve"

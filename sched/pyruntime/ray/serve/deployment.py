@@ -6,33 +6,26 @@ import inspect
 import json
 import logging
 import warnings
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
 
-from rserve._model import Model, integer, real, validation_error
-
-from ray.serve.config import (
+from rserve._config import (
     AutoscalingConfig,
     BackpressureConfig,
-    DeploymentActorConfig,
     GangSchedulingConfig,
     RequestRouterConfig,
     import_path_of,
 )
+from rserve._model import Model, integer, real, validation_error
+
+from ray.serve._private import utils
 
 logger = logging.getLogger("ray.serve")
 
 
-class _Default:
-    """Marks an option that was not given."""
+_Default = utils.DEFAULT
 
-    def __repr__(self) -> str:
-        return "<DEFAULT.VALUE: 1>"
-
-    def __reduce__(self) -> str:
-        return "DEFAULT"
-
-
-DEFAULT = _Default()
+#: Marks an option that was not given.
+DEFAULT = utils.DEFAULT.VALUE
 
 ACTOR_OPTIONS = {
     "accelerator_type",
@@ -117,7 +110,7 @@ _CHECKS: Dict[str, Callable[[Any], Any]] = {
     "max_surge_percent": integer(0, 100),
 }
 
-_MODELS: Dict[str, type] = {
+_MODELS: Dict[str, Type[Model]] = {
     "autoscaling_config": AutoscalingConfig,
     "backpressure_config": BackpressureConfig,
     "gang_scheduling_config": GangSchedulingConfig,
@@ -154,18 +147,18 @@ def check_options(given: Dict[str, Any]) -> None:
         raise validation_error("DeploymentConfig", errors)
     for name, model in _MODELS.items():
         value = given.get(name, DEFAULT)
-        if value is DEFAULT or value is None or isinstance(value, model):
+        if value is DEFAULT or value is None:
             continue
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and type(value).__name__ != model.__name__:
             message = f"Input should be a valid dictionary or instance of {model.__name__}"
             raise validation_error("DeploymentConfig", [(name, message, value)])
-        model(**value)
+        model.model_validate(value)
     _check_placement(given)
     _check_actor_options(given.get("ray_actor_options", DEFAULT))
     _check_deployment_actors(given.get("deployment_actors", DEFAULT))
     logging_config = given.get("logging_config", DEFAULT)
     if isinstance(logging_config, dict):
-        from ray.serve.schema import LoggingConfig
+        from rserve._schema import LoggingConfig
 
         LoggingConfig(**logging_config)
 
@@ -187,7 +180,7 @@ def _check_actor_options(options: Any) -> None:
 def _check_deployment_actors(actors: Any) -> None:
     if actors is DEFAULT or not actors:
         return
-    names = [a.name if isinstance(a, DeploymentActorConfig) else a.get("name") for a in actors]
+    names = [a.get("name") if isinstance(a, dict) else a.name for a in actors]
     if len(set(names)) != len(names):
         raise ValueError(f"Names of deployment_actors must be unique, got {names}.")
 

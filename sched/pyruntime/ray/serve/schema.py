@@ -1,140 +1,160 @@
-"""The parts of `ray.serve.schema` that run-time code uses: statuses and logging options.
+"""Models of `ray.serve.schema`: configuration files, what runs, logging options, task processors.
 
-The configuration file itself is read by the node, not here.
+The models are pydantic's where pydantic is installed; they are made when they are first asked for,
+so that importing this module does not load it.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-import enum
-import logging
-import os
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from rserve._model import Field, Model, boolean, integer, mapping, one_of, real, sequence, string
-
-from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger, ReplicaState
-from ray.serve.config import BackpressureConfig, ProxyLocation  # noqa: F401
-
-SERVE_DEFAULT_APP_NAME = "default"
-DEFAULT_MAX_ONGOING_REQUESTS = 5
-DEFAULT_ROLLING_UPDATE_PERCENTAGE = 0.2
-DEFAULT_CONSUMER_CONCURRENCY = 5
-
-#: Attributes that every LogRecord has.
-LOGRECORD_STANDARD_ATTRS = frozenset(
-    "args asctime created exc_info exc_text filename funcName levelname levelno lineno message "
-    "module msecs msg name pathname process processName relativeCreated stack_info thread "
-    "threadName "
-    "taskName".split()
+from rserve import _details, _model, _schema
+from rserve._details import (
+    APIType,
+    ApplicationStatus,
+    AutoscalingMetricsHealth,
+    AutoscalingStatus,
+    ProxyStatus,
 )
+from rserve._schema import LOGRECORD_STANDARD_ATTRS, EncodingType
 
+from ray.serve._private.common import (
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    ReplicaState,
+    RequestProtocol,
+)
+from ray.serve._private.constants import (
+    DEFAULT_CONSUMER_CONCURRENCY,
+    DEFAULT_GRPC_PORT,
+    DEFAULT_MAX_ONGOING_REQUESTS,
+    DEFAULT_ROLLING_UPDATE_PERCENTAGE,
+    DEFAULT_UVICORN_KEEP_ALIVE_TIMEOUT_S,
+    RAY_SERVE_LOG_ENCODING,
+    RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH,
+    RAY_SERVE_TRACING_SAMPLING_RATIO,
+    SERVE_DEFAULT_APP_NAME,
+)
+from ray.serve.config import ProxyLocation
 
-class EncodingType(str, enum.Enum):
-    TEXT = "TEXT"
-    JSON = "JSON"
-
-
-class ApplicationStatus(str, enum.Enum):
-    NOT_STARTED = "NOT_STARTED"
-    DEPLOYING = "DEPLOYING"
-    DEPLOY_FAILED = "DEPLOY_FAILED"
-    RUNNING = "RUNNING"
-    UNHEALTHY = "UNHEALTHY"
-    DELETING = "DELETING"
-
-
-class ProxyStatus(str, enum.Enum):
-    STARTING = "STARTING"
-    HEALTHY = "HEALTHY"
-    UNHEALTHY = "UNHEALTHY"
-    DRAINING = "DRAINING"
-    DRAINED = "DRAINED"
-
-
-def _encoding(value: Any) -> EncodingType:
-    try:
-        member: EncodingType = one_of(EncodingType)(value)
-        return member
-    except ValueError:
-        raise ValueError(
-            f"Got '{value}' for encoding. Encoding must be one of ['TEXT', 'JSON']."
-        ) from None
-
-
-def _log_level(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError(f"Got '{value}' for log_level. It must be a string or an integer.")
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and isinstance(logging.getLevelName(value.upper()), int):
-        return value.upper()
-    names = "DEBUG, INFO, WARNING, ERROR, CRITICAL"
-    raise ValueError(
-        f"Got '{value}' for log_level. log_level must be one of {names} or an integer."
+if TYPE_CHECKING:
+    from rserve._details import (
+        ApplicationDetails,
+        ControllerHealthMetrics,
+        DeploymentAutoscalingDetail,
+        DeploymentDetails,
+        DeploymentNode,
+        DeploymentTopology,
+        DurationStats,
+        ProxyDetails,
+        ReplicaDetails,
+        ScalingDecision,
+        ServeActorDetails,
+        ServeInstanceDetails,
+        Target,
+        TargetGroup,
+    )
+    from rserve._schema import (
+        CeleryAdapterConfig,
+        DeploymentSchema,
+        HTTPOptionsSchema,
+        LoggingConfig,
+        RayActorOptionsSchema,
+        ReplicaRank,
+        ScaleDeploymentRequest,
+        ServeApplicationSchema,
+        ServeDeploySchema,
+        TaskProcessorConfig,
+        TaskResult,
+        TracingConfig,
+        gRPCOptionsSchema,
     )
 
+    from ray.serve.config import BackpressureConfig
 
-def _standard_attrs(value: Any) -> List[str]:
-    names = sequence(value)
-    unknown = sorted(str(n) for n in names if n not in LOGRECORD_STANDARD_ATTRS)
-    if unknown:
-        raise ValueError(f"Unknown attributes '{unknown}' in additional_log_standard_attrs.")
-    return sorted(set(names))
+__all__ = [
+    "APIType",
+    "ApplicationDetails",
+    "ApplicationStatus",
+    "ApplicationStatusOverview",
+    "AutoscalingMetricsHealth",
+    "AutoscalingStatus",
+    "BackpressureConfig",
+    "CeleryAdapterConfig",
+    "ControllerHealthMetrics",
+    "DEFAULT_CONSUMER_CONCURRENCY",
+    "DEFAULT_GRPC_PORT",
+    "DEFAULT_MAX_ONGOING_REQUESTS",
+    "DEFAULT_ROLLING_UPDATE_PERCENTAGE",
+    "DEFAULT_UVICORN_KEEP_ALIVE_TIMEOUT_S",
+    "DeploymentAutoscalingDetail",
+    "DeploymentDetails",
+    "DeploymentNode",
+    "DeploymentSchema",
+    "DeploymentStatus",
+    "DeploymentStatusOverview",
+    "DeploymentStatusTrigger",
+    "DeploymentTopology",
+    "DurationStats",
+    "EncodingType",
+    "HTTPOptionsSchema",
+    "LOGRECORD_STANDARD_ATTRS",
+    "LoggingConfig",
+    "ProxyDetails",
+    "ProxyLocation",
+    "ProxyStatus",
+    "RAY_SERVE_LOG_ENCODING",
+    "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH",
+    "RAY_SERVE_TRACING_SAMPLING_RATIO",
+    "RayActorOptionsSchema",
+    "ReplicaDetails",
+    "ReplicaRank",
+    "ReplicaState",
+    "RequestProtocol",
+    "SERVE_DEFAULT_APP_NAME",
+    "ScaleDeploymentRequest",
+    "ScalingDecision",
+    "ServeActorDetails",
+    "ServeApplicationSchema",
+    "ServeDeploySchema",
+    "ServeInstanceDetails",
+    "ServeStatus",
+    "Target",
+    "TargetGroup",
+    "TaskProcessorAdapter",
+    "TaskProcessorConfig",
+    "TaskResult",
+    "TracingConfig",
+    "gRPCOptionsSchema",
+]
 
+if not TYPE_CHECKING:
+    _of_schema = _model.lazy(
+        __name__,
+        _schema,
+        "CeleryAdapterConfig DeploymentSchema HTTPOptionsSchema LoggingConfig "
+        "RayActorOptionsSchema ReplicaRank ScaleDeploymentRequest ServeApplicationSchema "
+        "ServeDeploySchema TaskProcessorConfig TaskResult TracingConfig gRPCOptionsSchema "
+        "BackpressureConfig",
+    )
+    _of_details = _model.lazy(
+        __name__,
+        _details,
+        "ApplicationDetails ControllerHealthMetrics DeploymentAutoscalingDetail DeploymentDetails "
+        "DeploymentNode DeploymentTopology DurationStats ProxyDetails ReplicaDetails "
+        "ScalingDecision ServeActorDetails ServeInstanceDetails Target TargetGroup",
+    )
 
-class LoggingConfig(Model):
-    """How the replicas of a deployment log."""
-
-    _forbid_extra = True
-    encoding = Field(EncodingType(os.environ.get("RAY_SERVE_LOG_ENCODING") or "TEXT"), _encoding)
-    log_level = Field("INFO", _log_level)
-    logs_dir = Field(None, string(optional=True))
-    enable_access_log = Field(True, boolean)
-    additional_log_standard_attrs = Field([], _standard_attrs)
-
-
-class TracingConfig(Model):
-    _forbid_extra = True
-    enabled = Field(False, boolean)
-    exporter_import_path = Field("", string())
-    sampling_ratio = Field(0.01, real(0, 1))
-
-
-class ReplicaRank(Model):
-    """The place of a replica among its peers."""
-
-    rank = Field(None, integer(0), required=True)
-    node_rank = Field(None, integer(-1), required=True)
-    local_rank = Field(None, integer(-1), required=True)
-
-
-class CeleryAdapterConfig(Model):
-    app_custom_config = Field(None, mapping(optional=True))
-    task_custom_config = Field(None, mapping(optional=True))
-    broker_url = Field(None, string(), required=True)
-    backend_url = Field(None, string(), required=True)
-    broker_transport_options = Field(None, mapping(optional=True))
-
-
-class TaskProcessorConfig(Model):
-    queue_name = Field(None, string(), required=True)
-    adapter = Field("ray.serve.task_processor.CeleryTaskProcessorAdapter")
-    adapter_config = Field(None, None, required=True)
-    max_retries = Field(3, integer(0, optional=True))
-    failed_task_queue_name = Field(None, string(optional=True))
-    unprocessable_task_queue_name = Field(None, string(optional=True))
-
-
-class TaskResult(Model):
-    id = Field(None, string(), required=True)
-    status = Field(None, string(), required=True)
-    created_at = Field(None, real(optional=True))
-    result = Field(None, None, required=True)
+    def __getattr__(name):
+        return _of_schema(name) if hasattr(_schema, name) else _of_details(name)
 
 
 @dataclasses.dataclass
 class DeploymentStatusOverview:
+    """State of a deployment."""
+
     status: DeploymentStatus
     status_trigger: DeploymentStatusTrigger
     replica_states: Dict[ReplicaState, int]
@@ -143,6 +163,8 @@ class DeploymentStatusOverview:
 
 @dataclasses.dataclass
 class ApplicationStatusOverview:
+    """State of an application; `last_deployed_time_s` in seconds since the epoch."""
+
     status: ApplicationStatus
     message: str
     last_deployed_time_s: float
@@ -151,6 +173,80 @@ class ApplicationStatusOverview:
 
 @dataclasses.dataclass
 class ServeStatus:
+    """State of all: what `serve.status()` gives. `target_capacity` in percent."""
+
     proxies: Dict[str, ProxyStatus] = dataclasses.field(default_factory=dict)
     applications: Dict[str, ApplicationStatusOverview] = dataclasses.field(default_factory=dict)
     target_capacity: Optional[float] = None
+
+
+class TaskProcessorAdapter(abc.ABC):
+    """What a task consumer needs from a message queue. Times in seconds."""
+
+    @abc.abstractmethod
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes the TaskProcessorConfig; connects to nothing yet."""
+
+    @abc.abstractmethod
+    def initialize(self, consumer_concurrency: int = DEFAULT_CONSUMER_CONCURRENCY) -> None:
+        """Prepares for up to `consumer_concurrency` tasks at a time."""
+
+    @abc.abstractmethod
+    def register_task_handle(self, func: Callable[..., Any], name: Optional[str] = None) -> None:
+        """Has `func` work on the tasks of that name."""
+
+    @abc.abstractmethod
+    def enqueue_task_sync(
+        self, task_name: str, args: Optional[Any] = None, kwargs: Optional[Any] = None, **options: Any
+    ) -> "TaskResult":
+        """Puts a task into the queue."""
+
+    @abc.abstractmethod
+    def get_task_status_sync(self, task_id: str) -> "TaskResult":
+        """What is known of a task."""
+
+    @abc.abstractmethod
+    def start_consumer(self, **kwargs: Any) -> None:
+        """Begins to work on tasks; returns at once."""
+
+    @abc.abstractmethod
+    def stop_consumer(self, timeout: float = 10.0) -> None:
+        """Takes no more tasks; waits at most `timeout` seconds for those that run."""
+
+    def cancel_task_sync(self, task_id: str) -> Any:
+        """Has a task not be worked on, if nobody has begun."""
+        raise _not_supported("Canceling tasks")
+
+    def get_metrics_sync(self) -> Dict[str, Any]:
+        """Figures of the queue."""
+        raise _not_supported("Metrics")
+
+    def health_check_sync(self) -> List[Dict[str, Any]]:
+        """Whether the workers answer."""
+        raise _not_supported("A health check")
+
+    async def enqueue_task_async(
+        self, task_name: str, args: Optional[Any] = None, kwargs: Optional[Any] = None, **options: Any
+    ) -> "TaskResult":
+        """As `enqueue_task_sync`."""
+        raise _not_supported("Enqueuing tasks asynchronously")
+
+    async def get_task_status_async(self, task_id: str) -> "TaskResult":
+        """As `get_task_status_sync`."""
+        raise _not_supported("Asking for a status asynchronously")
+
+    async def cancel_task_async(self, task_id: str) -> Any:
+        """As `cancel_task_sync`."""
+        raise _not_supported("Canceling tasks asynchronously")
+
+    async def get_metrics_async(self) -> Dict[str, Any]:
+        """As `get_metrics_sync`."""
+        raise _not_supported("Metrics, asynchronously,")
+
+    async def health_check_async(self) -> List[Dict[str, Any]]:
+        """As `health_check_sync`."""
+        raise _not_supported("An asynchronous health check")
+
+
+def _not_supported(what: str) -> NotImplementedError:
+    return NotImplementedError(f"{what} is not supported by this task processor adapter.")

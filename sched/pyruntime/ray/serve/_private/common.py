@@ -87,6 +87,20 @@ class ReplicaState(str, enum.Enum):
     PENDING_MIGRATION = "PENDING_MIGRATION"
 
 
+class RequestProtocol(str, enum.Enum):
+    UNDEFINED = "UNDEFINED"
+    HTTP = "HTTP"
+    GRPC = "gRPC"
+
+
+@dataclasses.dataclass(order=True)
+class TimeStampedValue:
+    """A figure and when it was taken (seconds since the epoch)."""
+
+    timestamp: float
+    value: float = dataclasses.field(compare=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class RequestMetadata:
     request_id: str
