@@ -161,7 +161,7 @@ class Decorator(unittest.TestCase):
 
     def test_program_functions_say_what_to_do(self) -> None:
         app = serve.deployment(Plain).bind()
-        self.refused(exceptions.RayServeException, "rserve run", lambda: serve.run(app))
+        self.refused(exceptions.RayServeException, "rserve python", lambda: serve.run(app))
         self.refused(TypeError, ".bind()", lambda: serve.run(serve.deployment(Plain)))
         self.refused(
             exceptions.RayServeException, "must a non-empty string", lambda: serve.run(app, name="")

@@ -6,7 +6,6 @@ Times are in seconds, moments in seconds since the epoch, unless a name says oth
 from __future__ import annotations
 
 import enum
-import statistics
 from typing import Any, Dict, List, Optional
 
 from ray.serve._private.common import (
@@ -219,12 +218,10 @@ class DurationStats(Model, home=HOME):
         """The figures of a list; zeros for an empty one."""
         if not values:
             return cls()
-        return cls(
-            mean=statistics.fmean(values),
-            std=statistics.pstdev(values),
-            min=sorted(values)[0],
-            max=sorted(values)[-1],
-        )
+        mean = sum(values) / len(values)
+        spread = (sum((v - mean) ** 2 for v in values) / len(values)) ** 0.5
+        ordered = sorted(values)
+        return cls(mean=mean, std=spread, min=ordered[0], max=ordered[-1])
 
 
 class ControllerHealthMetrics(Model, home=HOME):

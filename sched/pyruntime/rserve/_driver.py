@@ -16,8 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Tuple
 
@@ -168,11 +166,13 @@ def _at_rest(address: str) -> socket.socket:
     """A connection to the node whose REST API is at `address`; it must be on this machine."""
     url = address if "://" in address else f"http://{address}"
     url = url.rstrip("/") + "/api/version"
+    import urllib.request  # heavy, and rarely needed
+
     try:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=_PATIENCE_S) as answer:
             facts = json.loads(answer.read())
-    except (OSError, ValueError, urllib.error.URLError) as e:
+    except (OSError, ValueError) as e:  # URLError is an OSError
         reason = getattr(e, "reason", None) or e
         raise NoNode(f"no rserve answers at {address}: {reason}") from None
     path = facts.get("driver_socket")

@@ -20,7 +20,6 @@ from rserve._config import (
     ControllerOptions,
     DeploymentActorConfig,
     GangSchedulingConfig,
-    NonNegativeFloat,
     PositiveInt,
     ProxyLocation,
     RequestRouterConfig,
@@ -154,9 +153,9 @@ class RayActorOptionsSchema(Model, home=HOME):
     """What a replica needs: processors, GPUs, memory in bytes, and its environment."""
 
     runtime_env: dict = {}  # type: ignore[type-arg]
-    num_cpus: Optional[NonNegativeFloat] = None
-    num_gpus: Optional[NonNegativeFloat] = None
-    memory: Optional[NonNegativeFloat] = None
+    num_cpus: Optional[float] = Field(None, ge=0)
+    num_gpus: Optional[float] = Field(None, ge=0)
+    memory: Optional[float] = Field(None, ge=0)
     resources: Dict = {}  # type: ignore[type-arg]
     accelerator_type: Optional[str] = None
     label_selector: Optional[Dict[str, str]] = None

@@ -291,7 +291,6 @@ def run_many(
 
 def _run_many(
     targets: Sequence[RunTarget],
-    *,
     wait_for_ingress_deployment_creation: bool = True,
     wait_for_applications_running: bool = True,
     _local_testing_mode: bool = False,

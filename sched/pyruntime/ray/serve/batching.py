@@ -9,10 +9,17 @@ import logging
 import time
 from collections import deque
 from contextvars import Context, ContextVar
-from typing import Any, AsyncIterator, Callable, Deque, Dict, List, Optional, Tuple
+from typing import Any, AsyncIterator, Callable, Deque, Dict, List, Optional, Tuple, TypeVar
 
 from rserve._call import request_context
 
+from ray.serve._private.constants import (  # noqa: F401  (as in Ray)
+    BATCH_EXECUTION_TIME_BUCKETS_MS,
+    BATCH_SIZE_BUCKETS,
+    BATCH_UTILIZATION_BUCKETS_PERCENT,
+    BATCH_WAIT_TIME_BUCKETS_MS,
+    SERVE_LOGGER_NAME,
+)
 from ray.serve.context import _get_internal_replica_context, _RequestContext
 from ray.serve.exceptions import RayServeException
 
@@ -21,8 +28,15 @@ logger = logging.getLogger("ray.serve")
 #: The request contexts of the items of the batch that runs.
 batch_contexts: "ContextVar[List[Any]]" = ContextVar("serve_batch_contexts", default=[])
 
+R = TypeVar("R")
+T = TypeVar("T")
+SelfType = TypeVar("SelfType", contravariant=True)
+
+#: An item's value that says that its stream is over.
+USER_CODE_STREAMING_SENTINELS = [StopIteration, StopAsyncIteration]
+
 _END = object()
-_STOPS = (StopIteration, StopAsyncIteration)
+_STOPS = tuple(USER_CODE_STREAMING_SENTINELS)
 
 
 class _Item:

@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 from rserve._call import request_context as _serve_request_context
 
 from ray.serve._private.common import DeploymentID, ReplicaID
+from ray.serve._private.constants import (  # noqa: F401  (as in Ray)
+    RAY_SERVE_INTERNAL_DEPLOYMENT_ACTOR_NAME_ENV_VAR,
+    RAY_SERVE_INTERNAL_DEPLOYMENT_APP_NAME_ENV_VAR,
+    RAY_SERVE_INTERNAL_DEPLOYMENT_CODE_VERSION_ENV_VAR,
+    RAY_SERVE_INTERNAL_DEPLOYMENT_NAME_ENV_VAR,
+    SERVE_CONTROLLER_NAME,
+    SERVE_LOGGER_NAME,
+    SERVE_NAMESPACE,
+)
 from ray.serve.exceptions import RayServeException
 
 if TYPE_CHECKING:
+    from ray.serve.gang import GangContext
     from ray.serve.schema import ReplicaRank
 
-SERVE_LOGGER_NAME = "ray.serve"
-SERVE_NAMESPACE = "serve"
-SERVE_CONTROLLER_NAME = "SERVE_CONTROLLER_ACTOR"
 
 
 @dataclasses.dataclass
@@ -24,11 +31,11 @@ class ReplicaContext:
 
     replica_id: ReplicaID
     servable_object: Any
-    _deployment_config: Any = None
-    rank: Optional[ReplicaRank] = None
-    world_size: int = 1
+    _deployment_config: Any
+    rank: "ReplicaRank"
+    world_size: int
     _handle_registration_callback: Optional[Callable[[DeploymentID], None]] = None
-    gang_context: Any = None
+    gang_context: "Optional[GangContext]" = None
     code_version: Optional[str] = None
 
     @property

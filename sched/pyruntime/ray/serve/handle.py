@@ -31,6 +31,7 @@ from rserve._errors import unpack_error
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
+SERVE_LOGGER_NAME = "ray.serve"
 R = TypeVar("R")
 T = TypeVar("T")
 

@@ -11,6 +11,11 @@ import logging
 from collections import OrderedDict
 from typing import Any, Callable, Optional
 
+from ray.serve._private.constants import (  # noqa: F401  (as in Ray)
+    MODEL_LOAD_LATENCY_BUCKETS_MS,
+    PUSH_MULTIPLEXED_MODEL_IDS_INTERVAL_S,
+    SERVE_LOGGER_NAME,
+)
 from ray.serve.context import _get_internal_replica_context
 
 logger = logging.getLogger("ray.serve")

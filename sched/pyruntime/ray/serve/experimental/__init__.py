@@ -1,0 +1,1 @@
+"""Names of Ray Serve that may still change."""
