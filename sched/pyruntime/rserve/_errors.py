@@ -22,7 +22,7 @@ MAX_TRACEBACK = 64 << 10
 COMPILED = "<rserve>/"
 
 
-def _is_library(filename: str) -> bool:
+def is_library(filename: str) -> bool:
     return filename.startswith((ROOT, COMPILED, "<frozen ")) or filename == importlib.__file__
 
 
@@ -46,7 +46,7 @@ def _trim(summary: traceback.TracebackException, seen: "set[int]") -> None:
     if id(summary) in seen:
         return
     seen.add(id(summary))
-    summary.stack[:] = [f for f in summary.stack if not _is_library(f.filename)]
+    summary.stack[:] = [f for f in summary.stack if not is_library(f.filename)]
     for other in (summary.__cause__, summary.__context__):
         if other is not None:
             _trim(other, seen)
@@ -59,7 +59,7 @@ def last_user_frame(tb: Optional[TracebackType]) -> Optional[Tuple[str, int]]:
     found = None
     while tb is not None:
         filename = tb.tb_frame.f_code.co_filename
-        if not _is_library(filename):
+        if not is_library(filename):
             found = (filename, tb.tb_lineno)
         tb = tb.tb_next
     return found

@@ -211,9 +211,11 @@ class Executor:
             self._finish(call)
 
     def _start_call(self, call: Call, context: contextvars.Context) -> None:
-        if not call.ended:
-            self._driver.start(call, self._call_later(call, context), context)
-            return
+        if call.chunks is not None:
+            if not call.ended:
+                self._driver.start(call, self._call_later(call, context), context)
+                return
+            call.body, call.chunks = b"".join(call.chunks), None
         method = self.method(call.method)
         args, kwargs = _values.decode_arguments(call.fields.get(w.T_CONTENT_TYPE, b""), call.body)
         call.body = b""

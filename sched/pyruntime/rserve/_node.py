@@ -2,11 +2,17 @@
 
 Frames that come together are read together, and what one turn of the loop writes leaves in one
 system call. Everything belongs to the event loop's thread except the methods that say otherwise.
+
+User code may block that thread. Then another one (_watch.py) reads in its place: answers to calls
+of threads are passed on, pings answered, cancellations noted; what only the loop can do waits for
+it in the inbox. That is why reading is done under a lock, and why no user code runs while frames
+lie in the inbox: requests are started after everything that came with them was looked at.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import select
 import socket
@@ -48,6 +54,26 @@ def set_current(link: "Optional[NodeLink]") -> None:
     _current = link
 
 
+_forks_watched = False
+
+
+def _watch_forks() -> None:
+    """Once: a child that user code forks gets no share in the connection, which is its parent's."""
+    global _forks_watched
+    if not _forks_watched:
+        _forks_watched = True
+        os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    link = _current
+    fd = -1 if link is None else link.sock.fileno()
+    if fd >= 0:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+
 class PendingCall:
     """A call that this replica made; the handle's response object derives from it.
 
@@ -74,14 +100,20 @@ class NodeLink:
         self.calls: Dict[int, Call] = {}
         self.on_request: Callable[[Call], None] = lambda call: None
         self.on_control: Callable[[w.Frame], None] = lambda frame: None
+        #: Answers a PING in the loop's place (stream, seconds it was blocked); false: it must wait.
+        self.on_blocked_ping: Callable[[int, float], bool] = lambda stream, blocked_s: False
+        #: Grows whenever the loop gets to its socket.
+        self.turns = 0
+        self._reading = threading.Lock()
         self._reader = w.Reader(sock)
         self._inbox: Deque[w.Frame] = deque()
-        self._out: List[bytes] = []
+        self._fresh: Deque[Call] = deque()
+        self._out: Deque[bytes] = deque()
         self._flush_due = False
         self._lock = threading.Lock()
         self._backlog: Deque[Tuple[memoryview, int]] = deque()
         self._pending: Dict[int, PendingCall] = {}
-        self._next_stream = 1
+        self._streams = itertools.count(1, 2)
         self._answers: Dict[int, Dict[str, Any]] = {}
         self._askers: "Dict[int, Callable[[Dict[str, Any]], None]]" = {}
 
@@ -92,6 +124,7 @@ class NodeLink:
         self.sock.setblocking(False)
         loop.add_reader(self.sock.fileno(), self._on_readable)
         set_current(self)
+        _watch_forks()
 
     def lost(self, why: str) -> None:
         """The node is gone, or (with a reason) does not keep to the protocol: a replica ends."""
@@ -102,10 +135,12 @@ class NodeLink:
     # --- in
 
     def _on_readable(self) -> None:
+        self.turns += 1
         try:
-            self._reader.read(self._inbox)
+            with self._reading:
+                self._reader.read(self._inbox)
         except (BlockingIOError, InterruptedError):
-            return
+            pass
         except w.HangUp:
             self.lost("")
             return
@@ -145,6 +180,11 @@ class NodeLink:
             except w.ProtocolError as e:
                 self.lost(str(e))
                 return
+        fresh = self._fresh
+        while fresh:
+            call = fresh.popleft()
+            if not call.cancelled:
+                self.on_request(call)
 
     def _on_request(self, frame: w.Frame) -> None:
         _, flags, stream, meta, body, _ = frame
@@ -152,7 +192,69 @@ class NodeLink:
             raise w.ProtocolError(f"a request cannot have stream number {stream}")
         call = Call(self, stream, w.parse_fields(meta), body, flags & w.END)
         self.calls[stream] = call
-        self.on_request(call)
+        self._fresh.append(call)
+
+    # --- in, while the loop is blocked; on the watching thread
+
+    def stand_in(self, blocked_s: float) -> None:
+        """Reads what has come and does with it what can be done without the loop."""
+        frames: Deque[w.Frame] = deque()
+        with self._reading:
+            try:
+                self._reader.read(frames)
+                for frame in frames:
+                    if not self._stand_in_for(frame, blocked_s):
+                        self._inbox.append(frame)
+            except (BlockingIOError, InterruptedError):
+                pass
+            except w.HangUp:
+                self.lost("")
+            except (w.ProtocolError, OSError) as e:
+                self.lost(str(e))
+        with self._lock:
+            while self._out:
+                self._backlog.append((memoryview(self._out.popleft()), -1))
+            self._write()
+        if frames:
+            self.loop.call_soon_threadsafe(self._resume)
+
+    def _stand_in_for(self, frame: w.Frame, blocked_s: float) -> bool:
+        kind, stream = frame.type, frame.stream
+        if kind == w.REQUEST:
+            self._on_request(frame)
+            return True
+        if kind == w.PING:
+            return self.on_blocked_ping(stream, blocked_s)
+        if kind == w.CANCEL:
+            call = self.calls.get(stream)
+            if call is not None:
+                call.cancelled = True  # it will not be started; the loop does the rest
+            return False
+        mine = kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and stream & 1)
+        if not mine and kind not in ANSWERS:
+            return False
+        if any(f.stream == stream for f in list(self._inbox)):
+            return False
+        if mine:
+            self._on_answer(frame)
+        else:
+            self._on_told(frame)
+        return True
+
+    def _resume(self) -> None:
+        """The loop is back."""
+        self.turns += 1
+        self._flush_due = True
+        self._dispatch()
+        self.flush()
+
+    def wants_to_write(self) -> bool:
+        """Whether the socket was full. From any thread."""
+        return bool(self._backlog)
+
+    def send_now(self, data: bytes) -> None:
+        """Sends a frame before what the loop has queued. From any thread but the loop's."""
+        self._send_now(data, -1)
 
     def _on_answer(self, frame: w.Frame) -> None:
         if frame.flags & w.END or frame.type == w.ERROR:
@@ -165,7 +267,13 @@ class NodeLink:
     # --- out
 
     def send(self, data: bytes) -> None:
-        """Queues a frame that holds no descriptor; it leaves at the end of this turn."""
+        """Queues a frame that holds no descriptor; it leaves at the end of this turn.
+
+        From another thread (one that stands in for the loop) it leaves at once.
+        """
+        if threading.get_ident() != self.thread_id:
+            self._send_now(data, -1)
+            return
         self._out.append(data)
         if not self._flush_due:
             self._flush_due = True
@@ -283,8 +391,7 @@ class NodeLink:
 
     def open_call(self, pending: PendingCall, meta: bytes, body: bytes) -> int:
         """Sends a handle call; returns its stream number."""
-        stream = self._next_stream
-        self._next_stream += 2
+        stream = next(self._streams)
         self._pending[stream] = pending
         self.send_from_any(w.REQUEST, w.END, stream, meta, body)
         return stream
@@ -318,9 +425,8 @@ class NodeLink:
         On the loop's own thread nothing else can run meanwhile, so the socket is read here until
         the answer has come; other frames that come with it wait in the inbox.
         """
+        stream = next(self._streams)
         if threading.get_ident() == self.thread_id:
-            stream = self._next_stream
-            self._next_stream += 2
             self.send_json(kind, message, stream)
             while stream not in self._answers:
                 self._wait_blocking()
@@ -332,40 +438,39 @@ class NodeLink:
             answers.append(value)
             done.set()
 
-        def send() -> None:
-            stream = self._next_stream
-            self._next_stream += 2
-            self._askers[stream] = told
-            self.send_json(kind, message, stream)
-
-        self.loop.call_soon_threadsafe(send)
+        self._askers[stream] = told
+        self.send_json(kind, message, stream)
         done.wait()
         return answers[0]
 
     def _on_told(self, frame: w.Frame) -> None:
-        callback = self._askers.pop(frame.stream, None)
-        if callback is not None:
-            callback(w.parse_json(frame))
+        told = self._askers.pop(frame.stream, None)
+        if told is not None:
+            told(w.parse_json(frame))
+        else:  # the loop's own thread looks for it here
+            self._answers[frame.stream] = w.parse_json(frame)
 
     def _wait_blocking(self) -> None:
         self.flush()
         events = select.POLLIN | (select.POLLOUT if self._backlog else 0)
         poller = select.poll()
         poller.register(self.sock.fileno(), events)
-        poller.poll(1000)
+        poller.poll(50)  # the watching thread may have read what is waited for
+        self.turns += 1
         if self._backlog:
             with self._lock:
                 self._write()
         fresh: Deque[w.Frame] = deque()
         try:
-            self._reader.read(fresh)
+            with self._reading:
+                self._reader.read(fresh)
         except (BlockingIOError, InterruptedError):
             pass
         except (w.HangUp, w.ProtocolError, OSError) as e:
             self.lost(str(e) or "it hung up")
         for frame in fresh:
-            if frame.type in ANSWERS and frame.stream not in self._askers:
-                self._answers[frame.stream] = w.parse_json(frame)
+            if frame.type in ANSWERS:
+                self._on_told(frame)
             else:
                 self._inbox.append(frame)
         if self._inbox:

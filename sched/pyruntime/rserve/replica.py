@@ -29,6 +29,7 @@ from rserve._executor import Executor
 from rserve._graph import Graph, ingress_of, load
 from rserve._node import NodeLink, leave
 from rserve._schema import ReplicaRank
+from rserve._watch import Watch, where
 
 logger = logging.getLogger("ray.serve")
 
@@ -67,6 +68,7 @@ class Replica:
         self._rank = int(init.get("rank") or 0)
         self._stop: "asyncio.Future[float]" = asyncio.get_running_loop().create_future()
         self._reconfiguring = asyncio.Lock()
+        self._watch: Optional[Watch] = None
         link.app = str(init.get("app") or "default")
         link.deployment = str(init.get("deployment") or "")
         link.replica_id = str(init.get("replica_id") or "").split("#")[-1]
@@ -173,6 +175,10 @@ class Replica:
         self._executor.asgi_state = lifespan.state
 
     def _ready(self) -> None:
+        if self._watch is None:
+            self._link.on_blocked_ping = self._blocked_ping
+            self._watch = Watch(self._link)
+            self._watch.start()
         servable = self._servable
         self._link.send_json(
             w.READY,
@@ -283,6 +289,24 @@ class Replica:
             self._link.send_json(w.PONG, {"ok": False, "error": one_line(e)}, stream)
         else:
             self._link.send_json(w.PONG, {"ok": True}, stream)
+
+    def _blocked_ping(self, stream: int, blocked_s: float) -> bool:
+        """Answers for a loop that is blocked, on the watching thread.
+
+        The user's own check can only run in the loop, so it has to wait.
+        """
+        if callable(getattr(self._servable, "check_health", None)):
+            return False
+        limit = self._config.get("health_check_timeout_s")
+        limit_s = float(limit) if isinstance(limit, (int, float)) else 30.0
+        message: Dict[str, Any] = {"ok": blocked_s < limit_s, "blocked_s": round(blocked_s, 3)}
+        if blocked_s >= limit_s:
+            message["error"] = (
+                f"the event loop has been blocked for {blocked_s:.1f} s"
+                f"{where(self._link.thread_id)}; health_check_timeout_s is {limit_s:g}"
+            )
+        self._link.send_json(w.PONG, message, stream)
+        return True
 
     # --- control messages
 

@@ -116,10 +116,13 @@ class _DeploymentResponseBase(_node.PendingCall):
             link.loop.call_soon_threadsafe(function, *args)
 
     def _transmit(self, meta: bytes, body: bytes) -> None:
+        """From any thread: a thread need not wait for the loop, which may be busy."""
         if not self._done:
             self._stream = self._link.open_call(self, meta, body)
+            if self._cancelled:  # while this was on its way
+                self._link.cancel_call(self._stream)
 
-    # --- completion; on the loop's thread
+    # --- completion; on the thread that reads from the node
 
     def on_error(self, error: BaseException) -> None:
         self._error = error
@@ -165,15 +168,16 @@ class _DeploymentResponseBase(_node.PendingCall):
             if not future.done():
                 future.set_result(None)
 
-        if loop is self._link.loop:
-            waker = set_result
-        else:
+        mine = threading.get_ident()
 
-            def waker() -> None:
-                try:
-                    loop.call_soon_threadsafe(set_result)
-                except RuntimeError:
-                    pass  # that loop was closed: nobody waits any more
+        def waker() -> None:
+            if threading.get_ident() == mine:
+                set_result()
+                return
+            try:
+                loop.call_soon_threadsafe(set_result)
+            except RuntimeError:
+                pass  # that loop was closed: nobody waits any more
 
         return future if self._subscribe(waker) else None
 
@@ -522,9 +526,9 @@ class DeploymentHandle(Generic[T]):
         try:
             content_type, body = _values.encode_arguments(args, kwargs, self._serialization)
         except Exception as e:
-            response._on_loop(response.on_error, e)
+            response.on_error(e)
             return
-        response._on_loop(response._transmit, meta + content_type, body)
+        response._transmit(meta + content_type, body)
 
     def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("DeploymentHandle.broadcast is not available in this version.")
