@@ -238,11 +238,22 @@ def _binary() -> str:
     return found
 
 
+def _dashboard_port() -> int:
+    """Ray's, so that `rserve status` finds the node, or any free one if that is taken."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", 8265))
+        except OSError:
+            return 0
+    return 8265
+
+
 def _start(options: Dict[str, Any]) -> Tuple[socket.socket, "subprocess.Popen[bytes]"]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     command = [_binary(), "instance", "--fd", str(theirs.fileno()), "--quiet"]
     command += ["--python", sys.executable or "python3"]
-    command += ["--dashboard-port", str(options.get("dashboard_port") or 0)]
+    command += ["--dashboard-port", str(options.get("dashboard_port") or _dashboard_port())]
     if options.get("dashboard_host"):
         command += ["--dashboard-host", str(options["dashboard_host"])]
     for name in ("num_cpus", "num_gpus", "memory"):
@@ -256,6 +267,7 @@ def _start(options: Dict[str, Any]) -> Tuple[socket.socket, "subprocess.Popen[by
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
+            stdout=2,  # the program's stdout is its own
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
             env=environ,

@@ -124,6 +124,13 @@ def init(
     return _context()
 
 
+def end_implicit() -> None:
+    """Ends the node that `serve.run` or `serve.start` started without a `ray.init`."""
+    link = _driver.link()
+    if link is not None and link.owned and not _initialized:
+        _driver.close_link()
+
+
 def _context() -> Context:
     import platform
 

@@ -8,6 +8,7 @@ written by a program of the same user, into a folder that only this user can wri
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import sys
@@ -20,16 +21,34 @@ def store(application: Any, folder: str) -> str:
 
     The name differs each time: a program that deploys again means its replicas to start anew.
     """
-    from ray import cloudpickle
-
     facts: Dict[str, Any] = {"sys_path": _paths(), "cwd": os.getcwd()}
-    data = pickle.dumps(facts) + cloudpickle.dumps(application)
+    data = pickle.dumps(facts) + dumps(application)
     name = f"app_{hashlib.sha256(data).hexdigest()[:16]}_{uuid.uuid4().hex[:8]}"
     temporary = os.path.join(folder, f".{name}")
     with open(temporary, "wb") as f:
         f.write(data)
     os.replace(temporary, os.path.join(folder, name))
     return name
+
+
+def dumps(value: Any) -> bytes:
+    """cloudpickle, and what it cannot do by itself: Starlette's State (of a FastAPI application),
+    whose __getattr__ never ends on an object that is not filled yet.
+    """
+    from ray import cloudpickle
+
+    base: Any = cloudpickle.CloudPickler
+
+    class Pickler(base):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            cls = type(obj)
+            if cls.__name__ == "State" and cls.__module__ == "starlette.datastructures":
+                return cls, (dict(obj._state),)
+            return super().reducer_override(obj)
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
 
 
 def _paths() -> List[str]:

@@ -9,7 +9,7 @@ import logging
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
-from rserve import _deploy, _node
+from rserve import _deploy, _node, _session
 from rserve._asgi import ingress
 from rserve._config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
 from rserve._details import check_route_prefix
@@ -329,6 +329,7 @@ def shutdown() -> None:
         return
     if not _deploy.shutdown():
         logger.warning("Shutdown timed out: applications were not gone after 30 seconds.")
+    _session.end_implicit()
 
 
 async def shutdown_async() -> None:
