@@ -75,6 +75,27 @@ static void fill_deployments(struct rs_config_app *app)
     }
 }
 
+/* The place of an application's runtime_env, for a file that it names and that cannot be read. */
+static void resolve_env(struct rs_config *c, struct rs_config_app *app, size_t i,
+                        const struct rs_node *map, struct rs_diags *diags)
+{
+    const struct rs_node_entry *e = map ? rs_node_get(map, "runtime_env") : NULL;
+    json_t *env = json_deep_copy(json_object_get(app->complete, "runtime_env"));
+    rs_auto(rs_freep) char *path = rs_asprintf("applications[%zu].runtime_env", i);
+    struct rs_error err = {0};
+
+    if (rs_runtime_env_resolve(env, c->dir, &err) < 0)
+        rs_diags_add(diags, RS_ERROR,
+                     &(struct rs_diag_at){.file = c->file,
+                                          .path = path,
+                                          .line = e ? e->line : 0,
+                                          .column = e ? e->column : 0,
+                                          .deploy_time = true},
+                     "%s", err.msg);
+    json_object_set_new(app->complete, "runtime_env", env);
+    app->runtime_env = env;
+}
+
 static void fill_app(struct rs_config *c, struct rs_config_app *app, json_t *json)
 {
     json_t *ext;
@@ -93,8 +114,9 @@ static void fill_app(struct rs_config *c, struct rs_config_app *app, json_t *jso
         app->ingress = app->deployments[0].name;
 }
 
-static void fill_config(struct rs_config *c)
+static void fill_config(struct rs_config *c, const struct rs_node *root, struct rs_diags *diags)
 {
+    const struct rs_node_entry *list = rs_node_get(root, "applications");
     const json_t *apps, *tracing;
 
     c->complete = rs_complete(&rs_object_config, c->json);
@@ -108,8 +130,10 @@ static void fill_config(struct rs_config *c)
     apps = json_object_get(c->json, "applications");
     c->app_count = json_array_size(apps);
     c->apps = rs_alloc(c->app_count * sizeof(*c->apps));
-    for (size_t i = 0; i < c->app_count; i++)
+    for (size_t i = 0; i < c->app_count; i++) {
         fill_app(c, &c->apps[i], json_array_get(apps, i));
+        resolve_env(c, &c->apps[i], i, list ? list->value->items[i] : NULL, diags);
+    }
 }
 
 /* Places and the first deploy-time error of each application. */
@@ -142,19 +166,38 @@ static void note_places(struct rs_config *c, const struct rs_node *root,
 
 /* --- reading ------------------------------------------------------------------------------------- */
 
+static void deployment_env(struct rs_walk *w, const struct rs_node *map)
+{
+    const struct rs_node_entry *o = rs_node_get(map, "ray_actor_options");
+    const struct rs_node_entry *env =
+        o && o->value->kind == RS_NODE_MAP ? rs_node_get(o->value, "runtime_env") : NULL;
+    size_t back;
+
+    if (w->file || !env || env->value->kind != RS_NODE_MAP)
+        return;
+    back = rs_walk_key(w, "ray_actor_options");
+    rs_rules_remote_env(w, env->value);
+    rs_walk_back(w, back);
+}
+
 static void app_rules(struct rs_walk *w, const json_t *app, const struct rs_node *map)
 {
     const struct rs_node_entry *e = rs_node_get(map, "deployments");
+    const struct rs_node_entry *env = rs_node_get(map, "runtime_env");
     const json_t *list = json_object_get(app, "deployments");
     size_t back;
 
     rs_rules_app_file(w, app, map);
+    if (!w->file && env && env->value->kind == RS_NODE_MAP)
+        rs_rules_remote_env(w, env->value);
     back = rs_walk_key(w, "deployments");
     for (size_t i = 0; e && i < json_array_size(list); i++) {
         size_t here = rs_walk_index(w, i);
 
-        if (e->value->items[i]->kind == RS_NODE_MAP)
+        if (e->value->items[i]->kind == RS_NODE_MAP) {
             rs_rules_deployment_file(w, json_array_get(list, i), e->value->items[i]);
+            deployment_env(w, e->value->items[i]);
+        }
         rs_walk_back(w, here);
     }
     rs_walk_back(w, back);
@@ -203,7 +246,8 @@ static int from_node(struct rs_config **ret, const struct rs_node *root, const c
         return -1;
     c->file = rs_strdup(file);
     c->dir = dir_of(file);
-    fill_config(c);
+    fill_config(c, root, diags);
+    rs_diags_sort(diags);
     note_places(c, root, diags);
     *ret = rs_steal(c);
     return 0;

@@ -129,12 +129,17 @@ static void merge_replicas(struct merge *m)
         set(m, "num_replicas", json_integer(1), RS_SOURCE_DEFAULT);
 }
 
-/* Key by key, the deployment's over the application's; env_vars are united. A new object. */
+/* Key by key, the deployment's over the application's; env_vars are united. Of pip, uv and conda, which
+ * exclude each other, the deployment's displaces the application's. A new object. */
 static json_t *merge_env(const json_t *app, const json_t *own)
 {
+    static const char *const tools[] = {"pip", "uv", "conda"};
     json_t *env = json_deep_copy(app);
     json_t *vars = json_deep_copy(json_object_get(app, "env_vars"));
 
+    for (size_t i = 0; i < RS_COUNT(tools); i++)
+        for (size_t k = 0; k < RS_COUNT(tools) && given(own, tools[i]); k++)
+            json_object_del(env, tools[k]);
     json_object_update(env, (json_t *)(uintptr_t)own);
     if (json_is_object(vars) && json_is_object(json_object_get(own, "env_vars"))) {
         json_object_update(vars, json_object_get(own, "env_vars"));
@@ -144,11 +149,17 @@ static json_t *merge_env(const json_t *app, const json_t *own)
     return env;
 }
 
-static void merge_actor_options(struct merge *m)
+/* Relative paths start from the file, or for what the code says from the application's folder. */
+static void merge_actor_options(struct merge *m, struct rs_walk *w)
 {
-    json_t *options = json_object_get(m->values, "ray_actor_options");
-    json_t *env = merge_env(m->app->runtime_env, json_object_get(options, "runtime_env"));
+    json_t *options = json_object_get(m->values, "ray_actor_options"), *env;
+    rs_auto(rs_json_decrefp) json_t *own = json_deep_copy(json_object_get(options, "runtime_env"));
+    const char *dir = given(m->file, "ray_actor_options") ? m->config->dir : m->app->app_dir;
+    struct rs_error err = {0};
 
+    if (own && rs_runtime_env_resolve(own, dir, &err) < 0)
+        rs_walk_error(w, 0, 0, "ray_actor_options.runtime_env.%s", err.msg);
+    env = merge_env(m->app->runtime_env, own);
     if (!given(options, "num_cpus"))
         json_object_set_new(options, "num_cpus", json_real(1.0));
     if (json_object_size(env))
@@ -253,7 +264,7 @@ int rs_deployment_merge(struct rs_deployment_conf **ret, const struct rs_config 
     merge_plain(&m);
     set(&m, "name", json_string(name), d ? RS_SOURCE_FILE : RS_SOURCE_CODE);
     merge_replicas(&m);
-    merge_actor_options(&m);
+    merge_actor_options(&m, &w);
     merge_logging(&m);
     merge_extension(&m);
     complete = rs_complete(&rs_object_deployment, values);

@@ -76,6 +76,7 @@ struct rs_object {
 extern const struct rs_object rs_object_config, rs_object_app, rs_object_deployment;
 extern const struct rs_object rs_object_http, rs_object_grpc, rs_object_logging, rs_object_tracing;
 extern const struct rs_object rs_object_autoscaling;
+extern const struct rs_object rs_object_runtime, rs_object_runtime_config;
 /* All of them, in the order of the reference; NULL at the end. */
 extern const struct rs_object *const rs_objects[];
 
@@ -119,6 +120,16 @@ int rs_log_level_number(const char *text);
 /* Words of a command: blanks part them, quotes and backslash work as in a shell, nothing is expanded.
  * NULL: a quote is not closed. A new array. */
 json_t *rs_command_split(const char *text);
+
+/* "scheme://.." */
+bool rs_is_url(const char *text);
+/* Check of a field that holds a runtime_env: what excludes each other. */
+bool rs_is_runtime_env(const struct rs_node *n, struct rs_buf *why);
+/* Makes the paths in it absolute below `dir`, and puts the lines of a requirements file in place of its
+ * name. In place; -1: such a file cannot be read. */
+RS_MUST_CHECK int rs_runtime_env_resolve(json_t *env, const char *dir, struct rs_error *err);
+/* Local paths that other machines do not have. The walk stands at what holds the runtime_env. */
+void rs_rules_remote_env(struct rs_walk *w, const struct rs_node *env);
 
 /* Rules over several options; `options` may be partial (a file's) or complete. `map` locates keys, or
  * NULL. The walk stands at the deployment. */

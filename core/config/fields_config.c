@@ -76,31 +76,6 @@ static bool are_record_attributes(const struct rs_node *n, struct rs_buf *why)
     return true;
 }
 
-static bool are_env_vars(const struct rs_node *n, struct rs_buf *why)
-{
-    const struct rs_node_entry *env = rs_node_get(n, "env_vars");
-
-    if (!env || env->value->kind == RS_NODE_NULL)
-        return true;
-    for (size_t i = 0; env->value->kind == RS_NODE_MAP; i++) {
-        const struct rs_node_entry *e = &env->value->entries[i];
-
-        if (i == env->value->count)
-            return true;
-        if (e->value->kind == RS_NODE_TEXT)
-            continue;
-        rs_buf_puts(why, "env_vars.");
-        rs_text_fit(why, e->key, RS_NODE_KEY_SHOWN);
-        rs_buf_puts(why, ": expected a text, ");
-        rs_node_show(why, e->value);
-        rs_buf_puts(why, "; put it in quotes");
-        return false;
-    }
-    rs_buf_puts(why, "env_vars: expected a mapping of texts, ");
-    rs_node_show(why, env->value);
-    return false;
-}
-
 static const struct rs_field http_fields[] = {
     {"host", RS_TYPE_TEXT, .at = RS_AT(struct rs_http_options, host),
      .help = "Address to listen on. Not given: 127.0.0.1 under `rserve run`, 0.0.0.0 under "
@@ -225,7 +200,8 @@ static const struct rs_field app_fields[] = {
      .at = RS_AT(struct rs_config_app, import_path),
      .help = "module:attribute of a bound application or of a function that builds one. Required, "
              "unless every deployment has an rserve.kind of exec or http."},
-    {"runtime_env", RS_TYPE_MAP, .flags = RS_F_DEPLOY, .def = "{}", .check = are_env_vars,
+    {"runtime_env", RS_TYPE_OBJECT, .flags = RS_F_DEPLOY | RS_F_SPARSE, .def = "{}",
+     .object = &rs_object_runtime, .check = rs_is_runtime_env,
      .at = RS_AT(struct rs_config_app, runtime_env),
      .help = "Environment of the replicas: env_vars, working_dir, py_modules, pip and so on. A "
              "change starts them anew."},
@@ -280,9 +256,15 @@ extern const struct rs_object rs_object_options, rs_object_policy, rs_object_rou
     rs_object_backpressure, rs_object_gang, rs_object_actor, rs_object_extension, rs_object_ready;
 
 const struct rs_object *const rs_objects[] = {
-    &rs_object_config,  &rs_object_http,       &rs_object_grpc,         &rs_object_logging,
-    &rs_object_tracing, &controller_object,    &rs_object_app,          &app_policy_object,
-    &app_rserve_object, &rs_object_deployment, &rs_object_options,      &rs_object_autoscaling,
-    &rs_object_policy,  &rs_object_router,     &rs_object_backpressure, &rs_object_gang,
-    &rs_object_actor,   &rs_object_extension,  &rs_object_ready,        NULL,
+    &rs_object_config,       &rs_object_http,
+    &rs_object_grpc,         &rs_object_logging,
+    &rs_object_tracing,      &controller_object,
+    &rs_object_app,          &app_policy_object,
+    &app_rserve_object,      &rs_object_deployment,
+    &rs_object_options,      &rs_object_autoscaling,
+    &rs_object_runtime,      &rs_object_runtime_config,
+    &rs_object_policy,       &rs_object_router,
+    &rs_object_backpressure, &rs_object_gang,
+    &rs_object_actor,        &rs_object_extension,
+    &rs_object_ready,        NULL,
 };

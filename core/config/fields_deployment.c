@@ -82,7 +82,8 @@ static const struct rs_field options_fields[] = {
      .help = "Labels that the node must have."},
     {"fallback_strategy", RS_TYPE_LIST, RS_TYPE_MAP, .flags = RS_F_NULL | RS_F_INERT,
      .help = "Selectors to try in order."},
-    {"runtime_env", RS_TYPE_MAP, .def = "{}",
+    {"runtime_env", RS_TYPE_OBJECT, .flags = RS_F_DEPLOY | RS_F_SPARSE, .def = "{}",
+     .object = &rs_object_runtime, .check = rs_is_runtime_env,
      .help = "Over that of the application, key by key; env_vars are united."},
 };
 const struct rs_object rs_object_options =

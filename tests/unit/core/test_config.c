@@ -30,7 +30,8 @@ static void slurp(const char *path, struct rs_buf *out)
 }
 
 /* Deploy-time errors do not refuse the document. */
-static const char *const only_deploy_time[] = {"deploy-time.yaml", "route-prefix.yaml"};
+static const char *const only_deploy_time[] = {"deploy-time.yaml", "route-prefix.yaml",
+                                               "runtime-env.yaml"};
 
 static bool is_document(const char *name)
 {
@@ -104,10 +105,9 @@ END_TEST
 /* Every key of every table is written in ok/full.yaml or ok/legacy.yaml, or is refused in bad. */
 START_TEST(every_key_is_tried)
 {
-    static const char *const files[][2] = {{"ok", "full.yaml"},
-                                           {"ok", "legacy.yaml"},
-                                           {"bad", "many-errors.yaml"},
-                                           {"bad", "app-port.yaml"}};
+    static const char *const files[][2] = {{"ok", "full.yaml"},        {"ok", "legacy.yaml"},
+                                           {"ok", "runtime-env.yaml"}, {"bad", "many-errors.yaml"},
+                                           {"bad", "app-port.yaml"},   {"bad", "runtime-env.yaml"}};
     rs_auto(rs_buf_fini) struct rs_buf text = {0};
 
     for (size_t i = 0; i < RS_COUNT(files); i++) {
@@ -445,13 +445,50 @@ START_TEST(rest_options)
 }
 END_TEST
 
+/* A document that came over REST names what other machines can reach, or what is there. */
+START_TEST(remote_runtime_env)
+{
+    static const struct {
+        const char *env;
+        bool ok;
+    } cases[] = {
+        {"working_dir: code", false},
+        {"working_dir: /nonexistent/code", false},
+        {"working_dir: /", true},
+        {"working_dir: 'https://h/z.zip', py_modules: ['file:///z.zip', /]", true},
+        {"py_modules: [mods/a]", false},
+        {"pip: [a]", true},
+    };
+
+    for (size_t i = 0; i < RS_COUNT(cases); i++) {
+        for (int own = 0; own < 2; own++) {
+            rs_auto(rs_freep) char *text =
+                rs_asprintf(own ? "applications: [{import_path: 'm:a', deployments: [{name: A,"
+                                  " ray_actor_options: {runtime_env: {%s}}}]}]"
+                                : "applications: [{import_path: 'm:a', runtime_env: {%s}}]",
+                            cases[i].env);
+            rs_auto(rs_config_freep) struct rs_config *c = NULL, *f = NULL;
+            struct rs_diags diags = {0};
+            int r = rs_config_parse(&c, text, strlen(text), NULL, &diags);
+
+            ck_assert_msg((r == 0) == cases[i].ok, "%s: %d", text, r);
+            ck_assert(cases[i].ok ||
+                      strstr(diags.items[0].text, "support only remote URIs in working_dir"));
+            ck_assert_uint_eq(diags.deploy_errors, 0); /* the whole document is refused */
+            ck_assert_int_eq(rs_config_parse(&f, text, strlen(text), "/f/app.yaml", &diags), 0);
+            rs_diags_fini(&diags);
+        }
+    }
+}
+END_TEST
+
 START_TEST(code_hash_follows_the_code)
 {
     static const char *const same = "applications: [{import_path: 'm:a', args: {a: 1, b: 2}}]";
     static const char *const others[] = {
         "applications: [{import_path: 'm:b', args: {a: 1, b: 2}}]",
         "applications: [{import_path: 'm:a', args: {a: 1, b: 3}}]",
-        "applications: [{import_path: 'm:a', args: {a: 1, b: 2}, runtime_env: {x: 1}}]",
+        "applications: [{import_path: 'm:a', args: {a: 1, b: 2}, runtime_env: {pip: [x]}}]",
         "applications: [{import_path: 'm:a', args: {a: 1, b: 2}, rserve: {start: spawn}}]",
         "applications: [{import_path: 'm:a', args: {a: 1, b: 2}, rserve: {python: python3.9}}]",
         "applications: [{import_path: 'm:a', args: {a: 1, b: 2}, rserve: {app_dir: x}}]",
@@ -613,8 +650,8 @@ RS_CHECK_MAIN("config", tcase_add_test(tc, files_ok); tcase_add_test(tc, files_b
               tcase_add_loop_test(tc, from_import_refuses, 0, RS_COUNT(refused));
               tcase_add_test(tc, setters); tcase_add_test(tc, echo);
               tcase_add_test(tc, rest_options); tcase_add_test(tc, code_hash_follows_the_code);
-              tcase_add_test(tc, unreadable_file); tcase_add_test(tc, too_long);
-              tcase_add_test(tc, many_diags);
+              tcase_add_test(tc, remote_runtime_env); tcase_add_test(tc, unreadable_file);
+              tcase_add_test(tc, too_long); tcase_add_test(tc, many_diags);
               tcase_add_loop_test(tc, command_split, 0, RS_COUNT(commands));
               tcase_add_loop_test(tc, command_expand, 0, RS_COUNT(expansions));
               tcase_add_loop_test(tc, check_names, 0, RS_COUNT(names));)

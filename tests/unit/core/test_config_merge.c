@@ -257,13 +257,36 @@ START_TEST(runtime_env)
         config_of(", ray_actor_options: {runtime_env: {pip: [b], env_vars: {B: dep, C: dep}}}",
                   ", runtime_env: {pip: [a], working_dir: w, env_vars: {A: app, B: app}}", "");
     rs_auto(rs_json_decrefp) json_t *want =
-        json_of("{\"pip\": [\"b\"], \"working_dir\": \"w\","
+        json_of("{\"pip\": [\"b\"], \"working_dir\": \"/f/w\","
                 " \"env_vars\": {\"A\": \"app\", \"B\": \"dep\", \"C\": \"dep\"}}");
     rs_auto(rs_buf_fini) struct rs_buf why = {0};
     rs_auto(rs_deployment_conf_freep) struct rs_deployment_conf *conf = merged(c, NULL, &why);
 
     ck_assert(json_equal(conf->runtime_env, want));
     ck_assert(json_equal(json_object_get(conf->ray_actor_options, "runtime_env"), want));
+}
+END_TEST
+
+/* Each relative to where it was written; one tool displaces another. */
+START_TEST(runtime_env_of_file_and_code)
+{
+    rs_auto(rs_config_freep) struct rs_config *c =
+        config_of("", ", runtime_env: {uv: [./a.whl, b], py_modules: [m, 'http://h/z.zip']}", "");
+    static const char *const code =
+        "{\"ray_actor_options\": {\"runtime_env\": {\"pip\": [\"-r more.txt\", \"x==1 # one\"],"
+        " \"working_dir\": \"~/w\", \"py_executable\": \"./py -u\"}}}";
+    rs_auto(rs_freep) char *home = rs_asprintf("%s/w", getenv("HOME") ? getenv("HOME") : "/f/~");
+    rs_auto(rs_json_decrefp) json_t *want =
+        json_pack("{s:[s,s], s:[s,s], s:s, s:s}", "pip", "-r /f/more.txt", "x==1", "py_modules",
+                  "/f/m", "http://h/z.zip", "working_dir", home, "py_executable", "/f/py -u");
+    rs_auto(rs_buf_fini) struct rs_buf why = {0};
+    rs_auto(rs_deployment_conf_freep) struct rs_deployment_conf *conf = merged(c, code, &why);
+
+    ck_assert_str_eq(
+        json_string_value(json_array_get(json_object_get(c->apps[0].runtime_env, "uv"), 0)),
+        "/f/a.whl");
+    ck_assert_msg(conf && json_equal(conf->runtime_env, want), "%s %s", rs_buf_text(&why),
+                  conf ? "merged otherwise" : "");
 }
 END_TEST
 
@@ -541,6 +564,7 @@ RS_CHECK_MAIN("config_merge", tcase_add_test(tc, defaults);
               tcase_add_test(tc, autoscaling_fills);
               tcase_add_loop_test(tc, target_capacity, 0, RS_COUNT(capacities));
               tcase_add_test(tc, capacity_of_a_config); tcase_add_test(tc, runtime_env);
+              tcase_add_test(tc, runtime_env_of_file_and_code);
               tcase_add_test(tc, logging_of_the_application); tcase_add_test(tc, extension);
               tcase_add_loop_test(tc, refuses, 0, RS_COUNT(refusals));
               tcase_add_loop_test(tc, warns, 0, RS_COUNT(doubts)); tcase_add_test(tc, details);
