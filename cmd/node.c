@@ -406,6 +406,7 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .max_queued = d->max_queued,
             .backpressure_status = d->backpressure_status,
             .retry_after_s = d->retry_after_s,
+            .by_value = d->by_value,
             .failed = d->failed,
         };
     }

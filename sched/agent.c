@@ -127,6 +127,15 @@ static bool unavailable(const struct rs_agent *a, const struct rs_ag_deployment 
 }
 
 /* One text for all that the routers know: it changes when they must be told. */
+/* Some of its replicas cannot ask this node for an object. */
+static bool takes_values(const struct rs_agent *a, const struct rs_ag_deployment *d)
+{
+    const struct rs_target_deployment *t =
+        a->target ? rs_target_deployment(rs_target_app(a->target, d->app), d->name) : NULL;
+
+    return d->conf->kind != RS_KIND_PYTHON || d->world_size > d->replicas || (t && t->n_remotes);
+}
+
 static char *routes_text(const struct rs_agent_routes *r)
 {
     struct rs_buf b = {0};
@@ -138,8 +147,9 @@ static char *routes_text(const struct rs_agent_routes *r)
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
 
-        rs_buf_printf(&b, "d %s %s %d %d %d %g %d\n", d->app, d->name, d->max_ongoing,
-                      d->max_queued, d->backpressure_status, d->retry_after_s, d->failed);
+        rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d\n", d->app, d->name, d->max_ongoing,
+                      d->max_queued, d->backpressure_status, d->retry_after_s, d->by_value,
+                      d->failed);
     }
     return rs_buf_steal(&b);
 }
@@ -173,6 +183,7 @@ void rs_ag_routes(struct rs_agent *a)
             .retry_after_s = d->conf->backpressure_retry_after < 0
                                  ? RETRY_AFTER_S
                                  : (double)d->conf->backpressure_retry_after / 1e9,
+            .by_value = takes_values(a, d),
             .failed = unavailable(a, d),
         };
     }

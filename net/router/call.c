@@ -2,29 +2,26 @@
  * node routes here. Its origin is the connection: the answer is written back as frames. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
-#include "net/router/channel.h"
-
-struct rs_call {
-    struct rs_request r;
-    struct rs_channel *ch;
-    struct rs_list link;
-    uint64_t stream, parent;
-    uint64_t owed; /* of its body, taken and not given back yet */
-    struct rs_timer timer;
-};
+#include "net/router/call-internal.h"
 
 static struct rs_call *of(struct rs_request *r)
 {
     return rs_container_of(r, struct rs_call, r);
 }
 
-static void free_call(struct rs_call *call)
+void rs_call_free(struct rs_call *call)
 {
     rs_timer_stop(&call->timer);
+    rs_call_objects_free(call);
     rs_list_remove(&call->link);
     rs_streams_take(&call->ch->in, call->stream);
     rs_request_fini(&call->r);
     free(call);
+}
+
+static bool is_kept(const struct rs_call *call)
+{
+    return call->objects && call->objects->into;
 }
 
 /* --- the answer -------------------------------------------------------------------------------- */
@@ -37,6 +34,11 @@ static void reply_answer(struct rs_request *r, const struct rs_answer *a, struct
     const void *meta = a->meta;
     size_t len = a->meta_len;
 
+    if (is_kept(call)) {
+        rs_call_keep(call, meta, len, body, end);
+        return;
+    }
+    call->begun = true;
     if (!meta) {
         if (a->status)
             rs_field_put_uint(&made, RS_TAG_STATUS, a->status);
@@ -44,48 +46,68 @@ static void reply_answer(struct rs_request *r, const struct rs_answer *a, struct
             rs_field_put(&made, RS_TAG_HEADERS, a->headers, a->headers_len);
         meta = rs_buf_head(&made);
         len = rs_buf_len(&made);
+    } else {
+        rs_channel_grant(call->ch, meta, len);
     }
     rs_channel_write(call->ch, RS_MSG_RESPONSE, end, call->stream, meta, len, body);
     rs_buf_fini(&made);
     if (end)
-        free_call(call);
+        rs_call_free(call);
 }
 
 static void reply_data(struct rs_request *r, struct rs_chunk *body, bool end)
 {
     struct rs_call *call = of(r);
 
+    if (is_kept(call)) {
+        rs_call_keep(call, NULL, 0, body, end);
+        return;
+    }
     rs_channel_write(call->ch, RS_MSG_BODY, end, call->stream, NULL, 0, body);
     if (end)
-        free_call(call);
+        rs_call_free(call);
 }
 
-static void write_error(struct rs_call *call, const struct rs_failure *f)
+void rs_call_error_fields(const struct rs_failure *f, const char *type, struct rs_buf *out)
+{
+    rs_field_put_uint(out, RS_TAG_ERROR_CODE, f->code);
+    rs_field_put_str(out, RS_TAG_ERROR_TYPE, type);
+    rs_field_put_str(out, RS_TAG_MESSAGE, f->message);
+    if (f->code == RS_WIRE_BACKPRESSURE) {
+        rs_field_put_uint(out, RS_TAG_QUEUED, f->queued);
+        rs_field_put_uint(out, RS_TAG_MAX_QUEUED, f->max_queued);
+    }
+}
+
+static void write_error(struct rs_call *call, const struct rs_failure *f, const char *type)
 {
     struct rs_buf made = {0};
     const void *meta = f->meta;
     size_t len = f->meta_len;
 
     if (!meta) {
-        rs_field_put_uint(&made, RS_TAG_ERROR_CODE, f->code);
-        rs_field_put_str(&made, RS_TAG_MESSAGE, f->message);
-        if (f->code == RS_WIRE_BACKPRESSURE) {
-            rs_field_put_uint(&made, RS_TAG_QUEUED, f->queued);
-            rs_field_put_uint(&made, RS_TAG_MAX_QUEUED, f->max_queued);
-        }
+        rs_call_error_fields(f, type, &made);
         meta = rs_buf_head(&made);
         len = rs_buf_len(&made);
     }
-    rs_channel_write(call->ch, RS_MSG_ERROR, true, call->stream, meta, len, f->body);
+    if (is_kept(call)) {
+        rs_call_keep_error(call, meta, len, f->body);
+    } else {
+        rs_channel_grant(call->ch, meta, len);
+        rs_channel_write(call->ch, RS_MSG_ERROR, true, call->stream, meta, len, f->body);
+    }
     rs_buf_fini(&made);
+}
+
+void rs_call_end(struct rs_call *call, const struct rs_failure *f, const char *type)
+{
+    write_error(call, f, type);
+    rs_call_free(call);
 }
 
 static void reply_fail(struct rs_request *r, const struct rs_failure *f)
 {
-    struct rs_call *call = of(r);
-
-    write_error(call, f);
-    free_call(call);
+    rs_call_end(of(r), f, NULL);
 }
 
 static void reply_taken(struct rs_request *r, uint64_t n)
@@ -103,10 +125,13 @@ static int on_deadline(struct rs_timer *t)
 {
     struct rs_call *call = rs_container_of(t, struct rs_call, timer);
 
+    if (rs_call_wait_over(call))
+        return 0;
     rs_request_cancel(&call->r);
-    write_error(call, &(struct rs_failure){.code = RS_WIRE_TIMEOUT,
-                                           .message = "the time limit of the request passed"});
-    free_call(call);
+    rs_call_end(call,
+                &(struct rs_failure){.code = RS_WIRE_TIMEOUT,
+                                     .message = "the time limit of the request passed"},
+                NULL);
     return 0;
 }
 
@@ -143,46 +168,71 @@ static void take_body(struct rs_request *r, struct rs_frame *f)
     }
 }
 
-static int check(const struct rs_channel *ch, const struct rs_frame *f,
-                 const struct rs_fields *fields, struct rs_error *err)
+static int check(const struct rs_channel *ch, const struct rs_frame *f, struct rs_error *err)
 {
     if ((f->h.stream & 1) == (ch->next & 1) || rs_streams_get(&ch->in, f->h.stream))
         return rs_error_set(err, RS_INVALID, "REQUEST with stream number %llu, which is not free",
                             (unsigned long long)f->h.stream);
+    return 0;
+}
+
+struct rs_call *rs_call_new(struct rs_channel *ch, const struct rs_frame *f,
+                            const struct rs_fields *fields)
+{
+    struct rs_call *call = rs_alloc(sizeof(*call));
+
+    rs_request_reset(&call->r, &reply);
+    call->ch = ch;
+    call->stream = f->h.stream;
+    call->parent = rs_fields_uint(fields, RS_TAG_PARENT, 0);
+    call->timer.fn = on_deadline;
+    rs_list_init(&call->link);
+    rs_list_push_back(&ch->calls, &call->link);
+    rs_streams_put(&ch->in, call->stream, call);
+    set_deadline(call, fields);
+    return call;
+}
+
+static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_fields *fields,
+                     struct rs_error *err)
+{
+    rs_auto(rs_freep) char *app = NULL, *deployment = NULL;
+    struct rs_call *call;
+    int r = 0;
+
     if (!rs_fields_has(fields, RS_TAG_APP) || !rs_fields_has(fields, RS_TAG_DEPLOYMENT))
         return rs_error_set(err, RS_INVALID, "REQUEST without APP and DEPLOYMENT");
-    return 0;
+    app = rs_fields_dup(fields, RS_TAG_APP);
+    deployment = rs_fields_dup(fields, RS_TAG_DEPLOYMENT);
+    call = rs_call_new(ch, f, fields);
+    call->r.kind = (uint8_t)rs_fields_uint(fields, RS_TAG_KIND, RS_REQUEST_CALL);
+    call->r.local_only = ch->from_node;
+    rs_buf_append(&call->r.meta, f->meta, f->h.meta_len);
+    call->r.timeout_at = offset_of(f, fields, RS_TAG_TIMEOUT_MS);
+    call->r.route_at = offset_of(f, fields, RS_TAG_ROUTE);
+    call->r.route_len = fields->at[RS_TAG_ROUTE].len;
+    take_body(&call->r, f);
+    if (rs_call_names_objects(fields) && !ch->node)
+        r = rs_call_begin(call, fields, app, deployment, err);
+    if (r == 0)
+        rs_lane_submit(ch->lane, &call->r, app, deployment);
+    return r < 0 ? -1 : 0;
 }
 
 int rs_call_open(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err)
 {
-    rs_auto(rs_freep) char *app = NULL, *deployment = NULL;
     struct rs_fields fields;
-    struct rs_call *call;
 
-    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0 || check(ch, f, &fields, err) < 0)
+    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0 || check(ch, f, err) < 0)
         return -1;
-    app = rs_fields_dup(&fields, RS_TAG_APP);
-    deployment = rs_fields_dup(&fields, RS_TAG_DEPLOYMENT);
-    call = rs_alloc(sizeof(*call));
-    rs_request_reset(&call->r, &reply);
-    call->ch = ch;
-    call->stream = f->h.stream;
-    call->parent = rs_fields_uint(&fields, RS_TAG_PARENT, 0);
-    call->timer.fn = on_deadline;
-    call->r.kind = (uint8_t)rs_fields_uint(&fields, RS_TAG_KIND, RS_REQUEST_CALL);
-    call->r.local_only = ch->from_node;
-    rs_buf_append(&call->r.meta, f->meta, f->h.meta_len);
-    call->r.timeout_at = offset_of(f, &fields, RS_TAG_TIMEOUT_MS);
-    call->r.route_at = offset_of(f, &fields, RS_TAG_ROUTE);
-    call->r.route_len = fields.at[RS_TAG_ROUTE].len;
-    take_body(&call->r, f);
-    rs_list_init(&call->link);
-    rs_list_push_back(&ch->calls, &call->link);
-    rs_streams_put(&ch->in, call->stream, call);
-    set_deadline(call, &fields);
-    rs_lane_submit(ch->lane, &call->r, app, deployment);
-    return 0;
+    switch (rs_fields_uint(&fields, RS_TAG_KIND, RS_REQUEST_CALL)) {
+    case RS_REQUEST_GET:
+    case RS_REQUEST_PUT:
+    case RS_REQUEST_WAIT:
+        return rs_object_request(ch, f, &fields, err);
+    default:
+        return open_call(ch, f, &fields, err);
+    }
 }
 
 void rs_call_feed(struct rs_call *call, struct rs_chunk *body, bool end)
@@ -198,12 +248,22 @@ void rs_call_window(struct rs_call *call, uint64_t n)
 
 void rs_call_cancel(struct rs_call *call, bool tell)
 {
+    struct rs_failure f = {.code = RS_WIRE_CANCELLED,
+                           .message = "the request that made it was cancelled"};
+    const char *type = NULL;
+
+    if (!call->ch->conn) {
+        f = (struct rs_failure){.code = RS_WIRE_DIED,
+                                .message = "the process that made the call ended"};
+        type = "OwnerDiedError";
+    } else if (!tell) {
+        f.message = "the call was cancelled";
+    }
+    rs_call_cancel_awaited(call);
     rs_request_cancel(&call->r);
-    if (tell)
-        write_error(call,
-                    &(struct rs_failure){.code = RS_WIRE_CANCELLED,
-                                         .message = "the request that made it was cancelled"});
-    free_call(call);
+    if (tell || is_kept(call))
+        write_error(call, &f, type);
+    rs_call_free(call);
 }
 
 void rs_call_cancel_all(struct rs_channel *ch)

@@ -2,7 +2,9 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "net/router/dataplane-internal.h"
 #include "net/router/pool.h"
+#include "net/router/store.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -64,6 +66,8 @@ void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
     ch->next += 2;
     rs_streams_put(&ch->out, r->stream, r);
     rs_request_stamp(r, rs_loop_now(ch->lane->loop));
+    if (r->objects)
+        rs_channel_grant(ch, rs_buf_head(&r->meta), rs_buf_len(&r->meta));
     rs_channel_write(ch, RS_MSG_REQUEST, r->body_end, r->stream, rs_buf_head(&r->meta),
                      rs_buf_len(&r->meta), &body);
     r->end_at = again && ch->conn ? rs_conn_sent(ch->conn) : 0;
@@ -242,6 +246,10 @@ static int on_stream_frame(struct rs_channel *ch, struct rs_frame *f, struct rs_
         return on_error(ch, f, err);
     case RS_MSG_WINDOW:
         return on_window(ch, f, err);
+    case RS_MSG_HOLD:
+        if (!ch->node)
+            return rs_call_hold(ch, f, err);
+        return rs_error_set(err, RS_INVALID, "HOLD frame from a node");
     default: /* CANCEL */
         call = rs_streams_get(&ch->in, f->h.stream);
         if (call)
@@ -259,6 +267,7 @@ static void close_with(struct rs_channel *ch, const char *why)
     mark_unread(ch);
     ch->conn = NULL;
     rs_call_cancel_all(ch);
+    rs_store_drop_all(rs_dataplane_store(ch->lane->dataplane), &ch->refs);
     rs_conn_free(conn);
     ch->ops->on_close(ch, why);
 }
@@ -270,8 +279,10 @@ static void on_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     int r;
 
     (void)c;
-    if (f->h.type <= RS_MSG_WINDOW)
+    if (f->h.type <= RS_MSG_HOLD)
         r = on_stream_frame(ch, f, &err);
+    else if (f->h.type == RS_MSG_REFS && !ch->node)
+        r = rs_channel_refs(ch, f, &err);
     else
         r = ch->ops->on_message(ch, f, &err);
     if (r < 0)
@@ -300,6 +311,8 @@ void rs_channel_fini(struct rs_channel *ch)
 
     rs_call_cancel_all(ch);
     ch->conn = NULL;
+    if (ch->refs.map.used)
+        rs_store_drop_all(rs_dataplane_store(ch->lane->dataplane), &ch->refs);
     rs_conn_free(conn);
     rs_streams_fini(&ch->out);
     rs_streams_fini(&ch->in);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "net/router/lane.h"
+#include "net/router/objects.h"
 #include "net/router/streams.h"
 #include "net/wire/conn.h"
 
@@ -25,11 +26,13 @@ struct rs_channel {
     struct rs_conn *conn;
     const struct rs_channel_ops *ops;
     bool from_node;        /* what comes in is for replicas of this node only */
+    bool node;             /* the other side is a node: objects of this one mean nothing there */
     bool greeted;          /* streams may come: of another node not before its HELLO */
     uint64_t next;         /* number of the next outgoing stream */
     struct rs_streams out; /* struct rs_request */
     struct rs_streams in;  /* struct rs_call */
     struct rs_list calls;  /* incoming, all of them */
+    struct rs_object_refs refs; /* of the process at the other side */
 };
 
 /* Takes `fd`. `first`: 2 (even numbers are ours) or 1. */
@@ -62,3 +65,12 @@ void rs_channel_write(struct rs_channel *ch, enum rs_msg type, bool end, uint64_
                       const void *meta, size_t meta_len, struct rs_chunk *body);
 /* Tells the other side that `n` more bytes were taken, in steps worth a frame. `owed` keeps the rest. */
 void rs_channel_give_back(struct rs_channel *ch, uint64_t stream, uint64_t *owed, uint64_t n);
+
+/* --- object_call.c ----------------------------------------------------------------------------- */
+
+/* The other side gets a frame with this metadata: it has a reference to each of its OBJECTS. */
+void rs_channel_grant(struct rs_channel *ch, const void *meta, size_t meta_len);
+RS_MUST_CHECK int rs_call_hold(struct rs_channel *ch, const struct rs_frame *f,
+                               struct rs_error *err);
+RS_MUST_CHECK int rs_channel_refs(struct rs_channel *ch, const struct rs_frame *f,
+                                  struct rs_error *err);

@@ -23,6 +23,8 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum { LANES_MAX = 64 };
 
@@ -57,6 +59,7 @@ struct rs_dataplane {
     struct rs_buf key;
     uint16_t port;
     atomic_uint relays;
+    struct rs_store *store;
 };
 
 struct rs_lane *rs_dataplane_lane(struct rs_dataplane *d, unsigned index)
@@ -72,6 +75,11 @@ const char *rs_dataplane_node_id(const struct rs_dataplane *d)
 const struct rs_ingress_conf *rs_dataplane_conf(const struct rs_dataplane *d)
 {
     return &d->conf;
+}
+
+struct rs_store *rs_dataplane_store(struct rs_dataplane *d)
+{
+    return d->store;
 }
 
 atomic_uint *rs_dataplane_relays(struct rs_dataplane *d)
@@ -677,6 +685,18 @@ static int start_servers(struct rs_dataplane *d, struct rs_error *err)
     return 0;
 }
 
+/* Large objects need a descriptor each; half of them are left for connections and requests. */
+static struct rs_store *new_store(const struct rs_ingress_conf *conf, struct rs_metrics *metrics)
+{
+    uint64_t bytes = conf->object_store;
+    struct rlimit limit = {.rlim_cur = 1024};
+
+    if (!bytes)
+        bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 10 * 3;
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    return rs_store_new(bytes, limit.rlim_cur / 2, metrics);
+}
+
 int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
                      const struct rs_ingress_conf *conf, struct rs_metrics *metrics,
                      const struct rs_dataplane_ops *ops, void *arg, struct rs_error *err)
@@ -691,6 +711,7 @@ int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
     atomic_init(&d->door->refs, 1);
     copy_conf(d, conf);
     rs_router_metrics_init(&d->metrics, metrics);
+    d->store = new_store(conf, metrics);
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (rs_lane_init(&d->lanes[i], d, i, &d->metrics, err) < 0)
             return -1;
@@ -809,6 +830,7 @@ void rs_dataplane_free(struct rs_dataplane *d)
         if (d->lanes[i].loop)
             rs_lane_fini(&d->lanes[i]);
     }
+    rs_store_free(d->store);
     free_maps(d);
     free_conf(&d->conf);
     rs_buf_fini(&d->key);

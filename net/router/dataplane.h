@@ -33,7 +33,8 @@ struct rs_ingress_conf {
     size_t max_body;    /* bytes; more is 413; 0: no limit */
     size_t max_header;  /* bytes; more is 431 */
     unsigned max_connections;
-    unsigned lanes; /* 0: one per core */
+    unsigned lanes;        /* 0: one per core */
+    uint64_t object_store; /* bytes that objects may take; 0: 30 % of the machine's memory */
     /* Who this node is to other nodes and in metrics; NULL is "". */
     const char *node_id, *node_ip;
 };
@@ -45,7 +46,9 @@ struct rs_route_deployment {
     int max_queued;          /* -1: no limit */
     int backpressure_status; /* 503 or 429 */
     double retry_after_s;    /* < 0: no Retry-After header */
-    bool failed;             /* it failed to deploy: answer UNAVAILABLE instead of waiting */
+    bool
+        by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
+    bool failed;  /* it failed to deploy: answer UNAVAILABLE instead of waiting */
 };
 
 struct rs_route_app {

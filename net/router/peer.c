@@ -199,6 +199,7 @@ static void connect_now(struct rs_peer *p)
         connect_later(p);
         return;
     }
+    p->ch.node = true;
     send_hello(p->lane, p->ch.conn);
 }
 
@@ -270,7 +271,7 @@ void rs_peer_accept(struct rs_lane *lane, int fd)
         free(g);
         return;
     }
-    g->ch.from_node = true;
+    g->ch.from_node = g->ch.node = true;
     g->ch.greeted = false;
     rs_list_push_back(&lane->guests, &g->link);
     send_hello(lane, g->ch.conn);

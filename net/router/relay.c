@@ -10,6 +10,7 @@
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
 #include "net/router/dataplane-internal.h"
+#include "net/router/store.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct message {
     struct rs_chunk body;
     struct rs_answer answer;
     struct rs_failure failure;
+    struct rs_store_hold *hold; /* on the objects of an answer: who sent it may let go of them */
 };
 
 static void unref(struct rs_relay *y)
@@ -90,9 +92,19 @@ static void copy_chunk(struct message *m, char **tail, struct rs_chunk *c)
         m->body.data = copy(tail, c->data, (size_t)c->len);
 }
 
+static void hold_objects(struct message *m, const void *meta, size_t len)
+{
+    struct rs_field f = rs_store_field(meta, len, RS_TAG_OBJECTS);
+
+    if (f.data && f.len % RS_OBJECT_ID == 0)
+        m->hold = rs_store_hold(rs_dataplane_store(m->relay->home->dataplane), (const void *)f.data,
+                                f.len / RS_OBJECT_ID);
+}
+
 static void free_message(struct message *m)
 {
     rs_closep(&m->body.fd);
+    rs_store_release(m->hold);
     unref(m->relay);
     free(m);
 }
@@ -131,6 +143,7 @@ static void twin_answer(struct rs_request *twin, const struct rs_answer *a, stru
     m->answer.meta = copy(&tail, a->meta, a->meta_len);
     copy_chunk(m, &tail, body);
     m->end = end;
+    hold_objects(m, a->meta, a->meta_len);
     to_origin(m);
     if (end)
         twin_ended(y);
@@ -266,6 +279,7 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->deadline = r->deadline;
     twin->kind = r->kind;
     twin->local_only = r->local_only;
+    twin->objects = r->objects;
     r->relay = y;
     rs_loop_post(home->loop, on_start, y); /* the home's half keeps it */
 }

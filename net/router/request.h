@@ -78,6 +78,7 @@ struct rs_request {
     size_t route_at, route_len; /* ROUTE's value in meta */
     int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
     uint8_t kind;               /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
+    bool objects;               /* its metadata has OBJECTS */
     bool local_only;            /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.

@@ -27,6 +27,7 @@ struct rs_route_target {
     unsigned lane; /* its home */
     int backpressure_status;
     double retry_after_s;
+    bool by_value;
     struct rs_pool *pool; /* on the home lane, once it was used */
 };
 

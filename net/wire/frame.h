@@ -30,7 +30,14 @@ enum { RS_FRAME_END = 1, RS_FRAME_MEMFD = 2 };
 #define RS_FRAME_MEMFD_MIN (64u << 10) /* longer bodies travel as a memfd over Unix sockets */
 #define RS_STREAM_WINDOW (256u << 10)  /* credit at the start of each direction of a stream */
 /* Values of the field KIND. */
-enum { RS_REQUEST_HTTP = 1, RS_REQUEST_CALL = 2, RS_REQUEST_WEBSOCKET = 3 };
+enum {
+    RS_REQUEST_HTTP = 1,
+    RS_REQUEST_CALL = 2,
+    RS_REQUEST_WEBSOCKET = 3,
+    RS_REQUEST_GET = 4,
+    RS_REQUEST_PUT = 5,
+    RS_REQUEST_WAIT = 6,
+};
 
 /* The codes of PROTOCOL.md, "Errors". */
 enum rs_wire_error {

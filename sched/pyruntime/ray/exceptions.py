@@ -308,10 +308,12 @@ class ObjectLostError(RayError):
         self.object_ref_hex = object_ref_hex
         self.owner_address = owner_address
         self.call_site = call_site
+        self.message = ""  # what the node said
         super().__init__(object_ref_hex, owner_address, call_site)
 
     def __str__(self) -> str:
-        return f"Failed to retrieve object {self.object_ref_hex}."
+        text = f"Failed to retrieve object {self.object_ref_hex}."
+        return f"{text} {self.message}" if self.message else text
 
 
 class ObjectFetchTimedOutError(ObjectLostError):

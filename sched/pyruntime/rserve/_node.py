@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
@@ -186,6 +187,18 @@ class NodeLink:
             if not call.cancelled:
                 self.on_request(call)
 
+    def _dispatch_answers(self) -> None:
+        """The answers alone: what handles them runs no user code. The rest stays where it is."""
+        left = []
+        while self._inbox:
+            frame = self._inbox.popleft()
+            kind = frame[0]
+            if kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and frame.stream & 1):
+                self._on_answer(frame)
+            else:
+                left.append(frame)
+        self._inbox.extend(left)
+
     def _on_request(self, frame: w.Frame) -> None:
         _, flags, stream, meta, body, _ = frame
         if stream & 1 or stream == 0 or stream in self.calls:
@@ -279,12 +292,17 @@ class NodeLink:
             self._flush_due = True
             self.loop.call_soon(self.flush)
 
-    def send_frame(self, kind: int, flags: int, stream: int, meta: bytes, body: bytes) -> None:
+    def send_frame(self, kind: int, flags: int, stream: int, meta: bytes, body: Any) -> None:
         """Queues a frame; a long body goes by memfd."""
         if len(body) <= w.MEMFD_FROM:
             self.send(w.pack(kind, flags, stream, meta, body))
             return
-        data, fd = w.pack_memfd(kind, flags, stream, meta, body)
+        self._send_fd(*w.pack_memfd(kind, flags, stream, meta, body))
+
+    def _send_fd(self, data: bytes, fd: int) -> None:
+        if threading.get_ident() != self.thread_id:
+            self._send_now(data, fd)
+            return
         with self._lock:
             self._gather()
             self._backlog.append((memoryview(data), fd))
@@ -293,7 +311,7 @@ class NodeLink:
     def send_json(self, kind: int, message: Dict[str, Any], stream: int = 0) -> None:
         self.send(w.pack_json(kind, message, stream))
 
-    def reply(self, call: Call, meta: bytes, body: bytes) -> None:
+    def reply(self, call: Call, meta: bytes, body: Any) -> None:
         """The whole answer of a call in one frame. From any thread."""
         if self.calls.pop(call.stream, None) is None:
             return
@@ -310,7 +328,7 @@ class NodeLink:
         else:
             self._send_now(frame, -1)
 
-    def send_from_any(self, kind: int, flags: int, stream: int, meta: bytes, body: bytes) -> None:
+    def send_from_any(self, kind: int, flags: int, stream: int, meta: bytes, body: Any) -> None:
         if threading.get_ident() == self.thread_id:
             if len(body) <= w.MEMFD_FROM:
                 self._out.append(
@@ -389,11 +407,19 @@ class NodeLink:
 
     # --- calls that this replica makes
 
-    def open_call(self, pending: PendingCall, meta: bytes, body: bytes) -> int:
+    def open_call(self, pending: PendingCall, meta: bytes, body: Any) -> int:
         """Sends a handle call; returns its stream number."""
         stream = next(self._streams)
         self._pending[stream] = pending
         self.send_from_any(w.REQUEST, w.END, stream, meta, body)
+        return stream
+
+    def open_call_memfd(self, pending: PendingCall, meta: bytes, size: int, fd: int) -> int:
+        """The same with a body that lies in a memfd, which is taken. It leaves at once."""
+        stream = next(self._streams)
+        self._pending[stream] = pending
+        data = w.pack_header(len(meta), w.REQUEST, w.END | w.MEMFD, 1, stream, size) + meta
+        self._send_fd(data, fd)
         return stream
 
     def cancel_call(self, stream: int) -> None:
@@ -443,6 +469,20 @@ class NodeLink:
         done.wait()
         return answers[0]
 
+    def wait_for(self, done: Callable[[], bool], until: Optional[float] = None) -> bool:
+        """Blocks the loop's own thread until `done` says so; false at `until` (monotonic seconds).
+
+        Meanwhile the socket is read and answers are handled; requests wait for the loop.
+        """
+        self._dispatch_answers()
+        while not done():
+            left = 1.0 if until is None else until - time.monotonic()
+            if left <= 0:
+                return False
+            self._wait_blocking(left)
+            self._dispatch_answers()
+        return True
+
     def _on_told(self, frame: w.Frame) -> None:
         told = self._askers.pop(frame.stream, None)
         if told is not None:
@@ -450,12 +490,13 @@ class NodeLink:
         else:  # the loop's own thread looks for it here
             self._answers[frame.stream] = w.parse_json(frame)
 
-    def _wait_blocking(self) -> None:
+    def _wait_blocking(self, most_s: float = 1.0) -> None:
         self.flush()
         events = select.POLLIN | (select.POLLOUT if self._backlog else 0)
         poller = select.poll()
         poller.register(self.sock.fileno(), events)
-        poller.poll(50)  # the watching thread may have read what is waited for
+        # not for long: the watching thread may have read what is waited for
+        poller.poll(max(1, min(50, int(most_s * 1000))))
         self.turns += 1
         if self._backlog:
             with self._lock:

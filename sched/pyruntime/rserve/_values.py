@@ -1,15 +1,20 @@
-"""Values of handle calls and of their answers as bytes with a content type.
+"""Values of handle calls, of their answers and of objects, as bytes with a content type.
 
-Pickle carries what Python replicas say to each other. A call that comes in another format has one
-argument, and its answer is bytes, text or JSON: that is how replicas in other languages call.
-With `handle.options(request_serialization="orjson")` a call with one argument goes out as JSON.
+Pickle carries what Python replicas say to each other. Where a value has large buffers (arrays),
+they stay out of the pickle (protocol 5): the body is then the pickle and the buffers one after
+the other, written from where they are into a memfd, which the receiver maps. A call that comes in
+another format has one argument, and its answer is bytes, text or JSON: that is how replicas in
+other languages call. With `handle.options(request_serialization="orjson")` a call with one
+argument goes out as JSON.
 """
 
 from __future__ import annotations
 
 import json
 import pickle
-from typing import Any, Dict, Tuple
+import struct
+import threading
+from typing import Any, Dict, List, Optional, Tuple
 
 from rserve import _wire as w
 from rserve._json import to_json
@@ -19,27 +24,189 @@ TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 
 _F_PICKLE = w.field(w.T_CONTENT_TYPE, w.PICKLE)
+_F_PICKLE5 = w.field(w.T_CONTENT_TYPE, w.PICKLE5)
 _F_OCTETS = w.field(w.T_CONTENT_TYPE, OCTETS)
 _F_TEXT = w.field(w.T_CONTENT_TYPE, TEXT)
 _F_JSON = w.field(w.T_CONTENT_TYPE, JSON)
 
+#: Buffers smaller than this stay in the pickle.
+_ASIDE_FROM = 16 << 10
+_ALIGN = 64
+_HEAD = struct.Struct("<QII")
+_ENTRY = struct.Struct("<QQ")
+
+
+class Pickled(threading.local):
+    """The ids of the ObjectRefs that this thread pickled since they were last taken."""
+
+    ids: Optional[Dict[bytes, None]] = None
+
+
+pickled = Pickled()
+
+
+class _Aside:
+    """Decides which buffers are left out of the pickle, and keeps them."""
+
+    __slots__ = ("views",)
+
+    def __init__(self) -> None:
+        self.views: List[memoryview] = []
+
+    def __call__(self, buffer: "pickle.PickleBuffer") -> bool:
+        try:
+            view = buffer.raw()
+        except BufferError:  # not one run of memory
+            return True
+        if view.nbytes < _ASIDE_FROM:
+            return True
+        self.views.append(view)
+        return False
+
+
+class _Gather:
+    """A file for a pickler: keeps what is written, large bytes by reference."""
+
+    def __init__(self) -> None:
+        self.parts: List[w.Buffer] = []
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.parts.append(data)
+        self.size += size
+        return size
+
+
+def _pickle(value: Any, aside: Optional[_Aside]) -> bytes:
+    """Pickles. By value, with cloudpickle, goes what plain pickle refuses (lambdas, local classes)
+    and what is defined in `__main__`, which is another module in every process."""
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=aside)
+    except (pickle.PicklingError, AttributeError, TypeError) as e:
+        error: Optional[Exception] = e
+    else:
+        if b"__main__" not in data:
+            return data
+        error = None
+    try:
+        import cloudpickle
+    except ImportError:
+        if error is None:
+            return data
+        raise error from None
+    pickled.ids = None
+    if aside is not None:
+        aside.views.clear()
+    return bytes(cloudpickle.dumps(value, 5, buffer_callback=aside))
+
 
 def dumps(value: Any) -> bytes:
-    """Pickles; what plain pickle refuses (lambdas, local classes) goes through cloudpickle."""
+    """One pickle, buffers and all."""
+    data = _pickle(value, None)
+    take_ids()
+    return data
+
+
+def take_ids() -> bytes:
+    """The OBJECTS field for what was pickled since the last time; empty without any."""
+    ids = pickled.ids
+    if ids is None:
+        return b""
+    pickled.ids = None
+    return w.field(w.T_OBJECTS, b"".join(ids))
+
+
+def _has_long_bytes(value: Any) -> bool:
+    """Whether there are bytes worth not copying, where calls and answers usually have them."""
+    kind = type(value)
+    if kind is bytes:
+        return len(value) > w.MEMFD_FROM
+    if kind is tuple or kind is list:
+        for item in value[:16]:
+            kind = type(item)
+            if kind is bytes and len(item) > w.MEMFD_FROM:
+                return True
+            if kind is tuple or kind is dict:
+                if _has_long_bytes(item):
+                    return True
+        return False
+    if kind is dict and len(value) <= 16:
+        return any(type(v) is bytes and len(v) > w.MEMFD_FROM for v in value.values())
+    return False
+
+
+def _gather(value: Any, aside: _Aside) -> Optional[_Gather]:
+    """A pickle in pieces, its long bytes where they are; None if it must go by value."""
+    out = _Gather()
     try:
-        return pickle.dumps(value, 5)
-    except (pickle.PicklingError, AttributeError, TypeError) as e:
-        try:
-            import cloudpickle
-        except ImportError:
-            raise e from None
-        return bytes(cloudpickle.dumps(value, 5))
+        pickle.Pickler(out, 5, buffer_callback=aside).dump(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    for part in out.parts:
+        if isinstance(part, bytes) and len(part) <= 2 * w.MEMFD_FROM and b"__main__" in part:
+            return None
+    return out
 
 
-def encode_value(value: Any, asked_in: bytes = w.PICKLE) -> Tuple[bytes, bytes]:
-    """The CONTENT_TYPE field and the body of an answer to a call that came as `asked_in`."""
-    if asked_in == w.PICKLE or not asked_in:
-        return _F_PICKLE, dumps(value)
+def encode(value: Any) -> "Tuple[bytes, w.Body]":
+    """The CONTENT_TYPE and OBJECTS fields, and the body. Buffers in a long body are the value's
+    own: it must be written before they change."""
+    aside = _Aside()
+    if _has_long_bytes(value):
+        pieces = _gather(value, aside)
+        if pieces is not None:
+            if aside.views:
+                return _F_PICKLE5 + take_ids(), _join(pieces.parts, pieces.size, aside.views)
+            return _F_PICKLE + take_ids(), w.Parts(pieces.parts, pieces.size)
+        aside.views.clear()
+        take_ids()
+    data = _pickle(value, aside)
+    if aside.views:
+        return _F_PICKLE5 + take_ids(), _join([data], len(data), aside.views)
+    return (_F_PICKLE if pickled.ids is None else _F_PICKLE + take_ids()), data
+
+
+def _join(pieces: List[w.Buffer], length: int, views: List[memoryview]) -> "w.Body":
+    """A pickle and its buffers as one body."""
+    at = _HEAD.size + len(views) * _ENTRY.size + length
+    entries = []
+    parts: List[w.Buffer] = [b"", *pieces]
+    for view in views:
+        gap = -at % _ALIGN
+        parts.append(bytes(gap))
+        parts.append(view)
+        at += gap
+        entries.append(_ENTRY.pack(at, view.nbytes))
+        at += view.nbytes
+    parts[0] = _HEAD.pack(length, len(views), 0) + b"".join(entries)
+    return w.Parts(parts, at) if at > w.MEMFD_FROM else b"".join(parts)
+
+
+def _loads_with_buffers(body: Any) -> Any:
+    view = memoryview(body)
+    if view.readonly:  # what arrays are made of can be written to
+        view = memoryview(bytearray(view))
+    try:
+        length, count, _ = _HEAD.unpack_from(view)
+        entries = list(_ENTRY.iter_unpack(view[_HEAD.size : _HEAD.size + count * _ENTRY.size]))
+    except struct.error:
+        raise pickle.UnpicklingError("a body with buffers is cut off") from None
+    start = _HEAD.size + count * _ENTRY.size
+    if len(entries) != count or start + length > view.nbytes:
+        raise pickle.UnpicklingError("a body with buffers is cut off")
+    buffers = []
+    for at, size in entries:
+        if at + size > view.nbytes:
+            raise pickle.UnpicklingError("a buffer lies outside of its body")
+        buffers.append(view[at : at + size])
+    return pickle.loads(view[start : start + length], buffers=buffers)
+
+
+def encode_value(value: Any, asked_in: bytes = w.PICKLE) -> "Tuple[bytes, w.Body]":
+    """The fields and the body of an answer to a call that came as `asked_in`."""
+    if asked_in == w.PICKLE or asked_in == w.PICKLE5 or not asked_in:
+        return encode(value)
     if isinstance(value, bytes):
         return _F_OCTETS, value
     if isinstance(value, str):
@@ -49,17 +216,20 @@ def encode_value(value: Any, asked_in: bytes = w.PICKLE) -> Tuple[bytes, bytes]:
 
 def encode_arguments(
     args: Tuple[Any, ...], kwargs: Dict[str, Any], serialization: str
-) -> Tuple[bytes, bytes]:
-    """The CONTENT_TYPE field and the body of a call."""
+) -> "Tuple[bytes, w.Body]":
+    """The fields and the body of a call."""
     if serialization == "orjson" and len(args) == 1 and not kwargs:
         return _F_JSON, to_json(args[0])
-    return _F_PICKLE, dumps((args, kwargs))
+    return encode((args, kwargs))
 
 
-def decode_value(content_type: bytes, body: bytes) -> Any:
-    """The value of an answer."""
+def decode_value(content_type: bytes, body: Any) -> Any:
+    """The value of an answer or an object. `body` is bytes, or a view that is the value's."""
     if content_type == w.PICKLE:
         return pickle.loads(body)
+    if content_type == w.PICKLE5:
+        return _loads_with_buffers(body)
+    body = bytes(body)
     if content_type == OCTETS:
         return body
     if content_type.startswith(b"text/"):
@@ -69,9 +239,12 @@ def decode_value(content_type: bytes, body: bytes) -> Any:
     return body
 
 
-def decode_arguments(content_type: bytes, body: bytes) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+def decode_arguments(content_type: bytes, body: Any) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
     """Positional and keyword arguments of a call."""
     if content_type == w.PICKLE or not content_type:
         args, kwargs = pickle.loads(body)
+        return args, kwargs
+    if content_type == w.PICKLE5:
+        args, kwargs = _loads_with_buffers(body)
         return args, kwargs
     return (decode_value(content_type, body),), {}

@@ -7,10 +7,13 @@ asyncio: the zygote uses it with a blocking socket, a replica with a non-blockin
 from __future__ import annotations
 
 import array
+import fcntl
 import json
+import mmap
 import os
 import socket
 import struct
+import sys
 from collections import deque
 from typing import Any, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -25,6 +28,8 @@ RESPONSE = 3
 ERROR = 4
 CANCEL = 5
 WINDOW = 6
+HOLD = 7
+REFS = 8
 HELLO = 16
 INIT = 17
 READY = 18
@@ -50,8 +55,8 @@ ENV_READY = 41
 MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
-        "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HELLO INIT READY FAILED PING PONG RECONFIGURE "
-        "STOP STATS LOOKUP FOUND CORE CORE_REPLY BUILD GRAPH FORK FORKED ASK ANSWER "
+        "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HOLD REFS HELLO INIT READY FAILED PING PONG "
+        "RECONFIGURE STOP STATS LOOKUP FOUND CORE CORE_REPLY BUILD GRAPH FORK FORKED ASK ANSWER "
         "ENV_PROGRESS ENV_READY"
     ).split()
 }
@@ -100,6 +105,14 @@ T_ITEMS = 29
 T_QUEUED = 30
 T_MAX_QUEUED = 31
 T_HANDLE = 32
+T_RETURN_OBJECT = 40
+T_AWAIT_OBJECTS = 41
+T_OBJECTS = 42
+T_OBJECT = 43
+T_ADD = 44
+T_DROP = 45
+T_NEED = 46
+T_READY = 47
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}
 
@@ -125,6 +138,9 @@ ERROR_CODES: Dict[str, int] = {n[2:]: v for n, v in list(globals().items()) if n
 KIND_HTTP = 1
 KIND_CALL = 2
 KIND_WEBSOCKET = 3
+KIND_GET = 4
+KIND_PUT = 5
+KIND_WAIT = 6
 
 MAX_META = 1 << 20
 MAX_INLINE = 16 << 20
@@ -137,6 +153,8 @@ INITIAL_CREDIT = 256 << 10
 MAX_FDS = 16
 
 PICKLE = b"application/x-python-pickle"
+#: A pickle and its buffers; see `_values`.
+PICKLE5 = b"application/x-python-pickle5"
 
 _HEADER = struct.Struct("<IBBHQQ")
 HEADER_SIZE = _HEADER.size
@@ -163,13 +181,14 @@ class HangUp(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame as it was received. `body` is bytes; `fds` are descriptors beside a memfd body."""
+    """One frame as it was received. `body` is bytes, or where a pickle came in a memfd a memoryview
+    of its own copy-on-write map; `fds` are descriptors beside a memfd body."""
 
     type: int
     flags: int
     stream: int
     meta: bytes
-    body: bytes
+    body: Any
     fds: Tuple[int, ...]
 
 
@@ -256,9 +275,10 @@ def unpack_headers(block: bytes) -> List[Tuple[bytes, bytes]]:
 # --- frames out ---------------------------------------------------------------------------------
 
 
-def pack(kind: int, flags: int, stream: int, meta: bytes, body: bytes = b"") -> bytes:
+def pack(kind: int, flags: int, stream: int, meta: bytes, body: Any = b"") -> bytes:
     """A whole frame with an inline body."""
-    return pack_header(len(meta), kind, flags, 0, stream, len(body)) + meta + body
+    data: bytes = pack_header(len(meta), kind, flags, 0, stream, len(body)) + meta + body
+    return data
 
 
 def _clean(value: Any) -> Any:
@@ -284,23 +304,59 @@ def pack_json(kind: int, message: Dict[str, Any], stream: int = 0) -> bytes:
     return pack_header(len(meta), kind, 0, 0, stream, 0) + meta
 
 
-def make_memfd(body: Buffer) -> int:
-    """A memfd that holds `body`; the caller owns the descriptor."""
-    fd = os.memfd_create("rserve-body", getattr(os, "MFD_CLOEXEC", 1))
+class Parts:
+    """A long body in pieces, which are written without being joined. They must not change."""
+
+    __slots__ = ("parts", "size")
+
+    def __init__(self, parts: List[Buffer], size: int) -> None:
+        self.parts = parts
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+
+Body = Union[Buffer, Parts]
+
+_ADD_SEALS, _GET_SEALS = 1033, 1034
+_SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 2, 4, 8
+_IOV_MAX = 1024
+
+
+def make_memfd(body: Body) -> int:
+    """A memfd that holds `body` and can no longer change; the caller owns the descriptor."""
+    fd = os.memfd_create("rserve-body", 1 | 2)  # close on exec, may be sealed
     try:
-        view = memoryview(body).cast("B")
-        while view:
-            view = view[os.write(fd, view) :]
+        if isinstance(body, Parts):
+            _write_parts(fd, body.parts)
+        else:
+            view = memoryview(body).cast("B")
+            while view:
+                view = view[os.write(fd, view) :]
+        fcntl.fcntl(fd, _ADD_SEALS, _SEAL_SHRINK | _SEAL_GROW | _SEAL_WRITE)
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def pack_memfd(kind: int, flags: int, stream: int, meta: bytes, body: Buffer) -> Tuple[bytes, int]:
+def _write_parts(fd: int, parts: List[Buffer]) -> None:
+    left = [memoryview(part).cast("B") for part in parts if len(part)]
+    at = 0
+    while at < len(left):
+        written = os.writev(fd, left[at : at + _IOV_MAX])
+        while at < len(left) and written >= len(left[at]):
+            written -= len(left[at])
+            at += 1
+        if written:
+            left[at] = left[at][written:]
+
+
+def pack_memfd(kind: int, flags: int, stream: int, meta: bytes, body: Body) -> Tuple[bytes, int]:
     """A frame whose body lies in a memfd: the inline part, and the descriptor to send with it."""
     fd = make_memfd(body)
-    size = memoryview(body).nbytes
+    size = len(body) if isinstance(body, (bytes, Parts)) else memoryview(body).nbytes
     return pack_header(len(meta), kind, flags | MEMFD, 1, stream, size) + meta, fd
 
 
@@ -315,7 +371,7 @@ def send_frame(
     flags: int = 0,
     stream: int = 0,
     meta: bytes = b"",
-    body: bytes = b"",
+    body: Body = b"",
     fds: Tuple[int, ...] = (),
 ) -> None:
     """Sends one frame over a blocking socket; long bodies go by memfd. `fds` stay the caller's."""
@@ -326,6 +382,7 @@ def send_frame(
         passed.insert(0, own)
         data = pack_header(len(meta), kind, flags | MEMFD, len(passed), stream, len(body)) + meta
     else:
+        assert not isinstance(body, Parts)
         data = pack_header(len(meta), kind, flags, len(passed), stream, len(body)) + meta + body
     try:
         sent = send_with_fds(sock, data, passed) if passed else 0
@@ -371,6 +428,34 @@ def read_memfd(fd: int, size: int) -> bytes:
         raise ProtocolError(f"a body's descriptor cannot be read: {e}") from None
     finally:
         os.close(fd)
+
+
+def map_memfd(fd: int, size: int) -> Buffer:
+    """The first `size` bytes of a memfd, mapped copy on write; closes it.
+
+    One that could still be made shorter is read instead: touching a page that is gone would kill
+    the process.
+    """
+    try:
+        sealed = fcntl.fcntl(fd, _GET_SEALS) & _SEAL_SHRINK
+    except OSError:
+        sealed = 0
+    if not sealed or not size or os.fstat(fd).st_size < size:
+        return read_memfd(fd, size)
+    try:
+        more: Dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+        return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY, **more))
+    except (OSError, ValueError) as e:
+        raise ProtocolError(f"a body's descriptor cannot be mapped: {e}") from None
+    finally:
+        os.close(fd)
+
+
+#: The start of the field by which a body says that it is a pickle, and so may be mapped.
+_PICKLED = (
+    pack_field(T_CONTENT_TYPE, len(PICKLE)) + PICKLE,
+    pack_field(T_CONTENT_TYPE, len(PICKLE5)) + PICKLE5,
+)
 
 
 class Reader:
@@ -452,10 +537,10 @@ class Reader:
                 break
             body_at = at + HEADER_SIZE + meta_len
             meta = bytes(view[at + HEADER_SIZE : body_at])
-            body = bytes(view[body_at:stop]) if inline else b""
+            body: Any = bytes(view[body_at:stop]) if inline else b""
             passed: Tuple[int, ...] = ()
             if fds:
-                body, passed = self._take_fds(flags, fds, body_len, body)
+                body, passed = self._take_fds(flags, fds, body_len, body, meta)
             frames.append(_new_tuple(Frame, (kind, flags, stream, meta, body, passed)))
             count += 1
             at = stop
@@ -470,14 +555,15 @@ class Reader:
         return count
 
     def _take_fds(
-        self, flags: int, fds: int, body_len: int, body: bytes
-    ) -> Tuple[bytes, Tuple[int, ...]]:
+        self, flags: int, fds: int, body_len: int, body: Any, meta: bytes
+    ) -> Tuple[Any, Tuple[int, ...]]:
         if len(self._fds) < fds:
             raise ProtocolError(f"a frame says {fds} descriptors; {len(self._fds)} came with it")
         passed = [self._fds.popleft() for _ in range(fds)]
         if flags & MEMFD:
             try:
-                body = read_memfd(passed.pop(0), body_len)
+                mapped = _PICKLED[0] in meta or _PICKLED[1] in meta
+                body = (map_memfd if mapped else read_memfd)(passed.pop(0), body_len)
             except BaseException:
                 for fd in passed:
                     os.close(fd)
