@@ -1,5 +1,5 @@
 # The few commands of rserve. .ci/setup brings what they need; Meson does the work.
-.PHONY: all run test bench fmt san setup clean
+.PHONY: all wheel run test bench fmt san setup clean
 
 NINJA = ninja -C
 SUM = python3 .ci/count.py
@@ -13,6 +13,9 @@ setup:
 
 build/build.ninja:
 	@meson setup -Dbuildtype=release -Dtests=disabled build >/dev/null || meson setup -Dbuildtype=release -Dtests=disabled build
+
+wheel: all
+	@$(NINJA) build --quiet wheel
 
 run: all
 	@build/rserve run testdata/apps/rag/app.yaml

@@ -20,6 +20,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if sys.argv[:1] == ["-m"] and sys.path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 
-_VENDOR = os.path.join(ROOT, "vendor")
+_VENDOR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_vendor")  # in a wheel
+if not os.path.isdir(_VENDOR):
+    _VENDOR = os.path.join(ROOT, "vendor")
 if _VENDOR not in sys.path:
     sys.path.append(_VENDOR)
