@@ -36,6 +36,15 @@ static int as_url(const char *text, const char *origin, char *out, size_t size,
     return 0;
 }
 
+/* "0.0.0.0:6379" is at every address of its machine. */
+static bool same_place(const char *join, const char *asked)
+{
+    const char *port = strrchr(asked, ':');
+
+    return strcmp(join, asked) == 0 ||
+           (port && strncmp(join, "0.0.0.0:", 8) == 0 && strcmp(join + 7, port) == 0);
+}
+
 /* The dashboard of a cluster that is known by the address where nodes join it. */
 static void dashboard_of(const char *cluster, char *out, size_t size)
 {
@@ -49,7 +58,7 @@ static void dashboard_of(const char *cluster, char *out, size_t size)
     snprintf(out, size, "http://%.*s:%s", colon ? (int)(colon - host) : (int)strlen(host), host,
              DASHBOARD_PORT);
     for (size_t i = 0; i < all.count; i++)
-        if (all.items[i].dashboard[0] && strcmp(all.items[i].join, host) == 0)
+        if (all.items[i].dashboard[0] && same_place(all.items[i].join, host))
             snprintf(out, size, "http://%s", all.items[i].dashboard);
     rs_running_fini(&all);
 }
@@ -89,6 +98,15 @@ int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *er
     snprintf(ret->origin, sizeof(ret->origin), "%s",
              head ? "the head that runs here" : "the default");
     rs_running_fini(&all);
+    return 0;
+}
+
+int rs_remote_find_cluster(struct rs_remote *ret, const char *given, struct rs_error *err)
+{
+    if (says_nothing(given) || strncmp(given, "http://", 7) == 0)
+        return rs_remote_find(ret, given, err);
+    *ret = (struct rs_remote){.origin = "--address", .known = true};
+    dashboard_of(given, ret->base, sizeof(ret->base));
     return 0;
 }
 

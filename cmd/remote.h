@@ -20,6 +20,9 @@ struct rs_remote {
 
 /* `given` NULL or "auto": the command line says nothing. -1: that is no address. */
 RS_MUST_CHECK int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *err);
+/* `given` may also be the address where nodes join a cluster, as `ray` has it. */
+RS_MUST_CHECK int rs_remote_find_cluster(struct rs_remote *ret, const char *given,
+                                         struct rs_error *err);
 /* One call. `body` NULL: none, else JSON. An HTTP status is not an error; that nothing answers is one
  * (RS_NOT_FOUND), which says what was tried and what to do. */
 RS_MUST_CHECK int rs_remote_call(const struct rs_remote *r, const char *method, const char *path,

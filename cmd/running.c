@@ -11,34 +11,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define FOLDER "instances"
+
 enum { FILE_MAX = 4096 };
 
 struct rs_running_file {
     char *path;
     int fd; /* holds the lock */
 };
-
-static char *folder(void)
-{
-    rs_auto(rs_freep) char *base = rs_statedir_default_base();
-
-    return rs_asprintf("%s/instances", base);
-}
-
-static int make_folder(const char *path, struct rs_error *err)
-{
-    rs_auto(rs_freep) char *p = rs_strdup(path);
-
-    for (char *slash = strchr(p + 1, '/');; slash = strchr(slash + 1, '/')) {
-        if (slash)
-            *slash = '\0';
-        if (mkdir(p, 0700) < 0 && errno != EEXIST)
-            return rs_error_errno(err, errno, "cannot make the folder '%s'", p);
-        if (!slash)
-            return 0;
-        *slash = '/';
-    }
-}
 
 static int write_file(int fd, const struct rs_running *me, const char *path, struct rs_error *err)
 {
@@ -59,14 +39,14 @@ static int write_file(int fd, const struct rs_running *me, const char *path, str
 int rs_running_announce(struct rs_running_file **ret, const struct rs_running *me,
                         struct rs_error *err)
 {
-    rs_auto(rs_freep) char *dir = folder();
-    rs_auto(rs_freep) char *path = rs_asprintf("%s/%s.json", dir, me->node_id);
-    rs_auto(rs_freep) char *temp = rs_asprintf("%s/.%s", dir, me->node_id);
+    rs_auto(rs_freep) char *dir = NULL, *path = NULL, *temp = NULL;
     rs_auto(rs_closep) int fd = -1;
     struct rs_running_file *file;
 
-    if (make_folder(dir, err) < 0)
+    if (rs_statedir_folder(FOLDER, &dir, err) < 0)
         return -1;
+    path = rs_asprintf("%s/%s.json", dir, me->node_id);
+    temp = rs_asprintf("%s/.%s", dir, me->node_id);
     fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return rs_error_errno(err, errno, "cannot write '%s'", temp);
@@ -135,8 +115,9 @@ static int newest_first(const void *a, const void *b)
 
 void rs_running_read(struct rs_running_all *ret)
 {
-    rs_auto(rs_freep) char *path = folder();
-    DIR *dir = opendir(path);
+    rs_auto(rs_freep) char *path = NULL;
+    struct rs_error err = {0};
+    DIR *dir = rs_statedir_folder(FOLDER, &path, &err) == 0 ? opendir(path) : NULL;
     json_t *list = json_array();
     json_t *one;
     size_t i;

@@ -7,9 +7,9 @@
 
 const struct rs_verb *const rs_verbs[] = {
     /* in the order of --help */
-    &rs_verb_run,   &rs_verb_head,          &rs_verb_worker,     &rs_verb_status, &rs_verb_python,
-    &rs_verb_serve, &rs_verb_install_links, &rs_verb_completion, &rs_verb_help,   &rs_verb_version,
-    NULL,
+    &rs_verb_run,        &rs_verb_head,  &rs_verb_worker,  &rs_verb_status,
+    &rs_verb_python,     &rs_verb_serve, &rs_verb_ray,     &rs_verb_install_links,
+    &rs_verb_completion, &rs_verb_help,  &rs_verb_version, NULL,
 };
 static const struct rs_verb *const unlisted[] = {&rs_verb_instance, NULL};
 
@@ -34,6 +34,10 @@ int rs_verb_unknown(const struct rs_verb *group, const char *name, const char *a
     const char *what = name[0] == '-' ? "option" : "verb";
     struct rs_nearest near = rs_nearest_to(name);
 
+    for (const struct rs_verb_absent *a = group ? group->absent : NULL; a && a->name; a++)
+        if (strcmp(a->name, name) == 0)
+            return rs_error_set(err, RS_INVALID, "rserve has no '%s %s': %s", group->name, name,
+                                a->instead);
     for (const struct rs_verb *const *v = group ? group->verbs : rs_verbs; *v; v++)
         rs_nearest_offer(&near, (*v)->name);
     if (also)

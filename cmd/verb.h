@@ -20,6 +20,12 @@ enum rs_exit {
     RS_EXIT_USAGE = 2,  /* the command line or the configuration is wrong */
 };
 
+/* What a program that a group stands in for has, and the group has not. */
+struct rs_verb_absent {
+    const char *name;    /* NULL ends the list */
+    const char *instead; /* what to do, one phrase */
+};
+
 struct rs_verb {
     const char *name;
     const char *args;       /* positional arguments as in the usage line; "" for none */
@@ -37,7 +43,8 @@ struct rs_verb {
 
     /* A group: ends with NULL; then there are no options and no `run`. Else NULL. */
     const struct rs_verb *const *verbs;
-    const char *version; /* first line of `GROUP --version`; NULL: as rserve's */
+    const struct rs_verb_absent *absent; /* a group's; NULL: none */
+    const char *version;                 /* first line of `GROUP --version`; NULL: as rserve's */
 };
 
 /* In the order of --help, NULL at the end. */

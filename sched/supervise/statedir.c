@@ -20,7 +20,7 @@ struct rs_statedir {
     int lock_fd;
 };
 
-char *rs_statedir_default_base(void)
+static char *default_base(void)
 {
     const char *xdg = getenv("XDG_STATE_HOME");
     const char *home = getenv("HOME");
@@ -113,10 +113,21 @@ static char *absolute(const char *base)
     return rs_asprintf("%s/%s", cwd ? cwd : "", base);
 }
 
+int rs_statedir_folder(const char *name, char **path, struct rs_error *err)
+{
+    rs_auto(rs_freep) char *base = default_base();
+    rs_auto(rs_freep) char *folder = rs_asprintf("%s/%s", base, name);
+
+    if (make_dirs(folder, err) < 0 || check_owner(base, err) < 0)
+        return -1;
+    *path = rs_steal(folder);
+    return 0;
+}
+
 int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
                      struct rs_error *err)
 {
-    rs_auto(rs_freep) char *top = base ? absolute(base) : rs_statedir_default_base();
+    rs_auto(rs_freep) char *top = base ? absolute(base) : default_base();
     rs_auto(rs_statedir_freep) struct rs_statedir *s = rs_alloc(sizeof(*s));
     int r = 1;
 
@@ -267,7 +278,7 @@ int rs_statedir_put(struct rs_statedir *s, const char *name, const void *data, s
 int rs_statedir_install(const char *name, const void *data, size_t len, char **path,
                         struct rs_error *err)
 {
-    rs_auto(rs_freep) char *base = rs_statedir_default_base();
+    rs_auto(rs_freep) char *base = default_base();
     rs_auto(rs_freep) char *lib = rs_asprintf("%s/lib", base);
 
     if (make_dirs(lib, err) < 0 || check_owner(lib, err) < 0)

@@ -20,8 +20,9 @@
 
 struct rs_statedir;
 
-/* BASE where no --state-dir is given; absolute, the caller's. It need not exist. */
-char *rs_statedir_default_base(void);
+/* The folder BASE/NAME of the default base, made if it is not there, for what is beside any instance.
+ * *path is the caller's. */
+RS_MUST_CHECK int rs_statedir_folder(const char *name, char **path, struct rs_error *err);
 
 /* `base` NULL: the default. */
 RS_MUST_CHECK int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
