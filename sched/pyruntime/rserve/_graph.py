@@ -36,8 +36,9 @@ class Node:
 class Graph:
     """A built application: its nodes, callees before callers, and the name of the ingress."""
 
-    def __init__(self, app: str) -> None:
+    def __init__(self, app: str, make_handle: Any = None) -> None:
         self.app = app
+        self.make_handle = make_handle
         self.nodes: Dict[str, Node] = {}
         self.ingress = ""
         self.warnings: List[str] = []
@@ -193,9 +194,14 @@ def load(app: str, import_path: str, app_dir: Optional[str], args: Dict[str, Any
 # --- build --------------------------------------------------------------------------------------
 
 
-def build(app: str, application: Application) -> Graph:
-    """Names the deployments of an application and replaces nested ones by handles."""
-    graph = Graph(app)
+def build(app: str, application: Application, make_handle: Any = None) -> Graph:
+    """Names the deployments of an application and replaces nested ones by handles.
+
+    `make_handle` takes the names of deployment and application; by default a DeploymentHandle.
+    """
+    from ray.serve.handle import DeploymentHandle
+
+    graph = Graph(app, make_handle or DeploymentHandle)
     handles: Dict[int, Any] = {}
     keep: List[Application] = []  # identities in `handles` stay valid while these live
     graph.ingress = _add(graph, application, handles, keep, set())
@@ -210,8 +216,6 @@ def _add(
     keep: List[Application],
     path: Set[int],
 ) -> str:
-    from ray.serve.handle import DeploymentHandle
-
     known = handles.get(id(application))
     if known is not None:
         return str(known.deployment_name)
@@ -233,7 +237,7 @@ def _add(
     node = Node(_unique_name(graph, deployment.name), deployment)
     node.args, node.kwargs, node.calls = args, kwargs, calls
     graph.nodes[node.name] = node
-    handles[id(application)] = DeploymentHandle(node.name, graph.app)
+    handles[id(application)] = graph.make_handle(node.name, graph.app)
     keep.append(application)
     return node.name
 

@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import inspect
 import logging
+import os
+import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
@@ -117,6 +119,10 @@ def deployment(
 
 def get_app_handle(name: str) -> DeploymentHandle[Any]:
     """The handle of the ingress deployment of an application."""
+    local = _local()
+    handle = local.app_handle(name) if local is not None else None
+    if handle is not None:
+        return handle  # type: ignore[no-any-return]
     found = _node.require("serve.get_app_handle").lookup(name, None)
     if not found.get("app_exists") or not found.get("ingress"):
         raise RayServeException(f"Application '{name}' does not exist.")
@@ -138,6 +144,9 @@ def get_deployment_handle(
                 "Serve application."
             )
         app_name = context.app_name
+    local = _local()
+    if local is not None and local.has(app_name, deployment_name):
+        return local.LocalHandle(deployment_name, app_name)  # type: ignore[no-any-return]
     handle: DeploymentHandle[Any] = DeploymentHandle(deployment_name, app_name)
     if _check_exists:
         found = _node.require("serve.get_deployment_handle").lookup(app_name, deployment_name)
@@ -300,12 +309,21 @@ def _run_many(
         raise ValueError("No applications provided.")
     for t in targets:
         _check_target(t.target, t.name, t.route_prefix)
+    if _local_testing_mode or os.environ.get("RAY_SERVE_FORCE_LOCAL_TESTING_MODE") == "1":
+        from rserve import _local_testing
+
+        return [_local_testing.run(t) for t in targets]
     _deploy.start_http()
     for t in targets:
         _deploy.deploy(t)
     if wait_for_applications_running:
         _deploy.wait_running([t.name for t in targets])
     return [DeploymentHandle(t.target._bound_deployment.name, t.name) for t in targets]
+
+
+def _local() -> Any:
+    """The module of local testing mode, if this program has used it."""
+    return sys.modules.get("rserve._local_testing")
 
 
 def _block() -> None:
@@ -319,12 +337,18 @@ def delete(name: str, _blocking: bool = True) -> None:
 
     Waits until it is gone; TimeoutError after 60 s.
     """
-    _deploy.delete(name, _blocking)
+    local = _local()
+    if local is None or not local.delete(name):
+        _deploy.delete(name, _blocking)
 
 
 def shutdown() -> None:
     """Deletes all applications, and ends the node that was started for this program."""
+    local = _local()
+    was_local = local is not None and local.shutdown()
     if _node.current() is None:
+        if was_local:
+            return
         logger.info("Nothing to shut down. There's no Serve application running.")
         return
     if not _deploy.shutdown():
@@ -339,7 +363,31 @@ async def shutdown_async() -> None:
 
 def status() -> ServeStatus:
     """What runs, and how it is."""
+    local = _local()
+    running = local.status() if local is not None and _node.current() is None else {}
+    if running:
+        return status_of(_local_status(running))
     return status_of(_deploy.status())
+
+
+def _local_status(running: Dict[str, List[str]]) -> Dict[str, Any]:
+    """The applications of local testing mode, in the words of the head."""
+    healthy = {
+        "status": "HEALTHY",
+        "status_trigger": "CONFIG_UPDATE_COMPLETED",
+        "replica_states": {"RUNNING": 1},
+        "message": "",
+    }
+    applications = {
+        app: {
+            "status": "RUNNING",
+            "message": "",
+            "last_deployed_time_s": 0.0,
+            "deployments": {name: healthy for name in names},
+        }
+        for app, names in running.items()
+    }
+    return {"proxies": {}, "applications": applications, "target_capacity": None}
 
 
 def status_of(told: Dict[str, Any]) -> ServeStatus:
