@@ -1,8 +1,6 @@
 """Programs that call serve.run by themselves: rserve python, and drivers of a node that runs."""
 
-import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -11,7 +9,7 @@ import tempfile
 import textwrap
 import unittest
 
-from harness import (RSERVE, SLOW, call, descendants, free_port, read_process, still_runs,
+from harness import (RSERVE, SLOW, call, descendants, free_port, still_runs,
                      wait_until)
 
 HELLO = """
@@ -39,6 +37,10 @@ HELLO = """
 
 def driver_socket(port):
     return call(port, "/api/version").json()["driver_socket"]
+
+
+def heed_interrupts():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Scripts(unittest.TestCase):
@@ -74,7 +76,7 @@ class Scripts(unittest.TestCase):
         # Tests may run with SIGINT ignored, which would be inherited.
         p = subprocess.Popen([RSERVE, *args], cwd=self.folder, env=self.env(**more),
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+                             preexec_fn=heed_interrupts)
         self.processes.append(p)
         return p
 
@@ -296,7 +298,8 @@ class Scripts(unittest.TestCase):
         app = call(rest, "/api/serve/applications/").json()["applications"]["mine"]
         self.assertEqual((app["source"], app["deployed_app_config"]), ("imperative", None))
         # A file that is deployed does not delete it.
-        self.assertEqual(call(rest, "/api/serve/applications/", "PUT", {"applications": []}).status, 200)
+        put = call(rest, "/api/serve/applications/", "PUT", {"applications": []})
+        self.assertEqual(put.status, 200)
         self.assertEqual(call(self.port, "/mine").text, "kept")
 
     def test_default_instance_is_found(self):

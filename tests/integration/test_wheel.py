@@ -70,8 +70,8 @@ class Wheel(unittest.TestCase):
             first = f.read()
         again = os.path.join(self.folder, "again")
         wheel = os.path.join(SOURCE, "sched", "pyruntime", "wheel.py")
-        subprocess.run([sys.executable, wheel, "--binary", RSERVE, "--version", "0.1.0", "--out", again],
-                       check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, wheel, "--binary", RSERVE, "--version", "0.1.0",
+                        "--out", again], check=True, stdout=subprocess.DEVNULL)
         with open(glob.glob(os.path.join(again, "*.whl"))[0], "rb") as f:
             self.assertTrue(f.read() == first)
 
