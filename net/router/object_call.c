@@ -14,7 +14,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { IDS_MAX = RS_FRAME_META_MAX / RS_OBJECT_ID };
+enum {
+    IDS_MAX = RS_FRAME_META_MAX / RS_OBJECT_ID,
+    ROOM = 512, /* for what the node itself adds to metadata */
+};
 
 static struct rs_store *store_of(const struct rs_channel *ch)
 {
@@ -416,12 +419,17 @@ static void on_ready(void *arg)
     const struct rs_object *failed = rs_store_failed(o->watch);
 
     if (failed) {
+        rs_auto(rs_buf_fini) struct rs_buf meta = {0};
         struct rs_chunk body = {failed->data, failed->len, -1};
-        struct rs_failure f = {.code = RS_WIRE_USER,
-                               .meta = failed->meta,
-                               .meta_len = failed->meta_len,
-                               .body = &body};
+        struct rs_failure f = {.code = RS_WIRE_USER, .body = &body};
 
+        /* It says that it is not this call's own. */
+        rs_buf_append(&meta, failed->meta, failed->meta_len);
+        if (!rs_store_field(failed->meta, failed->meta_len, RS_TAG_AWAIT_OBJECTS).data &&
+            failed->meta_len < RS_FRAME_META_MAX - ROOM)
+            rs_field_put(&meta, RS_TAG_AWAIT_OBJECTS, &failed->id, sizeof(failed->id));
+        f.meta = rs_buf_head(&meta);
+        f.meta_len = rs_buf_len(&meta);
         if (failed->fd >= 0)
             body.fd = fcntl(failed->fd, F_DUPFD_CLOEXEC, 3);
         if (failed->fd >= 0 && body.fd < 0)
@@ -450,7 +458,7 @@ static void bounce(struct rs_call *call, const struct rs_fields *fields)
     rs_auto(rs_buf_fini) struct rs_buf meta = {0};
 
     rs_call_error_fields(&f, "ByValue", &meta);
-    if (rs_fields_has(fields, RS_TAG_OBJECTS))
+    if (fields->at[RS_TAG_OBJECTS].len && fields->at[RS_TAG_OBJECTS].len < RS_FRAME_META_MAX - ROOM)
         rs_field_put(&meta, RS_TAG_OBJECTS, fields->at[RS_TAG_OBJECTS].data,
                      fields->at[RS_TAG_OBJECTS].len);
     rs_channel_grant(call->ch, rs_buf_head(&meta), rs_buf_len(&meta));

@@ -26,6 +26,7 @@ ROOT = Path(os.environ.get("RSERVE_PYRUNTIME") or Path(__file__).parents[2] / "s
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from fakeobjects import Objects  # noqa: E402
 from rserve import _wire as w  # noqa: E402
 
 PYTHON = os.environ.get("RSERVE_TEST_PYTHON", sys.executable)
@@ -103,6 +104,8 @@ class Peer:
         self.routed: Dict[int, Tuple["Peer", int]] = {}
         #: caller's stream -> (callee's Peer, callee's stream)
         self.outgoing: Dict[int, Tuple["Peer", int]] = {}
+        #: streams of its calls that wait for objects
+        self.waiting: "set[int]" = set()
         self.credit: List[Tuple[int, int]] = []
         self.auto_window = True
         self.out_path = ""
@@ -113,7 +116,7 @@ class Peer:
         return self.next_stream - 2
 
     def send(
-        self, kind: int, flags: int, stream: int, meta: bytes = b"", body: bytes = b""
+        self, kind: int, flags: int, stream: int, meta: bytes = b"", body: Any = b""
     ) -> None:
         self.sock.setblocking(True)
         w.send_frame(self.sock, kind, flags, stream, meta, body)
@@ -255,6 +258,7 @@ class FakeNode:
         self.apps: Dict[str, Dict[str, Any]] = {}
         self.graph: Dict[str, Any] = {}
         self.calls: List[Dict[int, bytes]] = []
+        self.objects = Objects(self)
         #: (deployment, fields) -> an ERROR frame's fields instead of routing, or None
         self.refuse: Callable[[str, Dict[int, bytes]], Optional[bytes]] = lambda d, f: None
 
@@ -473,6 +477,8 @@ class FakeNode:
 
     def _on_frame(self, peer: Peer, frame: w.Frame) -> None:
         stream = frame.stream
+        if self.objects.on_frame(peer, frame):
+            return
         if frame.type == w.LOOKUP:
             self._on_lookup(peer, frame)
         elif frame.type == w.REQUEST:
@@ -480,6 +486,7 @@ class FakeNode:
         elif frame.type in (w.RESPONSE, w.BODY, w.ERROR) and not stream & 1:
             self._on_answer(peer, frame)
         elif frame.type == w.CANCEL:
+            peer.waiting.discard(stream)
             target = peer.outgoing.pop(stream, None)
             if target is not None:
                 target[0].routed.pop(target[1], None)
@@ -497,7 +504,10 @@ class FakeNode:
         back = peer.routed.get(frame.stream)
         if back is not None:
             caller, stream = back
-            caller.send(frame.type, frame.flags & w.END, stream, frame.meta, frame.body)
+            if frame.type != w.BODY and frame.flags & w.END:
+                self.objects.answer(caller, stream, frame.type, frame.meta, frame.body)
+            else:
+                caller.send(frame.type, frame.flags & w.END, stream, frame.meta, frame.body)
             if frame.flags & w.END or frame.type == w.ERROR:
                 peer.routed.pop(frame.stream, None)
                 caller.outgoing.pop(stream, None)
@@ -522,8 +532,12 @@ class FakeNode:
             peer.send(w.WINDOW, 0, frame.stream, w.field_u32(w.T_CREDIT, len(frame.body)))
 
     def _route(self, caller: Peer, frame: w.Frame) -> None:
+        self.calls.append(w.parse_fields(frame.meta))
+        if not self.objects.before_route(caller, frame, lambda: self._send(caller, frame)):
+            self._send(caller, frame)
+
+    def _send(self, caller: Peer, frame: w.Frame) -> None:
         fields = w.parse_fields(frame.meta)
-        self.calls.append(fields)
         name = w.text(fields, w.T_DEPLOYMENT)
         refused = self.refuse(name, fields)
         if refused is not None:
@@ -534,6 +548,7 @@ class FakeNode:
                 stream = callee.stream()
                 callee.routed[stream] = (caller, frame.stream)
                 caller.outgoing[frame.stream] = (callee, stream)
+                self.objects.grant(callee, frame.meta)
                 callee.send(w.REQUEST, frame.flags & w.END, stream, frame.meta, frame.body)
                 return
         raise AssertionError(f"no replica of {name}")

@@ -38,6 +38,7 @@ class Call:
         "_inherit",
         "grpc_context",
         "cancel_on_parent_request_cancel",
+        "refs",
     )
 
     def __init__(
@@ -61,6 +62,7 @@ class Call:
         self._inherit: Optional[bytes] = None
         self.grpc_context: Any = None
         self.cancel_on_parent_request_cancel = False
+        self.refs: Any = None  # the references that came with it; None: none
 
     # --- request context
 

@@ -98,33 +98,45 @@ def pack_error(
     return w.pack(w.ERROR, w.END, stream, b"".join(meta), body)
 
 
-def pack_user_error(stream: int, error: BaseException, trace: str) -> bytes:
+def pack_user_error(
+    stream: int, error: BaseException, trace: str, deployment: str = "", method: str = ""
+) -> bytes:
     """What a Python replica answers to a handle call whose user code raised `error`."""
     from ray.exceptions import RayTaskError
 
     cause = error.cause if isinstance(error, RayTaskError) and error.cause else error
+    where = w.field_str(w.T_DEPLOYMENT, deployment) + w.field_str(w.T_METHOD, method or "__call__")
     return pack_error(
-        stream, w.E_USER, type(cause).__name__, one_line(cause), trace, _pickle_error(cause)
+        stream,
+        w.E_USER,
+        type(cause).__name__,
+        one_line(cause),
+        trace,
+        _pickle_error(cause),
+        where if deployment else b"",
     )
 
 
 def _pickle_error(error: BaseException) -> bytes:
-    try:
-        return pickle.dumps(error, 5)
-    except Exception:
-        pass
-    try:
-        import cloudpickle
+    from rserve._values import dumps
 
-        return bytes(cloudpickle.dumps(error))
+    try:
+        return dumps(error)
     except Exception:
         return b""
 
 
 def unpack_error(
-    fields: Dict[int, bytes], body: bytes, app: str, deployment: str, method: str, request_id: str
+    fields: Dict[int, bytes],
+    body: Any,
+    app: str,
+    deployment: str,
+    method: str,
+    request_id: str,
+    object_hex: str = "",
 ) -> BaseException:
-    """The exception that the caller of a handle sees for an ERROR frame."""
+    """The exception that the caller of a handle sees for an ERROR frame. The error may come from
+    another call than the caller's own, whose result it waited for: then it says from which."""
     from ray import exceptions as ray_exceptions
     from ray.serve import exceptions as serve_exceptions
     from ray.serve._private.common import DeploymentID
@@ -140,9 +152,19 @@ def unpack_error(
             except Exception:
                 cause = None
         trace = w.text(fields, w.T_TRACEBACK) or message
+        if w.T_DEPLOYMENT in fields:
+            deployment = w.text(fields, w.T_DEPLOYMENT)
+            method = w.text(fields, w.T_METHOD, "__call__")
         where = f"{deployment}.{method}" if method != "__call__" else deployment
         error = ray_exceptions.RayTaskError(where, trace, cause)
         return error.as_instanceof_cause()
+    kind = w.text(fields, w.T_ERROR_TYPE)
+    if kind == "ObjectStoreFullError":
+        return ray_exceptions.ObjectStoreFullError(message)
+    if kind in ("ObjectLostError", "OwnerDiedError"):
+        lost: ray_exceptions.ObjectLostError = getattr(ray_exceptions, kind)(object_hex)
+        lost.message = message
+        return lost
     if code == w.E_BACKPRESSURE:
         return serve_exceptions.BackPressureError(
             w.number(fields, w.T_QUEUED), w.number(fields, w.T_MAX_QUEUED)
@@ -153,6 +175,11 @@ def unpack_error(
         return serve_exceptions.RequestCancelledError(request_id)
     if code == w.E_TIMEOUT:
         return ray_exceptions.GetTimeoutError(message or "The request timed out.")
+    if code == w.E_DIED and w.T_AWAIT_OBJECTS in fields:
+        return serve_exceptions.RayServeException(
+            f"Request to deployment '{deployment}' failed because an upstream actor died before "
+            f"finishing a dependent task: {message}"
+        )
     if code == w.E_DIED:
         return ray_exceptions.ActorDiedError(message)
     return serve_exceptions.RayServeException(

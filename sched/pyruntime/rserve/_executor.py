@@ -22,6 +22,7 @@ from rserve._drive import Driver
 from rserve._errors import one_line, pack_error, pack_user_error, user_traceback
 from rserve._http import ANSWERED
 from rserve._node import NodeLink
+from rserve._objects import resolve
 from rserve._threads import ThreadPool
 
 logger = logging.getLogger("ray.serve")
@@ -219,6 +220,20 @@ class Executor:
         method = self.method(call.method)
         args, kwargs = _values.decode_arguments(call.fields.get(w.T_CONTENT_TYPE, b""), call.body)
         call.body = b""
+        if w.T_AWAIT_OBJECTS in call.fields:
+            later = self._with_objects(call, context, method, args, kwargs)
+            self._driver.start(call, later, context)
+            return
+        self._start_method(call, context, method, args, kwargs)
+
+    def _start_method(
+        self,
+        call: Call,
+        context: contextvars.Context,
+        method: Method,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+    ) -> None:
         kind = method.kind
         if w.T_STREAM in call.fields and w.number(call.fields, w.T_STREAM):
             self._driver.start(call, self._stream(call, context, method, args, kwargs), context)
@@ -231,6 +246,34 @@ class Executor:
                 f"Method '{call.method}' returned a generator. You must use "
                 "`handle.options(stream=True)` to call generators on a deployment."
             )
+
+    async def _with_objects(
+        self,
+        call: Call,
+        context: contextvars.Context,
+        method: Method,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+    ) -> Any:
+        """A call with objects as arguments: those that are not inside others become values."""
+        values, named = await resolve(self.link, args, kwargs)
+        if not call.cancelled:
+            self._started += 1
+            self.loop.call_soon(self._start_resolved, call, context, method, values, named)
+        return ANSWERED
+
+    def _start_resolved(
+        self,
+        call: Call,
+        context: contextvars.Context,
+        method: Method,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+    ) -> None:
+        try:
+            self._start_method(call, context.copy(), method, args, kwargs)
+        except BaseException as e:
+            self._failed(call, e)
 
     async def _call_later(self, call: Call, context: contextvars.Context) -> Any:
         """A call whose arguments come in several frames."""
@@ -354,7 +397,7 @@ class Executor:
         if call.http:
             frame = pack_error(call.stream, w.E_USER, type(error).__name__, one_line(error), trace)
         else:
-            frame = pack_user_error(call.stream, error, trace)
+            frame = pack_user_error(call.stream, error, trace, self.link.deployment, call.method)
         self.link.reply_error(call, frame)
 
     # --- streams of items

@@ -203,7 +203,12 @@ class NodeLink:
         _, flags, stream, meta, body, _ = frame
         if stream & 1 or stream == 0 or stream in self.calls:
             raise w.ProtocolError(f"a request cannot have stream number {stream}")
-        call = Call(self, stream, w.parse_fields(meta), body, flags & w.END)
+        fields = w.parse_fields(meta)
+        call = Call(self, stream, fields, body, flags & w.END)
+        if w.T_OBJECTS in fields:
+            from rserve._objects import adopt
+
+            call.refs = adopt(fields)
         self.calls[stream] = call
         self._fresh.append(call)
 

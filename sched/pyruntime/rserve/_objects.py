@@ -351,11 +351,11 @@ class Fetch(Request):
 
     def __init__(self, link: "_node.NodeLink", ref: "ObjectRef[Any]") -> None:
         self.ref = ref
-        self._held: "List[ObjectRef[Any]]" = []
+        self.held: "List[ObjectRef[Any]]" = []
         super().__init__(link, _F_GET + w.field(w.T_OBJECT, ref._id) + _parent())
 
     def settled(self) -> None:
-        self._held = adopt(self.fields)
+        self.held = adopt(self.fields)
 
     def raw(self) -> Tuple[bytes, Any]:
         """Content type and body; raises the object's error."""
@@ -370,7 +370,7 @@ class Fetch(Request):
         try:
             return _values.decode_value(*self.raw())
         finally:
-            self._held = []
+            self.held = []
 
 
 _F_GET = w.field_u8(w.T_KIND, w.KIND_GET)
@@ -390,19 +390,8 @@ def read_error(
     fields: Dict[int, bytes], body: Any, ref: "Optional[ObjectRef[Any]]" = None
 ) -> BaseException:
     """The exception for an ERROR frame that answers a request about objects."""
-    from ray import exceptions
-
     from rserve._errors import unpack_error
 
-    kind = w.text(fields, w.T_ERROR_TYPE)
-    message = w.text(fields, w.T_MESSAGE)
-    hex_id = ref.hex() if ref is not None else ""
-    if kind == "ObjectStoreFullError":
-        return exceptions.ObjectStoreFullError(message)
-    if kind in ("ObjectLostError", "OwnerDiedError"):
-        error: exceptions.ObjectLostError = getattr(exceptions, kind)(hex_id)
-        error.message = message
-        return error
     return unpack_error(
         fields,
         body,
@@ -410,7 +399,19 @@ def read_error(
         w.text(fields, w.T_DEPLOYMENT),
         w.text(fields, w.T_METHOD, "__call__"),
         w.text(fields, w.T_REQUEST_ID),
+        ref.hex() if ref is not None else "",
     )
+
+
+#: Objects that somebody may still have to ask for, where no frame can carry the reference.
+_pinned: "Dict[bytes, ObjectRef[Any]]" = {}
+
+
+def pin(ids: Iterable[bytes]) -> None:
+    """Keeps objects until this process ends."""
+    for id in ids:
+        if id not in _pinned:
+            _pinned[id] = ObjectRef(id)
 
 
 # --- what `ray` has -----------------------------------------------------------------------------
@@ -423,6 +424,26 @@ async def fetch_async(ref: "ObjectRef[T]") -> T:
         await fetch.wait_async()
     value: T = fetch.value()
     return value
+
+
+async def resolve(
+    link: "_node.NodeLink", args: Tuple[Any, ...], kwargs: Dict[str, Any]
+) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    """Arguments with the values of those that are ObjectRefs; what they hold inside stays."""
+    fetches = {
+        argument: Fetch(link, argument)
+        for argument in (*args, *kwargs.values())
+        if isinstance(argument, ObjectRef)
+    }
+    for fetch in fetches.values():
+        if not fetch.done:
+            await fetch.wait_async()
+    values = {ref: fetch.value() for ref, fetch in fetches.items()}
+
+    def value(argument: Any) -> Any:
+        return values[argument] if isinstance(argument, ObjectRef) else argument
+
+    return tuple(value(a) for a in args), {k: value(v) for k, v in kwargs.items()}
 
 
 def put(value: Any) -> "ObjectRef[Any]":

@@ -102,9 +102,14 @@ def _pickle(value: Any, aside: Optional[_Aside]) -> bytes:
 
 
 def dumps(value: Any) -> bytes:
-    """One pickle, buffers and all."""
+    """One pickle, buffers and all, for where no metadata goes along: objects that it refers to are
+    kept as long as this process lives."""
     data = _pickle(value, None)
-    take_ids()
+    if pickled.ids is not None:
+        from rserve import _objects
+
+        ids, pickled.ids = pickled.ids, None
+        _objects.pin(ids)
     return data
 
 

@@ -23,10 +23,11 @@ from typing import (
     TypeVar,
 )
 
-from rserve import _node, _values
+from rserve import _node, _objects, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context
-from rserve._errors import unpack_error
+from rserve._errors import pack_user_error, unpack_error
+from rserve._objects import ObjectRef
 
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import RayServeException, RequestCancelledError
@@ -83,6 +84,7 @@ class _DeploymentResponseBase(_node.PendingCall):
         self._cancelled = False
         self._wakers: List[Callable[[], None]] = []
         self._content_type = w.PICKLE
+        self._again: Optional[Callable[[Dict[int, bytes]], None]] = None
 
     @property
     def request_id(self) -> str:
@@ -115,12 +117,16 @@ class _DeploymentResponseBase(_node.PendingCall):
         else:
             link.loop.call_soon_threadsafe(function, *args)
 
-    def _transmit(self, meta: bytes, body: bytes) -> None:
+    def _transmit(self, meta: bytes, body: "w.Body") -> None:
         """From any thread: a thread need not wait for the loop, which may be busy."""
         if not self._done:
             self._stream = self._link.open_call(self, meta, body)
             if self._cancelled:  # while this was on its way
                 self._link.cancel_call(self._stream)
+            self._transmitted()
+
+    def _transmitted(self) -> None:
+        """The call is on its way as `_stream`."""
 
     # --- completion; on the thread that reads from the node
 
@@ -129,18 +135,27 @@ class _DeploymentResponseBase(_node.PendingCall):
         self._settle()
 
     def _settle(self) -> None:
+        self._again = None
         with _lock:
             self._done = True
             wakers, self._wakers = self._wakers, []
         for waker in wakers:
             waker()
 
-    def _read_error(self, frame: w.Frame) -> None:
+    def _on_failure(self, frame: w.Frame) -> None:
+        fields = w.parse_fields(frame.meta)
+        again, self._again = self._again, None
+        if again is not None and fields.get(w.T_ERROR_TYPE) == b"ByValue":
+            again(fields)
+        else:
+            self._read_error(fields, frame.body)
+
+    def _read_error(self, fields: Dict[int, bytes], body: Any) -> None:
         handle = self._handle
         self.on_error(
             unpack_error(
-                w.parse_fields(frame.meta),
-                frame.body,
+                fields,
+                body,
                 handle.app_name,
                 handle.deployment_name,
                 handle._method,
@@ -195,22 +210,38 @@ class _DeploymentResponseBase(_node.PendingCall):
 
 
 class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
-    """The result of a call, now or later: await it, or use `.result()` outside of asyncio."""
+    """The result of a call, now or later: await it, or use `.result()` outside of asyncio.
+
+    When it is passed on to another call before it is there, it becomes an object of the node
+    (`_hold`): the node keeps the answer, and this process gets it only if it asks.
+    """
 
     def __init__(
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
     ) -> None:
         super().__init__(handle, link, request_id)
-        self._parts: Optional[List[bytes]] = None
-        self._body: Optional[bytes] = None
+        self._parts: Optional[List[Any]] = None
+        self._body: Any = None
         self._value: Any = None
+        self._refs: "List[ObjectRef[Any]]" = []  # that came with the answer
+        self._raw_error: Optional[Tuple[bytes, Any]] = None
+        self._ref: "Optional[ObjectRef[Any]]" = None  # what it is as an object
+        self._held_stream = 0  # the call that the node was told about
+        self._kept = False  # the node said that the answer goes to `_ref`
+        self._fetching = False
 
     def on_answer(self, frame: w.Frame) -> None:
         if frame.type == w.ERROR:
-            self._read_error(frame)
+            self._on_failure(frame)
             return
         if frame.type == w.RESPONSE:
-            self._content_type = w.parse_fields(frame.meta).get(w.T_CONTENT_TYPE, _values.OCTETS)
+            fields = w.parse_fields(frame.meta)
+            if w.T_OBJECT in fields:
+                self._on_kept()
+                return
+            if w.T_OBJECTS in fields:
+                self._refs = _objects.adopt(fields)
+            self._content_type = fields.get(w.T_CONTENT_TYPE, _values.OCTETS)
             if frame.flags & w.END:
                 self._body = frame.body
                 self._settle()
@@ -224,6 +255,107 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
                 self._settle()
                 return
         self._link.give_credit(frame.stream, len(frame.body))
+
+    def _on_failure(self, frame: w.Frame) -> None:
+        self._raw_error = (frame.meta, frame.body)
+        super()._on_failure(frame)
+
+    def _settle(self) -> None:
+        super()._settle()
+        if self._ref is not None and not self._kept:
+            self._put(self._ref)
+
+    # --- as an object
+
+    def _hold(self) -> "ObjectRef[Any]":
+        """This result as an object of the node. From any thread."""
+        link = self._link
+        with _lock:
+            if self._ref is not None:
+                return self._ref
+            ref = self._ref = _objects.new_ref()
+            done = self._done
+            stream = self._held_stream = self._stream
+        if done:
+            self._put(ref)
+        else:  # of a call that is not there yet it learns when it is
+            self._send_hold(stream or next(link._streams), ref)
+        return ref
+
+    def _send_hold(self, stream: int, ref: "ObjectRef[Any]") -> None:
+        meta = w.field(w.T_OBJECT, ref.binary())
+        self._link.send(w.pack(w.HOLD, 0, stream, meta))
+        _objects.flush(self._link)
+
+    def _transmitted(self) -> None:
+        with _lock:
+            ref = self._ref
+            if ref is None or self._held_stream == self._stream:
+                return
+            self._held_stream = self._stream
+        _objects.granted(ref)
+        self._send_hold(self._stream, ref)
+
+    def _put(self, ref: "ObjectRef[Any]") -> None:
+        """The answer came here, and somebody waits for it as an object."""
+        error = self._error
+        if error is not None:
+            if self._raw_error is None:
+                frame = pack_user_error(0, error, "")
+                size = int.from_bytes(frame[:4], "little")
+                start = w.HEADER_SIZE + size
+                self._raw_error = (frame[w.HEADER_SIZE : start], frame[start:])
+            meta, body = self._raw_error
+        elif self._body is not None:
+            meta, body = w.field(w.T_CONTENT_TYPE, self._content_type), self._body
+            if self._refs:
+                meta += _objects.ids_field(w.T_OBJECTS, self._refs)
+        else:
+            meta, body = _values.encode(self._value)
+        _objects.granted(ref)
+        _objects.put_raw(self._link, ref, meta, body)
+
+    def _on_kept(self) -> None:
+        with _lock:
+            self._kept = True
+            fetch = self._fetching = bool(self._wakers)
+        if fetch:
+            self._start_fetch()
+
+    def _subscribe(self, waker: Callable[[], None]) -> bool:
+        if not super()._subscribe(waker):
+            return False
+        with _lock:
+            fetch = self._kept and not self._fetching
+            self._fetching = self._fetching or fetch
+        if fetch:
+            self._start_fetch()
+        return True
+
+    def _start_fetch(self) -> None:
+        """Somebody wants to have it here after all."""
+        assert self._ref is not None
+        fetch = _objects.Fetch(self._link, self._ref)
+
+        def fetched() -> None:
+            if self._done:
+                return
+            if fetch.error is not None:
+                self.on_error(fetch.error)
+            elif fetch.failed:
+                self._read_error(fetch.fields, fetch.body)
+            else:
+                self._refs = fetch.held
+                self._content_type, self._body = fetch.raw()
+                self._settle()
+
+        if not fetch.subscribe(fetched):
+            fetched()
+
+    def _cancel(self) -> None:
+        if self._kept and not self._done:
+            self._link.send(w.pack(w.CANCEL, 0, self._stream, b""))
+        super()._cancel()
 
     def _fetch(self) -> Any:
         if self._error is not None:
@@ -263,11 +395,23 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
         value: R = self._fetch()
         return value
 
-    async def _to_object_ref(self) -> Any:
-        raise OBJ_REF_NOT_SUPPORTED_ERROR
+    async def _to_object_ref(self) -> "ObjectRef[R]":
+        """The result as an object of the node, ready or not."""
+        if not self.by_reference:
+            raise OBJ_REF_NOT_SUPPORTED_ERROR
+        return self._hold()
 
-    def _to_object_ref_sync(self, **_: Any) -> Any:
-        raise OBJ_REF_NOT_SUPPORTED_ERROR
+    def _to_object_ref_sync(
+        self,
+        _timeout_s: Optional[float] = None,
+        _allow_running_in_asyncio_loop: bool = False,
+    ) -> "ObjectRef[R]":
+        """The same outside of asyncio."""
+        if not self.by_reference:
+            raise OBJ_REF_NOT_SUPPORTED_ERROR
+        if not _allow_running_in_asyncio_loop:
+            _not_in_event_loop()
+        return self._hold()
 
 
 class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
@@ -282,7 +426,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
 
     def on_answer(self, frame: w.Frame) -> None:
         if frame.type == w.ERROR:
-            self._read_error(frame)
+            self._on_failure(frame)
             return
         if frame.type == w.RESPONSE:
             fields = w.parse_fields(frame.meta)
@@ -509,7 +653,7 @@ class DeploymentHandle(Generic[T]):
                 inherited += w.field_str(w.T_ROUTE, route)
         kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
         response = kind(self, link, request_id)
-        waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _DeploymentResponseBase)]
+        waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _AWAITED)]
         if waits:
             _resolve(response, waits, args, kwargs, self._fields() + inherited)
         else:
@@ -546,34 +690,136 @@ def _rebuild(deployment_name: str, app_name: str, state: Dict[str, Any]) -> "Dep
     return DeploymentHandle(deployment_name, app_name, **state)
 
 
+#: Arguments that are awaited for the call; only where they are not inside others.
+_AWAITED = (_DeploymentResponseBase, ObjectRef)
+
+#: Deployments that said that they take no objects of this node: they run elsewhere too, or are not
+#: Python.
+_by_value: "set[Tuple[str, str]]" = set()
+
+
+class _Slot:
+    """Where an object was among the arguments of a call that may have to be sent once more."""
+
+    __slots__ = ("id",)
+
+    def __init__(self, id: bytes) -> None:
+        self.id = id
+
+
 def _resolve(
     response: _DeploymentResponseBase,
-    waits: List[_DeploymentResponseBase],
+    waits: List[Any],
     args: Tuple[Any, ...],
     kwargs: Dict[str, Any],
     meta: bytes,
 ) -> None:
-    """Sends a call once the responses among its arguments are there."""
+    """Sends a call whose arguments are results of others, or objects. From any thread."""
     if any(isinstance(a, DeploymentResponseGenerator) for a in waits):
-        response._on_loop(
-            response.on_error,
+        response.on_error(
             RuntimeError(
                 "Streaming deployment handle results cannot be passed to downstream handle calls. "
                 "If you have a use case requiring this feature, please file a feature request on "
                 "GitHub."
-            ),
+            )
         )
         return
+    handle = response._handle
+    if (
+        (handle._app_name, handle._deployment_name) in _by_value
+        or handle._serialization == "orjson"
+        or any(
+            isinstance(a, DeploymentResponse)
+            and not (a.by_reference and a._link is response._link)
+            for a in waits
+        )
+    ):
+        _send_by_value(response, args, kwargs, meta)
+    else:
+        _send_by_reference(response, args, kwargs, meta)
+
+
+def _send_by_reference(
+    response: _DeploymentResponseBase,
+    args: Tuple[Any, ...],
+    kwargs: Dict[str, Any],
+    meta: bytes,
+) -> None:
+    """The node is told which objects the call waits for; what is here already goes along."""
+    handle = response._handle
+    awaited: "Dict[ObjectRef[Any], None]" = {}
+
+    def passed(argument: Any) -> Any:
+        if isinstance(argument, DeploymentResponse):
+            if argument._done:
+                return argument._fetch()
+            argument = argument._hold()
+        if isinstance(argument, ObjectRef):
+            awaited[argument] = None
+        return argument
+
+    def slot(argument: Any) -> Any:
+        return _Slot(argument.binary()) if isinstance(argument, ObjectRef) else argument
+
+    try:
+        values = tuple(passed(a) for a in args)
+        named = {k: passed(v) for k, v in kwargs.items()}
+        fields, body = _values.encode_arguments(values, named, handle._serialization)
+    except BaseException as e:
+        response.on_error(e)
+        return
+    if awaited:
+        meta += _objects.ids_field(w.T_AWAIT_OBJECTS, awaited)
+        slots = tuple(slot(v) for v in values)
+        named_slots = {k: slot(v) for k, v in named.items()}
+
+        def again(fields: Dict[int, bytes]) -> None:
+            _by_value.add((handle._app_name, handle._deployment_name))
+            refs = {ref.binary(): ref for ref in _objects.adopt(fields)}
+
+            def filled(argument: Any) -> Any:
+                return refs[argument.id] if isinstance(argument, _Slot) else argument
+
+            whole = tuple(filled(s) for s in slots)
+            _send_by_value(
+                response, whole, {k: filled(s) for k, s in named_slots.items()}, plain
+            )
+
+        plain = meta[: -len(_objects.ids_field(w.T_AWAIT_OBJECTS, awaited))]
+        response._again = again
+    response._transmit(meta + fields, body)
+
+
+def _send_by_value(
+    response: _DeploymentResponseBase,
+    args: Tuple[Any, ...],
+    kwargs: Dict[str, Any],
+    meta: bytes,
+) -> None:
+    """Sends a call once the values of all arguments are here."""
+    fetches: "Dict[ObjectRef[Any], _objects.Fetch]" = {}
+    waits: List[Any] = []
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, DeploymentResponse):
+            waits.append(argument._subscribe)
+        elif isinstance(argument, ObjectRef) and argument not in fetches:
+            fetches[argument] = fetch = _objects.Fetch(response._link, argument)
+            waits.append(fetch.subscribe)
     left = len(waits)
 
     def value(argument: Any) -> Any:
-        return argument._fetch() if isinstance(argument, DeploymentResponse) else argument
+        if isinstance(argument, DeploymentResponse):
+            return argument._fetch()
+        if isinstance(argument, ObjectRef):
+            return fetches[argument].value()
+        return argument
 
     def one_done() -> None:
         nonlocal left
-        left -= 1
-        if left or response._done:
-            return
+        with _lock:
+            left -= 1
+            if left or response._done:
+                return
         try:
             values = tuple(value(a) for a in args)
             named = {k: value(v) for k, v in kwargs.items()}
@@ -582,9 +828,6 @@ def _resolve(
             return
         response._handle._transmit(response, values, named, meta)
 
-    def begin() -> None:
-        for wait in list(waits):
-            if not wait._subscribe(one_done):
-                one_done()
-
-    response._on_loop(begin)
+    for wait in waits:
+        if not wait(one_done):
+            one_done()
