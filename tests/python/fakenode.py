@@ -143,12 +143,13 @@ class Peer:
         root_path: str = "",
         end: bool = True,
         request_id: str = "test-request-id",
+        kind: int = w.KIND_HTTP,
     ) -> int:
         block = b"".join(
             n.lower().encode() + b"\0" + v.encode("latin-1") + b"\0" for n, v in headers or []
         )
         meta = (
-            w.field_u8(w.T_KIND, w.KIND_HTTP)
+            w.field_u8(w.T_KIND, kind)
             + w.field_str(w.T_REQUEST_ID, request_id)
             + w.field_str(w.T_APP, self.node.app)
             + w.field_str(w.T_ROUTE, root_path or "/")
