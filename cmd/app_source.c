@@ -127,6 +127,38 @@ static int load_file(const struct rs_app_source *o, char *const *words, int n,
     return 0;
 }
 
+/* The same configuration with `env` (NULL: as it is) and `revision` in every application. */
+static int amend(struct rs_config **c, const json_t *env, const char *revision,
+                 struct rs_error *err)
+{
+    rs_auto(rs_config_freep) struct rs_config *amended = NULL;
+    rs_auto(rs_diags_fini) struct rs_diags diags = {0};
+    rs_auto(rs_json_decrefp) json_t *doc = rs_app_source_document(*c);
+    rs_auto(rs_freep) char *text = NULL;
+    json_t *app;
+    size_t i;
+
+    json_array_foreach (json_object_get(doc, "applications"), i, app) {
+        json_t *ext = json_object_get(app, "rserve");
+
+        if (env)
+            json_object_set_new(app, "runtime_env", json_deep_copy(env));
+        if (!revision)
+            continue;
+        if (!json_is_object(ext))
+            json_object_set_new(app, "rserve", ext = json_object());
+        json_object_set_new(ext, "revision", json_string(revision));
+    }
+    text = rs_json_dump(doc);
+    if (rs_config_parse(&amended, text, strlen(text), NULL, &diags) < 0)
+        return rs_diags_to_error(&diags, err);
+    if (rs_config_default_app_dir(amended, (*c)->dir, err) < 0)
+        return -1;
+    rs_config_free(*c);
+    *c = rs_steal(amended);
+    return 0;
+}
+
 int rs_app_source_load(const struct rs_app_source *o, char *const *words, int n,
                        struct rs_config **ret, struct rs_error *err)
 {
@@ -146,14 +178,16 @@ int rs_app_source_load(const struct rs_app_source *o, char *const *words, int n,
             rs_config_from_import(&c, words[0], o->name, o->route_prefix, args, err) < 0)
             return -1;
     }
+    if ((env || o->revision) && amend(&c, env, o->revision, err) < 0)
+        return -1;
+    if (o->default_app_dir && rs_config_default_app_dir(c, o->default_app_dir, err) < 0)
+        return -1;
     if (o->name && rs_config_set_name(c, o->name, err) < 0)
         return -1;
     if (o->route_prefix && rs_config_set_route_prefix(c, o->route_prefix, err) < 0)
         return -1;
     if (o->app_dir && rs_config_set_app_dir(c, o->app_dir, err) < 0)
         return -1;
-    if (env)
-        rs_config_set_runtime_env(c, env);
     *ret = rs_steal(c);
     return 0;
 }

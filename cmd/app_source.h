@@ -15,6 +15,8 @@ struct rs_app_source {
     const char *runtime_env;      /* a YAML or JSON file */
     const char *runtime_env_json; /* a JSON object */
     const char *working_dir;      /* a folder or a URL: runtime_env.working_dir */
+    const char *default_app_dir;  /* of applications that name none; NULL: the folder of the file */
+    const char *revision;         /* rserve.revision of every application */
     bool quiet;                   /* no warnings */
     bool strict;                  /* errors that fail one application only refuse the file */
 };

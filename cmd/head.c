@@ -36,7 +36,7 @@ struct rs_head {
     struct rs_after hook;
     struct rs_gauges gauges;
     bool has_gauges; /* false: nobody asked for figures */
-    char *app_dir, *http_host;
+    char *app_dir, *http_host, *later_host;
     uint16_t http_port;
     bool closing;
 };
@@ -238,6 +238,35 @@ static json_t *api_details(bool extended, void *arg)
     return rs_controller_details(h->controller, extended, rs_clock_now());
 }
 
+/* The listener that `c` asks for, told in it as it is. */
+static int open_http(struct rs_head *h, struct rs_config *c, const char *default_host,
+                     struct rs_error *err)
+{
+    const char *host = c->http.host ? c->http.host : default_host;
+    uint16_t port = 0;
+
+    if (rs_config_set_host(c, host, err) < 0 || h->ops.listen(c, &port, h->arg, err) < 0 ||
+        rs_config_set_port(c, port, err) < 0)
+        return -1;
+    h->http_port = port;
+    free(h->http_host);
+    h->http_host = rs_strdup(c->http.host);
+    return 0;
+}
+
+/* Takes `config`. */
+static int apply_from_rest(struct rs_head *h, struct rs_config *config, struct rs_error *err)
+{
+    rs_auto(rs_config_freep) struct rs_config *c = config;
+    bool opens = h->later_host && !h->http_port && c->proxy_location != RS_PROXY_DISABLED;
+
+    if (h->app_dir && rs_config_default_app_dir(c, h->app_dir, err) < 0)
+        return -1;
+    if (opens && open_http(h, c, h->later_host, err) < 0)
+        return -1;
+    return rs_head_apply(h, rs_steal(c), err);
+}
+
 static int api_apply(const char *body, size_t len, struct rs_buf *error, int *http_status,
                      void *arg)
 {
@@ -248,10 +277,8 @@ static int api_apply(const char *body, size_t len, struct rs_buf *error, int *ht
     int r = rs_config_parse(&config, body, len, NULL, &diags);
 
     (void)http_status;
-    if (r == 0 && h->app_dir)
-        r = rs_config_default_app_dir(config, h->app_dir, &err);
     if (r == 0)
-        r = rs_head_apply(h, config, &err);
+        r = apply_from_rest(h, config, &err);
     else if (rs_diags_schema_errors(&diags))
         rs_diags_print(error, &diags);
     if (r < 0 && err.msg[0])
@@ -361,6 +388,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     h->arg = arg;
     h->app_dir = rs_strdup(conf->app_dir);
     h->http_host = rs_strdup(conf->http_host);
+    h->later_host = rs_strdup(conf->later_http_host);
     h->http_port = conf->http_port;
     h->has_gauges = metrics != NULL;
     if (metrics)
@@ -391,6 +419,7 @@ void rs_head_free(struct rs_head *h)
     rs_controller_free(h->controller);
     free(h->app_dir);
     free(h->http_host);
+    free(h->later_host);
     free(h);
 }
 
@@ -440,16 +469,10 @@ int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **htt
                        struct rs_error *err)
 {
     rs_auto(rs_config_freep) struct rs_config *c = config;
-    const char *host = c->http.host ? c->http.host : "127.0.0.1";
-    uint16_t port = 0;
 
     if (!h->http_port && c->proxy_location != RS_PROXY_DISABLED) {
-        if (rs_config_set_host(c, host, err) < 0 || h->ops.listen(c, &port, h->arg, err) < 0 ||
-            rs_config_set_port(c, port, err) < 0)
+        if (open_http(h, c, h->later_host ? h->later_host : "127.0.0.1", err) < 0)
             return -1;
-        h->http_port = port;
-        free(h->http_host);
-        h->http_host = rs_strdup(host);
         rs_controller_start(h->controller, rs_steal(c));
     }
     *http = rs_head_http(h);

@@ -46,7 +46,9 @@ static const struct rs_option start_options[] = {
     {"http-host", 0, RS_OPT_STRING, AT(http_host), "ADDRESS",
      "address of the HTTP listener (default 127.0.0.1; 0.0.0.0 where other machines reach it)"},
     {"http-port", 0, RS_OPT_INT, AT(http_port), "PORT",
-     "port of the HTTP listener (default 8000); 0: a free one", .min = 0, .max = 65535},
+     "port of the HTTP listener; 0: a free one (default: a head listens where the first "
+     "configuration says, a node on 8000)",
+     .min = 0, .max = 65535},
     {"no-http", 0, RS_OPT_FLAG, AT(no_http), NULL, "take no HTTP requests on this node"},
     {"temp-dir", 0, RS_OPT_STRING, AT(temp_dir), "DIR", "as --state-dir"},
     RS_SERVE_HEAD_OPTIONS(struct start_options, serve),
@@ -256,7 +258,10 @@ static int choose(struct start *s, struct rs_error *err)
     s->conf.options = &o->serve;
     s->conf.peer = s->peer;
     s->conf.name = o->name;
-    s->conf.http = !o->no_http && (o->http_port >= 0 || !beside_its_head(s));
+    s->conf.http =
+        !o->no_http && (o->http_port >= 0 || o->http_host || (s->conf.head && !beside_its_head(s)));
+    if (o->head && !o->no_http && !s->conf.http)
+        s->conf.later_http_host = o->serve.host; /* as Ray: when Serve is started */
     s->conf.arg = s;
     return 0;
 }
@@ -314,7 +319,11 @@ static void print_started(const json_t *said, bool block)
     } else {
         printf("  Joined:    %s\n", rs_json_str(said, "head", ""));
     }
-    printf("  HTTP:      %s%s\n", *http ? "http://" : "none on this node", http);
+    printf("  HTTP:      %s%s\n",
+           *http   ? "http://"
+           : *join ? "as the first configuration says"
+                   : "none on this node",
+           http);
     printf("  Logs:      %s\n\n", rs_json_str(said, "log_dir", ""));
     puts("  To terminate it, run\n    ray stop\n\n"
          "  To view the status of the cluster, use\n    ray status\n");

@@ -433,6 +433,7 @@ static int start_head(struct serve *s, struct rs_error *err)
         .dashboard_port = (uint16_t)s->conf->options->dashboard_port,
         .http_host = s->http_host,
         .http_port = rs_node_port(s->node),
+        .later_http_host = s->conf->later_http_host,
         .driver_socket = rs_node_driver_socket(s->node),
     };
 

@@ -124,10 +124,11 @@ struct rs_serve_conf {
     const char *head;    /* a worker's: the head's address; NULL: this process is the head */
     const char *peer;    /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
     const char *name;    /* of the node; NULL: the host's name */
-    int owner_fd;    /* connection of the program that this is for, and ends with; 0: none. Taken */
-    bool http;       /* has an HTTP listener */
-    bool fail_fast;  /* end with status 1 if an application fails to deploy */
-    bool background; /* nobody watches: what replicas write goes to their logs only */
+    int owner_fd; /* connection of the program that this is for, and ends with; 0: none. Taken */
+    bool http;    /* has an HTTP listener */
+    const char *later_http_host; /* a head's without one: see struct rs_head_conf */
+    bool fail_fast;              /* end with status 1 if an application fails to deploy */
+    bool background;             /* nobody watches: what replicas write goes to their logs only */
     /* Once, when it listens and, as a worker, has joined; may be NULL. -1 ends it again. */
     int (*on_ready)(const struct rs_serve_ready *ready, void *arg);
     void *arg;

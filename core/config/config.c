@@ -461,17 +461,6 @@ int rs_config_default_app_dir(struct rs_config *c, const char *dir, struct rs_er
     return set_app_dirs(c, dir, false, err);
 }
 
-void rs_config_set_runtime_env(struct rs_config *c, const json_t *env)
-{
-    for (size_t i = 0; i < c->app_count; i++) {
-        struct rs_config_app *app = &c->apps[i];
-
-        json_object_set_new(app->json, "runtime_env", json_deep_copy(env));
-        json_object_set_new(app->complete, "runtime_env", json_deep_copy(env));
-        app->runtime_env = json_object_get(app->complete, "runtime_env");
-    }
-}
-
 /* --- questions ----------------------------------------------------------------------------------- */
 
 const struct rs_config_app *rs_config_find_app(const struct rs_config *c, const char *name)
@@ -517,10 +506,10 @@ uint64_t rs_json_hash(const json_t *json)
 uint64_t rs_config_app_code_hash(const struct rs_config_app *app)
 {
     const json_t *ext = json_object_get(app->complete, "rserve");
-    rs_auto(rs_json_decrefp) json_t *all =
-        json_pack("[O?, O, O, O?, O?, O?]", json_object_get(app->complete, "import_path"),
-                  app->args, app->runtime_env, json_object_get(ext, "app_dir"),
-                  json_object_get(ext, "python"), json_object_get(ext, "start"));
+    rs_auto(rs_json_decrefp) json_t *all = json_pack(
+        "[O?, O, O, O?, O?, O?, O?]", json_object_get(app->complete, "import_path"), app->args,
+        app->runtime_env, json_object_get(ext, "app_dir"), json_object_get(ext, "python"),
+        json_object_get(ext, "start"), json_object_get(ext, "revision"));
 
     return rs_json_hash(all);
 }

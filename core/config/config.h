@@ -134,8 +134,6 @@ RS_MUST_CHECK int rs_config_set_host(struct rs_config *c, const char *host, stru
 RS_MUST_CHECK int rs_config_set_port(struct rs_config *c, int port, struct rs_error *err);
 /* Of every application; relative to the working directory. */
 RS_MUST_CHECK int rs_config_set_app_dir(struct rs_config *c, const char *dir, struct rs_error *err);
-/* Of every application, in place of what it says. `env` is an object. */
-void rs_config_set_runtime_env(struct rs_config *c, const json_t *env);
 /* Of every application that does not name one itself. */
 RS_MUST_CHECK int rs_config_default_app_dir(struct rs_config *c, const char *dir,
                                             struct rs_error *err);
@@ -146,7 +144,7 @@ const struct rs_config_deployment *rs_config_app_find(const struct rs_config_app
 /* What REST shows as deployed_app_config. A new reference. */
 json_t *rs_config_app_echo(const struct rs_config_app *app);
 /* Changes when replicas of a Python application must be started anew whatever their options:
- * import_path, args, runtime_env, app_dir, python, start. */
+ * import_path, args, runtime_env, app_dir, python, start, revision. */
 uint64_t rs_config_app_code_hash(const struct rs_config_app *app);
 /* {"host": .., "port": .., ...} and so on as GET /api/serve/applications/ shows them. New. */
 json_t *rs_http_options_json(const struct rs_http_options *o);

@@ -181,6 +181,9 @@ static const struct rs_field app_rserve_fields[] = {
     {"app_dir", RS_TYPE_TEXT, .flags = RS_F_NULL, .at = RS_AT(struct rs_config_app, app_dir),
      .help = "Folder that comes first on sys.path, relative to the file. null: the folder of the "
              "file."},
+    {"revision", RS_TYPE_TEXT, .flags = RS_F_NULL,
+     .help = "Any text. Another one imports the module anew and replaces all replicas, even where "
+             "nothing else changed."},
     {"ingress", RS_TYPE_TEXT, .flags = RS_F_NULL, .at = RS_AT(struct rs_config_app, ingress),
      .help = "Deployment that gets the HTTP requests of an application without import_path. null: "
              "the first one."},
