@@ -99,7 +99,13 @@ def job_runtime_env() -> Dict[str, Any]:
 
 def set_job_runtime_env(env: Optional[Dict[str, Any]]) -> None:
     global _job_runtime_env
-    _job_runtime_env = dict(env or {})
+    _job_runtime_env = {}
+    if env:
+        from ray.runtime_env import normalised
+
+        from rserve._env_spec import absolute_paths
+
+        _job_runtime_env = absolute_paths(normalised(env), os.getcwd())
 
 
 def application(name: str) -> Optional[Dict[str, Any]]:

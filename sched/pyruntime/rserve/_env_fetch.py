@@ -181,6 +181,7 @@ class Fetcher:
                     "last_modified": answer.headers.get("Last-Modified") or "",
                 }
         except urllib.error.HTTPError as e:
+            e.close()
             if e.code == 304 and have:
                 return None
             again = e.code in (408, 425, 429) or e.code >= 500

@@ -128,7 +128,8 @@ class Runner:
         except OSError as e:
             raise EnvError(f"{what}: cannot run {argv[0]}: {e.strerror or e}") from None
         assert process.stdout is not None
-        with open(self._log_path, "a", encoding="utf-8", errors="replace") as log:
+        opened = open(self._log_path, "a", encoding="utf-8", errors="replace")
+        with process.stdout, opened as log:
             log.write(f"$ {self.reporter.clean(' '.join(argv))}\n")
             for raw in process.stdout:
                 line = self.reporter.clean(raw.decode("utf-8", "replace").rstrip())

@@ -72,6 +72,24 @@ def absolute(path: str, base: str) -> str:
     return os.path.abspath(os.path.join(base, os.path.expanduser(path)))
 
 
+def absolute_paths(env: Mapping[str, Any], base: str) -> Dict[str, Any]:
+    """The same environment with what it names by path named from anywhere, requirements read."""
+    out = dict(env)
+    spec = parse(env, base)
+    if spec.working_dir:
+        out["working_dir"] = spec.working_dir
+    if spec.py_modules:
+        out["py_modules"] = spec.py_modules
+    if isinstance(spec.conda, str):
+        out["conda"] = spec.conda
+    for tool in ("pip", "uv"):
+        if spec.packages and isinstance(out.get(tool), Mapping):
+            out[tool] = dict(out[tool], packages=spec.packages.packages)
+        elif spec.packages and out.get(tool):
+            out[tool] = spec.packages.packages
+    return out
+
+
 def parse(env: Mapping[str, Any], base: str) -> Spec:
     """`base` is the folder that relative paths start from."""
     modules = env.get("py_modules") or []

@@ -26,6 +26,7 @@ MAX_BYTES = 10 << 30
 MAX_AGE_S = 14 * 86400
 #: Used so recently that whoever asked for it may not hold its lock yet.
 GRACE_S = 600
+_POLL_S = 0.1
 
 
 def root() -> str:
@@ -105,11 +106,15 @@ def acquire(key: str, waiting: Callable[[], None], folder: Optional[str] = None)
             fcntl.flock(fd, how | fcntl.LOCK_NB)
         except OSError as e:
             if e.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                os.close(fd)
                 raise
+            # Not by a lock that blocks: who builds keeps a shared one for as long as it is used.
+            os.close(fd)
             if not told:
                 waiting()
                 told = True
-            fcntl.flock(fd, how)
+            time.sleep(_POLL_S)
+            continue
         if not _is_current(fd, os.path.join(folder, key + ".lock")):
             os.close(fd)  # it was collected meanwhile
             continue

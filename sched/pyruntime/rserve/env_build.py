@@ -41,6 +41,8 @@ def build(env: Mapping[str, Any], base: str, node: str, reporter: Reporter) -> D
         ready["cwd"], ready["path"] = fetcher.working_dir(spec.working_dir, spec.excludes)
     for i, source in enumerate(spec.py_modules):
         ready["path"] += fetcher.py_module(f"py_modules[{i}]", source, spec.excludes)
+    if spec.working_dir and base not in ready["path"]:
+        ready["path"].append(base)  # what lies beside the file is found too, but last
     ready["locks"] = [entry.lock_path for entry in fetcher.entries]
     if spec.packages:
         _packages(spec, base, reporter, ready)

@@ -175,6 +175,10 @@ def _check_actor_options(options: Any) -> None:
                 f"Specifying '{key}' in ray_actor_options is not allowed. "
                 f"Allowed options: {allowed}"
             )
+    if options.get("runtime_env"):
+        from ray.runtime_env import normalised
+
+        normalised(options["runtime_env"])
 
 
 def _check_deployment_actors(actors: Any) -> None:
@@ -456,6 +460,11 @@ def options_for_node(deployment: Deployment) -> Dict[str, Any]:
     for name in OPTION_NAMES:
         if name in deployment._options:
             out[name] = _plain(deployment._options[name])
+    env = (deployment._options.get("ray_actor_options") or {}).get("runtime_env")
+    if env:
+        from ray.runtime_env import normalised
+
+        out["ray_actor_options"]["runtime_env"] = normalised(env)
     if deployment._version is not None:
         out["version"] = deployment._version
     return out
