@@ -250,6 +250,11 @@ static void put_span(struct rs_buf *meta, enum rs_tag tag, struct span s)
     rs_field_put(meta, tag, rs_buf_head(meta) + s.at, s.len);
 }
 
+static uint64_t hash_of(const struct rs_buf *meta, struct span s)
+{
+    return rs_wish_hash(rs_buf_head(meta) + s.at, s.len);
+}
+
 /* The length of a field that was begun before its length was known. */
 static void patch_length(struct rs_buf *meta, size_t value_at)
 {
@@ -319,10 +324,14 @@ static void put_headers(struct rs_http_request *req, size_t kind_at)
         rs_field_put(meta, RS_TAG_REQUEST_ID, rs_buf_head(&req->id), rs_buf_len(&req->id));
         rs_buf_clear(&req->id);
     }
-    if (w.has_model)
+    if (w.has_model) {
         put_span(meta, RS_TAG_MODEL_ID, w.model);
-    if (w.has_session)
+        req->r.waiter.wish.model = hash_of(meta, w.model);
+    }
+    if (w.has_session) {
         put_span(meta, RS_TAG_SESSION_ID, w.session);
+        req->r.waiter.wish.session = hash_of(meta, w.session);
+    }
     if (w.has_trace)
         put_span(meta, RS_TAG_TRACEPARENT, w.trace);
 }

@@ -211,6 +211,11 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
     call->r.timeout_at = offset_of(f, fields, RS_TAG_TIMEOUT_MS);
     call->r.route_at = offset_of(f, fields, RS_TAG_ROUTE);
     call->r.route_len = fields->at[RS_TAG_ROUTE].len;
+    call->r.waiter.wish = (struct rs_wish){
+        .model = rs_wish_hash(fields->at[RS_TAG_MODEL_ID].data, fields->at[RS_TAG_MODEL_ID].len),
+        .session =
+            rs_wish_hash(fields->at[RS_TAG_SESSION_ID].data, fields->at[RS_TAG_SESSION_ID].len),
+    };
     take_body(&call->r, f);
     if (rs_call_names_objects(fields) && !ch->node)
         r = rs_call_begin(call, fields, app, deployment, err);

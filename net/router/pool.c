@@ -8,6 +8,15 @@
 #include <stdio.h>
 #include <string.h>
 
+/* How long a request with a model waits for a busy replica that has it, beside a free one. */
+enum { PATIENCE_MS = 1000 };
+
+static int on_patience(struct rs_timer *t)
+{
+    rs_pool_pump(rs_container_of(t, struct rs_pool, patience));
+    return 0;
+}
+
 struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
                             const char *app, const char *name, struct rs_figures *figures,
                             const struct rs_pool_ops *ops, void *arg)
@@ -23,6 +32,7 @@ struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics
     p->arg = arg;
     rs_queue_init(&p->queue, -1);
     p->max_ongoing = 1;
+    p->patience.fn = on_patience;
     p->queued = rs_family_series(metrics->queued, (const char *const[]){name, app, "", ""});
     return p;
 }
@@ -43,6 +53,7 @@ void rs_pool_free(struct rs_pool *p)
     if (!p)
         return;
     assert(rs_list_empty(&p->queue.slots) && p->queue.queued == 0);
+    rs_timer_stop(&p->patience);
     free_cache(p->calls);
     free(p->app);
     free(p->name);
@@ -199,24 +210,28 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
 
 void rs_pool_pump(struct rs_pool *p)
 {
+    int64_t now = rs_loop_now(p->loop), deadline;
     struct rs_slots *s;
     struct rs_waiter *w;
 
     if (p->pumping || !p->queue.queued)
         return; /* a backend that answers from inside send: the loop below goes on */
     p->pumping = true;
-    while ((w = rs_queue_next(&p->queue, &s))) {
+    while ((w = rs_queue_next(&p->queue, now, &s))) {
         struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
         struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
 
         r->backend = b;
-        r->sent_at = rs_loop_now(p->loop);
+        r->sent_at = now;
         rs_list_push_back(&b->requests, &r->link);
         p->working += b->figures != NULL;
         show_in_flight(b);
         b->ops->send(b, r);
     }
     p->pumping = false;
+    deadline = rs_queue_deadline(&p->queue, now);
+    if (deadline)
+        rs_timer_start(&p->patience, p->loop, deadline);
     rs_pool_show_queued(p);
 }
 
@@ -267,6 +282,8 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
     }
     r->pool = p;
     r->waiter.local_only = r->local_only;
+    if (r->waiter.wish.model)
+        r->waiter.patient_until = rs_loop_now(p->loop) + PATIENCE_MS * RS_MS;
     if (rs_queue_put(&p->queue, &r->waiter) == RS_QUEUE_FULL) {
         refuse_full(p, r);
         return;
@@ -315,6 +332,8 @@ void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit)
     b->slots.limit = limit ? limit : (unsigned)p->max_ongoing;
     b->slots.remote = !b->replica_id;
     if (b->replica_id)
+        b->slots.key = rs_wish_hash(b->replica_id, strlen(b->replica_id));
+    if (b->replica_id)
         b->processing = rs_family_series(p->metrics->replica_processing,
                                          (const char *const[]){p->name, b->replica_id, p->app});
     rs_queue_add_slots(&p->queue, &b->slots);
@@ -331,6 +350,22 @@ void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted)
     else if (b->slots.in_flight == 0)
         p->ops->on_idle(b, p->arg);
     refuse_waiting(p);
+}
+
+void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names)
+{
+    uint64_t models[RS_MODELS_MAX];
+    const json_t *name;
+    size_t i, n = 0;
+
+    if (b->gone)
+        return;
+    json_array_foreach (names, i, name) {
+        if (json_is_string(name) && n < RS_MODELS_MAX)
+            models[n++] = rs_wish_hash(json_string_value(name), json_string_length(name));
+    }
+    rs_queue_models(&p->queue, &b->slots, models, n);
+    rs_pool_pump(p);
 }
 
 void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit)

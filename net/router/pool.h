@@ -9,6 +9,8 @@
 #include "net/router/backend.h"
 #include "net/router/metrics.h"
 
+#include <jansson.h>
+
 struct rs_pool_ops {
     /* A retired backend has nothing left to do. */
     void (*on_idle)(struct rs_backend *b, void *arg);
@@ -32,9 +34,10 @@ struct rs_pool {
     const struct rs_router_metrics *metrics;
     struct rs_series *queued;
     unsigned queued_shown;
-    unsigned working;  /* requests that replicas of this node have */
-    unsigned load;     /* those and the queued, as shown */
-    int64_t load_rest; /* ns of the integral that are no whole microsecond yet */
+    unsigned working;              /* requests that replicas of this node have */
+    unsigned load;                 /* those and the queued, as shown */
+    int64_t load_rest;             /* ns of the integral that are no whole microsecond yet */
+    struct rs_timer patience;      /* someone's for a busy replica with its model ends */
     struct rs_series_cache *calls; /* requests to it, by handle and route */
 };
 
@@ -55,6 +58,8 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r);
 /* `limit` 0: as many as the deployment's max_ongoing. */
 void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted);
+/* The names of the models that a backend has loaded or is loading: texts of a JSON array. */
+void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names);
 /* 0: no further requests, as with rs_pool_admit false. */
 void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 /* Ends its requests (they were cancelled: DIED) and forgets it. */

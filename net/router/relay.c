@@ -279,6 +279,7 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->deadline = r->deadline;
     twin->kind = r->kind;
     twin->local_only = r->local_only;
+    twin->waiter.wish = r->waiter.wish;
     twin->objects = r->objects;
     r->relay = y;
     rs_loop_post(home->loop, on_start, y); /* the home's half keeps it */

@@ -102,6 +102,8 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
         return -1;
     if (f->h.type == RS_MSG_READY)
         x->websocket = rs_json_bool(j, "websocket", false);
+    if (f->h.type == RS_MSG_STATS && x->b.pool && json_object_get(j, "multiplexed"))
+        rs_pool_models(x->b.pool, &x->b, json_object_get(j, "multiplexed"));
     if (f->h.type == RS_MSG_LOOKUP) {
         answer_lookup(x, f->h.stream, j);
         json_decref(j);

@@ -79,7 +79,8 @@ struct rs_request {
     int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
     uint8_t kind;               /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
     bool objects;               /* its metadata has OBJECTS */
-    bool local_only;            /* came from another node: not to be sent to a third */
+    /* waiter.wish may be set by the origin: the model and the session that it is about. */
+    bool local_only; /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.
      * The backend may take either (rs_steal_fd; swap the buffer). */
