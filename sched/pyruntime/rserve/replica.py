@@ -19,7 +19,7 @@ from typing import Any, Deque, Dict, Optional
 
 from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
-from ray.serve.multiplex import unload_models
+from ray.serve.multiplex import is_multiplexed, tell, unload_models
 
 from rserve import _log, _process
 from rserve import _wire as w
@@ -179,6 +179,8 @@ class Replica:
             self._link.on_blocked_ping = self._blocked_ping
             self._watch = Watch(self._link)
             self._watch.start()
+            if is_multiplexed(self._servable):
+                tell()
         servable = self._servable
         self._link.send_json(
             w.READY,
