@@ -94,7 +94,7 @@ struct rs_http_request {
     bool broken; /* it cannot be completed */
 
     bool wants_websocket;   /* a valid handshake */
-    bool app_raised;        /* why it is broken: the user's exception */
+    uint8_t app_end;        /* enum rs_ws_end, of one that was accepted */
     char websocket_key[24]; /* Sec-WebSocket-Key */
     struct rs_websocket *websocket;
 };
@@ -150,6 +150,8 @@ void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *t
 struct MHD_Response *rs_websocket_response(struct rs_http_request *req, const struct rs_answer *a);
 /* More of the answer came, or its end, or credit for the request's body. */
 void rs_websocket_kick(struct rs_http_request *req);
+/* The answer breaks off. */
+void rs_websocket_fail(struct rs_http_request *req, const struct rs_failure *f);
 /* The server stops: 1012. Nothing for other requests. */
 void rs_websocket_restart(struct rs_http_request *req);
 void rs_websocket_cut(struct rs_http_request *req);

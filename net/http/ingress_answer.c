@@ -383,9 +383,8 @@ static void on_fail(struct rs_request *r, const struct rs_failure *f)
         return;
     if (req->status) { /* it has begun: all that is left is to break it off */
         req->broken = true;
-        req->app_raised = f->code == RS_WIRE_USER;
         if (is_websocket(req))
-            rs_websocket_kick(req);
+            rs_websocket_fail(req, f);
         else
             rs_http_resume(req);
         return;

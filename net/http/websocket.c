@@ -100,11 +100,7 @@ static void end_of_app(struct rs_websocket *ws)
     struct rs_http_request *req = ws->req;
 
     if (req->over && rs_list_empty(&req->pieces))
-        rs_ws_app_ended(&ws->session,
-                        !req->broken      ? RS_WS_END_DONE
-                        : req->app_raised ? RS_WS_END_CUT
-                                          : RS_WS_END_DIED,
-                        now_of(ws));
+        rs_ws_app_ended(&ws->session, (enum rs_ws_end)req->app_end, now_of(ws));
 }
 
 /* As much of the answer as the client takes. */
@@ -298,6 +294,18 @@ void rs_websocket_kick(struct rs_http_request *req)
         settle(ws);
     else
         drop_pieces(req);
+}
+
+void rs_websocket_fail(struct rs_http_request *req, const struct rs_failure *f)
+{
+    if (f->code != RS_WIRE_USER && f->code != RS_WIRE_DIED)
+        rs_log_warn("WebSocket request failed",
+                    "request_id=\"%s\" application=\"%s\" reason=\"%s\"", rs_buf_text(&req->id),
+                    req->route->app, f->message ? f->message : "");
+    req->app_end = f->code == RS_WIRE_USER ? RS_WS_END_CUT
+                   : f->stopped            ? RS_WS_END_STOPPED
+                                           : RS_WS_END_DIED;
+    rs_websocket_kick(req);
 }
 
 void rs_websocket_restart(struct rs_http_request *req)

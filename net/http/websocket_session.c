@@ -407,6 +407,8 @@ void rs_ws_app_ended(struct rs_ws_session *s, enum rs_ws_end how, int64_t now)
             s->code = RS_WS_ERROR;
     } else if (how == RS_WS_END_DIED) {
         fail(s, RS_WS_ERROR, "the replica died", now);
+    } else if (how == RS_WS_END_STOPPED) {
+        fail(s, RS_WS_RESTART, "the replica was stopped", now);
     } else {
         say(s, &(struct rs_ws_farewell){.code = RS_WS_NORMAL}, now);
     }

@@ -81,9 +81,10 @@ void rs_ws_client_gone(struct rs_ws_session *s);
 /* Bytes of the application's answer. */
 void rs_ws_app(struct rs_ws_session *s, const char *data, size_t n, int64_t now);
 enum rs_ws_end {
-    RS_WS_END_DONE, /* it returned: the connection is closed, unless it said how before */
-    RS_WS_END_DIED, /* its process died, or anything else of the system's: 1011 */
-    RS_WS_END_CUT,  /* it raised: the connection ends without a word, as with uvicorn */
+    RS_WS_END_DONE,    /* it returned: the connection is closed, unless it said how before */
+    RS_WS_END_DIED,    /* its process died, or anything else of the system's: 1011 */
+    RS_WS_END_STOPPED, /* its process had to go, another one takes its place: 1012 */
+    RS_WS_END_CUT,     /* it raised: the connection ends without a word, as with uvicorn */
 };
 void rs_ws_app_ended(struct rs_ws_session *s, enum rs_ws_end how, int64_t now);
 

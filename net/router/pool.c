@@ -397,7 +397,9 @@ static void fail_died(struct rs_request *r)
     snprintf(message, sizeof(message),
              "%s%s of deployment '%s' (application '%s') died while it worked on the request",
              id ? "replica " : "the node that has a replica", id ? id : "", p->name, p->app);
-    rs_request_fail(r, &(struct rs_failure){.code = RS_WIRE_DIED, .message = message});
+    rs_request_fail(r, &(struct rs_failure){.code = RS_WIRE_DIED,
+                                            .message = message,
+                                            .stopped = r->backend->retired});
 }
 
 /* Replicas come and go: their series go with them. */

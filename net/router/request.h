@@ -50,7 +50,8 @@ struct rs_failure {
     enum rs_wire_error code;
     const char *message; /* one line, or NULL */
     unsigned queued, max_queued;
-    bool raised; /* an exception in a replica, told by its type */
+    bool raised;  /* an exception in a replica, told by its type */
+    bool stopped; /* DIED, but as it should: its time to finish was over */
     /* The ERROR frame's metadata and body as they came, to be passed on; NULL: made from the above. */
     const void *meta;
     size_t meta_len;

@@ -84,7 +84,8 @@ static void check_out(const struct rs_ws_session *s, struct heard *h, struct rs_
 static void step(struct rs_ws_session *s, uint8_t what, const uint8_t **data, size_t *size,
                  int64_t *now)
 {
-    static const enum rs_ws_end ends[] = {RS_WS_END_DONE, RS_WS_END_DIED, RS_WS_END_CUT};
+    static const enum rs_ws_end ends[] = {RS_WS_END_DONE, RS_WS_END_DIED, RS_WS_END_CUT,
+                                          RS_WS_END_STOPPED};
     size_t n = what & 0x80 ? what & 0x3f : what;
 
     if (what < 0xc0) {
@@ -98,9 +99,9 @@ static void step(struct rs_ws_session *s, uint8_t what, const uint8_t **data, si
     } else if (what < 0xe0) {
         *now += (what & 0x1f) * RS_SEC;
         (void)rs_ws_tick(s, what & 1, *now);
-    } else if (what % 5 < 3) {
-        rs_ws_app_ended(s, ends[what % 5], *now);
-    } else if (what % 5 == 3) {
+    } else if (what % 6 < 4) {
+        rs_ws_app_ended(s, ends[what % 6], *now);
+    } else if (what % 6 == 4) {
         rs_ws_restart(s, *now);
     } else {
         rs_ws_client_gone(s);

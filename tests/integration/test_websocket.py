@@ -472,6 +472,14 @@ class WebSockets(ServeTest):
             ws.drop()
         self.assertEqual(s.wait_exit(), 0)
 
+    def test_the_replica_has_to_go(self) -> None:
+        """An application that is deleted gives its connections the time it was told, no more."""
+        s = self.sockets(deployments="- name: Sockets\n  graceful_shutdown_timeout_s: 0.5\n")
+        with WebSocket(s.port, "/echo") as ws:
+            self.assertEqual(s.rest("DELETE").status, 200)
+            self.assertEqual(ws.recv(), Closed(1012, "the replica was stopped"))
+            self.assertTrue(ws.ends())
+
     def test_from_another_node(self) -> None:
         port, dashboard, join = free_port(), free_port(), free_port()
         head = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),

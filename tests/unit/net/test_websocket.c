@@ -440,6 +440,7 @@ static const struct {
 } ends[] = {
     {RS_WS_END_DONE, "text!last close!1000:", RS_WS_NEXT_NOTHING, 1000},
     {RS_WS_END_DIED, "text!last close!1011:the replica died", RS_WS_NEXT_LINGER, 1011},
+    {RS_WS_END_STOPPED, "text!last close!1012:the replica was stopped", RS_WS_NEXT_LINGER, 1012},
     {RS_WS_END_CUT, "text!last", RS_WS_NEXT_CLOSE, 1011},
 };
 
