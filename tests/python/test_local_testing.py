@@ -108,7 +108,9 @@ class Front:
 class Local(unittest.TestCase):
     def setUp(self) -> None:
         inner = Doubler.bind()
-        app = Front.options(user_config={"a": 1}).bind(inner, {"deep": [Doubler.options(name="Other").bind(3)]})
+        app = Front.options(user_config={"a": 1}).bind(
+            inner, {"deep": [Doubler.options(name="Other").bind(3)]}
+        )
         self.handle = serve.run(app, name="local", _local_testing_mode=True)
         self.inner = serve.get_deployment_handle("Doubler", "local")
 

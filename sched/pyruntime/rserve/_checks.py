@@ -40,7 +40,7 @@ class _Bound:
         return f"{name}({name.lower()}={self.value})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.value == self.value  # type: ignore[attr-defined]
+        return isinstance(other, _Bound) and repr(other) == repr(self)
 
     def __hash__(self) -> int:
         return hash((type(self), self.value))

@@ -26,6 +26,7 @@ HOME = "ray.serve.config"
 DEFAULT_AUTOSCALING_POLICY_NAME = "ray.serve.autoscaling_policy:default_autoscaling_policy"
 DEFAULT_REQUEST_ROUTER_PATH = "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 
+AnyCallable = Callable[..., Any]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveInt = Annotated[int, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
@@ -72,7 +73,7 @@ def import_path_of(value: Any) -> Any:
 
 
 def import_attr(path: str) -> Any:
-    """What `module:name` or `module.name` names; ModuleNotFoundError, AttributeError, ValueError."""
+    """What `module:name` or `module.name` names; ImportError, AttributeError, ValueError."""
     import importlib
 
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
@@ -107,7 +108,7 @@ class AutoscalingPolicy(Model, home=HOME):
     `policy_kwargs` and called at every decision.
     """
 
-    policy_function: Union[str, Callable] = DEFAULT_AUTOSCALING_POLICY_NAME  # type: ignore[type-arg]
+    policy_function: Union[str, AnyCallable] = DEFAULT_AUTOSCALING_POLICY_NAME
     policy_kwargs: Dict[str, Any] = Field(default_factory=dict)
     _pickled: Optional[bytes] = None
 
@@ -244,7 +245,7 @@ class AutoscalingConfig(Model, home=HOME):
 class RequestRouterConfig(Model, home=HOME):
     """Which request router a deployment asks for, and how it retries."""
 
-    request_router_class: Union[str, Callable] = DEFAULT_REQUEST_ROUTER_PATH  # type: ignore[type-arg]
+    request_router_class: Union[str, AnyCallable] = DEFAULT_REQUEST_ROUTER_PATH
     request_router_kwargs: Dict[str, Any] = Field(default_factory=dict)
     request_routing_stats_period_s: PositiveFloat = 10
     request_routing_stats_timeout_s: PositiveFloat = 30
@@ -341,7 +342,7 @@ class HTTPOptions(Model, home=HOME, assign=True):
     port: int = 8000
     middlewares: List[Any] = []
     location: Optional[ProxyLocation] = None
-    num_cpus: int = Field(0, ge=0)
+    num_cpus: int = Field(default=0, ge=0)
     root_url: str = ""
     root_path: str = ""
     request_timeout_s: Optional[float] = None

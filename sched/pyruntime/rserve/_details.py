@@ -128,7 +128,7 @@ class DeploymentDetails(Model, home=HOME, extra="forbid"):
     message: str
     deployment_config: DeploymentSchema
     target_num_replicas: int = Field(ge=0)
-    required_resources: Dict  # type: ignore[type-arg]
+    required_resources: Dict[Any, Any]
     replicas: List[ReplicaDetails]
     recent_dead_replicas: List[ReplicaDetails] = Field(default_factory=list)
     autoscaling_detail: Optional[DeploymentAutoscalingDetail] = None
@@ -264,7 +264,7 @@ class ServeInstanceDetails(Model, home=HOME, extra="forbid"):
     grpc_options: Optional[gRPCOptionsSchema] = None
     proxies: Dict[str, ProxyDetails]
     applications: Dict[str, ApplicationDetails]
-    target_capacity: Optional[float] = Field(None, ge=0, le=100)
+    target_capacity: Optional[float] = Field(default=None, ge=0, le=100)
     target_groups: List[TargetGroup] = Field(default_factory=list)
     controller_health_metrics: ControllerHealthMetrics = Field(
         default_factory=ControllerHealthMetrics

@@ -186,12 +186,14 @@ class Fetcher:
                 return None
             again = e.code in (408, 425, 429) or e.code >= 500
             if again and have:
-                return self._as_before(shown, f"status {e.code}")
+                self._as_before(shown, f"status {e.code}")
+                return None
             raise EnvError(f"{where}: GET {shown}: status {e.code} {e.reason}", retry=again) from e
         except (OSError, urllib.error.URLError) as e:
             reason = getattr(e, "reason", None) or e
             if have:
-                return self._as_before(shown, str(reason))
+                self._as_before(shown, str(reason))
+                return None
             raise EnvError(f"{where}: GET {shown}: {reason}", retry=True) from None
 
     def _as_before(self, shown: str, why: str) -> None:

@@ -310,9 +310,7 @@ def _warn(deployment: Deployment) -> None:
     if "runtime_env" in options:
         logger.warning("runtime_env of %s has no effect in local testing mode.", deployment)
     if options.get("num_gpus"):
-        logger.warning(
-            "CUDA_VISIBLE_DEVICES is not set for %s in local testing mode.", deployment
-        )
+        logger.warning("CUDA_VISIBLE_DEVICES is not set for %s in local testing mode.", deployment)
 
 
 # --- handles ------------------------------------------------------------------------------------
@@ -471,7 +469,7 @@ class _LocalCall:
             task = self._task
         if task is not None:
             task.cancel()
-        self._settle(RequestCancelledError(self.request_id))
+        self._finish(RequestCancelledError(self.request_id))
 
     def _begin(self, handle: LocalHandle, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
         try:
@@ -479,7 +477,7 @@ class _LocalCall:
             arguments = _travelled(args, kwargs)
             work = self._work(replica, handle._method, *arguments)
         except BaseException as e:
-            self._settle(e)
+            self._finish(e)
             return
         task = asyncio.run_coroutine_threadsafe(self._guarded(work), replica.loop)
         with self._lock:
@@ -497,11 +495,11 @@ class _LocalCall:
         except asyncio.CancelledError:
             for child in children:
                 child.cancel()
-            self._settle(RequestCancelledError(self.request_id))
+            self._finish(RequestCancelledError(self.request_id))
         except BaseException as e:
-            self._settle(e)
+            self._finish(e)
 
-    def _settle(self, error: Optional[BaseException]) -> None:
+    def _finish(self, error: Optional[BaseException]) -> None:
         with self._lock:
             if self._over:
                 return
@@ -523,9 +521,13 @@ class _LocalCall:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 
+        def set_result() -> None:
+            if not future.done():
+                future.set_result(None)
+
         def wake() -> None:
             try:
-                loop.call_soon_threadsafe(lambda: future.done() or future.set_result(None))
+                loop.call_soon_threadsafe(set_result)
             except RuntimeError:
                 pass  # that loop was closed: nobody waits any more
 
@@ -570,7 +572,7 @@ class LocalResponse(_LocalCall, DeploymentResponse[Any]):
     async def _work(self, replica: LocalReplica, method: str, args: Any, kwargs: Any) -> None:
         args, kwargs = await _arguments(args, kwargs)
         self._value = await replica.call(method, args, kwargs)
-        self._settle(None)
+        self._finish(None)
 
     def _result(self) -> Any:
         if self._error is not None:
@@ -621,7 +623,7 @@ class LocalGenerator(_LocalCall, DeploymentResponseGenerator[Any]):
                     await self._room.wait()
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
-        self._settle(None)
+        self._finish(None)
 
     def _ready(self) -> bool:
         return self._over or bool(self._found)

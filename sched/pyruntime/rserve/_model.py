@@ -1,10 +1,11 @@
 """Models of options: what pydantic models are to Ray Serve, with and without pydantic.
 
 A model is written once, as a class with annotated fields. It checks and converts values itself, in
-pydantic's way and words, so that nothing here needs pydantic. `public` gives the class that programs
-see: where pydantic 2 is installed, a real pydantic model made of the same fields, validators and
-methods; where it is not, the class itself. The library works with the classes of this file only, so
-importing `ray.serve` loads no pydantic; a program that asks `ray.serve.config` for a model does.
+pydantic's way and words, so that nothing here needs pydantic. `public` gives the class that
+programs see: where pydantic 2 is installed, a real pydantic model made of the same fields,
+validators and methods; where it is not, the class itself. The library works with the classes of
+this file only, so importing `ray.serve` loads no pydantic; a program that asks `ray.serve.config`
+for a model does.
 """
 
 from __future__ import annotations
@@ -151,15 +152,18 @@ class FieldInfo:
 
 
 def Field(
-    default: Any = REQUIRED,
     *,
+    default: Any = REQUIRED,
     default_factory: Optional[Callable[[], Any]] = None,
-    model: Optional[Type["Model"]] = None,
+    instance: bool = False,
     description: str = "",
     **bounds: Any,
 ) -> Any:
-    """Declares a field. `model`: the default is an instance of it; bounds: ge, gt, le, lt."""
-    return FieldInfo(default, default_factory, model, bounds, description)
+    """Declares a field. `instance`: the default is one object that the factory, a model, makes;
+    bounds: ge, gt, le, lt."""
+    if instance:
+        return FieldInfo(default, None, typing.cast(Any, default_factory), bounds, description)
+    return FieldInfo(default, default_factory, None, bounds, description)
 
 
 class _Validator:
@@ -173,7 +177,11 @@ class _Validator:
 
 def field_validator(*names: str, mode: str = "after") -> Callable[[T], T]:
     """A class method `(cls, value[, info])` that checks a field before or after its type does."""
-    return lambda f: typing.cast(T, _Validator(f, names, mode))
+
+    def decorator(function: T) -> T:
+        return typing.cast(T, _Validator(function, names, mode))
+
+    return decorator
 
 
 def model_validator(function: T) -> T:
@@ -210,9 +218,15 @@ class Model:
     _compiled: ClassVar[Optional[Dict[str, FieldInfo]]] = None
     _twin: ClassVar[Any] = None
 
-    if not typing.TYPE_CHECKING:
+    if typing.TYPE_CHECKING:
 
-        def __init_subclass__(cls, home="", extra="", assign=None, **kwargs):
+        def __init_subclass__(
+            cls, *, home: str = "", extra: str = "", assign: Optional[bool] = None
+        ) -> None: ...
+
+    else:
+
+        def __init_subclass__(cls, *, home="", extra="", assign=None, **kwargs):
             super().__init_subclass__(**kwargs)
             cls._home = home or cls._home
             cls._extra = extra or cls._extra
@@ -430,7 +444,8 @@ class Model:
 
     def copy(self: T, *, update: Optional[Any] = None, deep: bool = False) -> T:
         """pydantic 1's name of `model_copy`."""
-        return typing.cast(Any, self).model_copy(update=update, deep=deep)  # type: ignore[no-any-return]
+        model: Any = self
+        return typing.cast(T, model.model_copy(update=update, deep=deep))
 
     def __copy__(self: T) -> T:
         model: Any = self
@@ -596,7 +611,8 @@ def _twin_type(kind: Any) -> Any:
         import annotated_types
 
         bounds = [getattr(annotated_types, type(b).__name__)(b.value) for b in kind.__metadata__]
-        return typing.Annotated[(_twin_type(kind.__origin__), *bounds)]  # type: ignore[return-value]
+        parts: Any = (_twin_type(kind.__origin__), *bounds)
+        return typing.Annotated[parts]
     inside = tuple(a if a is Ellipsis else _twin_type(a) for a in arguments)
     if origin is typing.Union:
         return typing.Union[inside]

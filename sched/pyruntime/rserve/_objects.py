@@ -490,7 +490,7 @@ def get(refs: Refs, timeout: Optional[float] = None) -> Any:
     from ray.exceptions import GetTimeoutError
 
     one = isinstance(refs, ObjectRef)
-    several: List[Any] = [refs] if one else list(refs)  # type: ignore[arg-type, list-item]
+    several: List[Any] = [refs] if one else list(refs)  # type: ignore[arg-type]
     for ref in several:
         if not isinstance(ref, ObjectRef):
             raise ValueError(

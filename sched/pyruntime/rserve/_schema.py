@@ -9,11 +9,12 @@ from __future__ import annotations
 import enum
 import logging
 import os
-from typing import Any, Callable, Dict, List, Optional, Set, Union
+from typing import Any, Dict, List, Optional, Set, Union
 
 from ray.serve._private.utils import DEFAULT
 
 from rserve._config import (
+    AnyCallable,
     AutoscalingConfig,
     AutoscalingPolicy,
     BackpressureConfig,
@@ -29,6 +30,7 @@ from rserve._model import Field, Model, before_model, field_validator, model_val
 
 HOME = "ray.serve.schema"
 NOT_SET: Any = DEFAULT.VALUE
+AnyDict = Dict[Any, Any]
 
 #: Attributes that every LogRecord has.
 LOGRECORD_STANDARD_ATTRS = frozenset(
@@ -123,7 +125,7 @@ class LoggingConfig(Model, home=HOME, extra="forbid"):
             getattr(self, n) == getattr(other, n) for n in names
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 def _sampling_ratio() -> float:
@@ -153,10 +155,10 @@ class RayActorOptionsSchema(Model, home=HOME):
     """What a replica needs: processors, GPUs, memory in bytes, and its environment."""
 
     runtime_env: dict = {}  # type: ignore[type-arg]
-    num_cpus: Optional[float] = Field(None, ge=0)
-    num_gpus: Optional[float] = Field(None, ge=0)
-    memory: Optional[float] = Field(None, ge=0)
-    resources: Dict = {}  # type: ignore[type-arg]
+    num_cpus: Optional[float] = Field(default=None, ge=0)
+    num_gpus: Optional[float] = Field(default=None, ge=0)
+    memory: Optional[float] = Field(default=None, ge=0)
+    resources: AnyDict = {}
     accelerator_type: Optional[str] = None
     label_selector: Optional[Dict[str, str]] = None
     fallback_strategy: Optional[List[Dict[str, Any]]] = None
@@ -180,25 +182,25 @@ class DeploymentSchema(Model, home=HOME):
 
     name: str
     num_replicas: Optional[Union[PositiveInt, str]] = NOT_SET
-    max_ongoing_requests: int = Field(NOT_SET, gt=0)
+    max_ongoing_requests: int = Field(default=NOT_SET, gt=0)
     max_queued_requests: int = NOT_SET
-    user_config: Optional[Dict] = NOT_SET  # type: ignore[type-arg]
-    autoscaling_config: Optional[Union[Dict, AutoscalingConfig]] = NOT_SET  # type: ignore[type-arg]
-    graceful_shutdown_wait_loop_s: float = Field(NOT_SET, ge=0)
-    graceful_shutdown_timeout_s: float = Field(NOT_SET, ge=0)
-    health_check_period_s: float = Field(NOT_SET, gt=0)
-    health_check_timeout_s: float = Field(NOT_SET, gt=0)
+    user_config: Optional[AnyDict] = NOT_SET
+    autoscaling_config: Optional[Union[AnyDict, AutoscalingConfig]] = NOT_SET
+    graceful_shutdown_wait_loop_s: float = Field(default=NOT_SET, ge=0)
+    graceful_shutdown_timeout_s: float = Field(default=NOT_SET, ge=0)
+    health_check_period_s: float = Field(default=NOT_SET, gt=0)
+    health_check_timeout_s: float = Field(default=NOT_SET, gt=0)
     ray_actor_options: RayActorOptionsSchema = NOT_SET
     placement_group_bundles: List[Dict[str, float]] = NOT_SET
     placement_group_strategy: str = NOT_SET
     placement_group_bundle_label_selector: List[Dict[str, str]] = NOT_SET
     max_replicas_per_node: int = NOT_SET
     logging_config: LoggingConfig = NOT_SET
-    request_router_config: Union[Dict, RequestRouterConfig] = NOT_SET  # type: ignore[type-arg]
-    gang_scheduling_config: Optional[Union[Dict, GangSchedulingConfig]] = NOT_SET  # type: ignore[type-arg]
-    deployment_actors: Optional[List[Union[Dict, DeploymentActorConfig]]] = NOT_SET  # type: ignore[type-arg]
-    rolling_update_percentage: float = Field(NOT_SET, gt=0.0, le=1.0)
-    max_surge_percent: int = Field(NOT_SET, ge=0, le=100)
+    request_router_config: Union[AnyDict, RequestRouterConfig] = NOT_SET
+    gang_scheduling_config: Optional[Union[AnyDict, GangSchedulingConfig]] = NOT_SET
+    deployment_actors: Optional[List[Union[AnyDict, DeploymentActorConfig]]] = NOT_SET
+    rolling_update_percentage: float = Field(default=NOT_SET, gt=0.0, le=1.0)
+    max_surge_percent: int = Field(default=NOT_SET, ge=0, le=100)
     backpressure_config: BackpressureConfig = NOT_SET
 
     @before_model
@@ -225,9 +227,7 @@ class DeploymentSchema(Model, home=HOME):
         size = gang.get("gang_size") if isinstance(gang, dict) else gang.gang_size
         replicas = values.get("num_replicas")
         if isinstance(size, int) and size > 0 and isinstance(replicas, int) and replicas % size:
-            raise ValueError(
-                f"num_replicas ({replicas}) must be a multiple of gang_size ({size})."
-            )
+            raise ValueError(f"num_replicas ({replicas}) must be a multiple of gang_size ({size}).")
         return values
 
     @model_validator
@@ -304,7 +304,7 @@ class ServeApplicationSchema(Model, home=HOME):
     port: int = 8000
     deployments: List[DeploymentSchema] = []
     autoscaling_policy: Optional[dict] = None  # type: ignore[type-arg]
-    args: Dict = {}  # type: ignore[type-arg]
+    args: AnyDict = {}
     logging_config: Optional[LoggingConfig] = None
     external_scaler_enabled: bool = False
 
@@ -389,12 +389,12 @@ class ServeDeploySchema(Model, home=HOME):
 
     proxy_location: ProxyLocation = ProxyLocation.EveryNode
     controller_options: Optional[ControllerOptions] = None
-    http_options: HTTPOptionsSchema = Field(model=HTTPOptionsSchema)
-    grpc_options: gRPCOptionsSchema = Field(model=gRPCOptionsSchema)
+    http_options: HTTPOptionsSchema = Field(default_factory=HTTPOptionsSchema, instance=True)
+    grpc_options: gRPCOptionsSchema = Field(default_factory=gRPCOptionsSchema, instance=True)
     logging_config: Optional[LoggingConfig] = None
     tracing_config: Optional[TracingConfig] = None
     applications: List[ServeApplicationSchema]
-    target_capacity: Optional[float] = Field(None, ge=0, le=100)
+    target_capacity: Optional[float] = Field(default=None, ge=0, le=100)
 
     @field_validator("applications")
     @classmethod
@@ -476,7 +476,7 @@ class TaskProcessorConfig(Model, home=HOME):
     """Which queue a task consumer reads, through which adapter, with how many retries."""
 
     queue_name: str
-    adapter: Union[str, Callable] = "ray.serve.task_processor.CeleryTaskProcessorAdapter"  # type: ignore[type-arg]
+    adapter: Union[str, AnyCallable] = "ray.serve.task_processor.CeleryTaskProcessorAdapter"
     adapter_config: Any
     max_retries: Optional[int] = 3
     failed_task_queue_name: Optional[str] = None

@@ -9,11 +9,21 @@ import logging
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Union, overload
 
 from rserve import _deploy, _node, _session
 from rserve._asgi import ingress
-from rserve._config import ControllerOptions, HTTPOptions, ProxyLocation, gRPCOptions
+from rserve._config import (
+    AutoscalingConfig,
+    BackpressureConfig,
+    ControllerOptions,
+    DeploymentActorConfig,
+    GangSchedulingConfig,
+    HTTPOptions,
+    ProxyLocation,
+    RequestRouterConfig,
+    gRPCOptions,
+)
 from rserve._details import check_route_prefix
 from rserve._schema import LoggingConfig, TracingConfig
 
@@ -66,6 +76,40 @@ __all__ = [
 ]
 
 
+@overload
+def deployment(_func_or_class: Callable[..., Any]) -> Deployment: ...
+
+
+@overload
+def deployment(
+    _func_or_class: None = None,
+    name: str = ...,
+    version: str = ...,
+    num_replicas: Union[int, str, None] = ...,
+    ray_actor_options: Optional[Dict[str, Any]] = ...,
+    placement_group_bundles: Optional[List[Dict[str, float]]] = ...,
+    placement_group_strategy: Optional[str] = ...,
+    placement_group_bundle_label_selector: Optional[List[Dict[str, str]]] = ...,
+    max_replicas_per_node: Optional[int] = ...,
+    user_config: Any = ...,
+    max_ongoing_requests: int = ...,
+    max_queued_requests: int = ...,
+    backpressure_config: Union[Dict[str, Any], BackpressureConfig, None] = ...,
+    autoscaling_config: Union[Dict[str, Any], AutoscalingConfig, None] = ...,
+    graceful_shutdown_wait_loop_s: float = ...,
+    graceful_shutdown_timeout_s: float = ...,
+    health_check_period_s: float = ...,
+    health_check_timeout_s: float = ...,
+    logging_config: Union[Dict[str, Any], LoggingConfig, None] = ...,
+    request_router_config: Union[Dict[str, Any], RequestRouterConfig, None] = ...,
+    max_constructor_retry_count: int = ...,
+    gang_scheduling_config: Union[Dict[str, Any], GangSchedulingConfig, None] = ...,
+    deployment_actors: Optional[Sequence[Union[Dict[str, Any], DeploymentActorConfig]]] = ...,
+    rolling_update_percentage: float = ...,
+    max_surge_percent: int = ...,
+) -> Callable[[Callable[..., Any]], Deployment]: ...
+
+
 def deployment(
     _func_or_class: Optional[Callable[..., Any]] = None,
     name: Any = DEFAULT,
@@ -93,7 +137,13 @@ def deployment(
     rolling_update_percentage: Any = DEFAULT,
     max_surge_percent: Any = DEFAULT,
 ) -> Any:
-    """Makes a Deployment of a class or function; used bare or with options."""
+    """Makes a Deployment of a class or function; used bare or with options.
+
+    Times are in seconds, memory in `ray_actor_options` in bytes. Raises ValueError (pydantic's
+    ValidationError where pydantic is loaded) for options that make no sense, TypeError for what is
+    neither class nor function. Options that are not given keep Serve's defaults, which a
+    configuration file may change.
+    """
     arguments = locals()
     given: Dict[str, Any] = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
     check_options(given)

@@ -40,7 +40,8 @@ class RayServegRPCContext:
 
     def code(self) -> "grpc.StatusCode":
         """The status code of the answer; None if none was set."""
-        return self._code  # type: ignore[no-any-return]
+        code: "grpc.StatusCode" = self._code
+        return code
 
     def details(self) -> str:
         """The text of the answer's status."""

@@ -197,7 +197,11 @@ class TaskProcessorAdapter(abc.ABC):
 
     @abc.abstractmethod
     def enqueue_task_sync(
-        self, task_name: str, args: Optional[Any] = None, kwargs: Optional[Any] = None, **options: Any
+        self,
+        task_name: str,
+        args: Optional[Any] = None,
+        kwargs: Optional[Any] = None,
+        **options: Any,
     ) -> "TaskResult":
         """Puts a task into the queue."""
 
@@ -226,7 +230,11 @@ class TaskProcessorAdapter(abc.ABC):
         raise _not_supported("A health check")
 
     async def enqueue_task_async(
-        self, task_name: str, args: Optional[Any] = None, kwargs: Optional[Any] = None, **options: Any
+        self,
+        task_name: str,
+        args: Optional[Any] = None,
+        kwargs: Optional[Any] = None,
+        **options: Any,
     ) -> "TaskResult":
         """As `enqueue_task_sync`."""
         raise _not_supported("Enqueuing tasks asynchronously")

@@ -70,9 +70,7 @@ def _concurrency() -> int:
     return int(value or DEFAULT_CONSUMER_CONCURRENCY)
 
 
-def task_consumer(
-    *, task_processor_config: "TaskProcessorConfig"
-) -> Callable[[type], type]:
+def task_consumer(*, task_processor_config: "TaskProcessorConfig") -> Callable[[type], type]:
     """Class decorator, under `@serve.deployment`: its `@task_handler` methods work on tasks.
 
     Raises TypeError when it is used on something that is not a class.
@@ -83,7 +81,7 @@ def task_consumer(
             raise TypeError(f"@task_consumer must be used with a class, got {target!r}.")
         handlers = _handlers(target)
 
-        class TaskConsumer(target):  # type: ignore[misc, valid-type]
+        class TaskConsumer(target):  # type: ignore[misc]
             _adapter: Optional[TaskProcessorAdapter] = None
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -93,7 +91,9 @@ def task_consumer(
                 for method, name in handlers.items():
                     self._adapter.register_task_handle(getattr(self, method), name)
                 self._adapter.start_consumer()
-                logger.info("Task consumer of queue '%s' started.", task_processor_config.queue_name)
+                logger.info(
+                    "Task consumer of queue '%s' started.", task_processor_config.queue_name
+                )
 
             def initialize_callable(self, consumer_concurrency: int) -> None:
                 """Part of Ray's class; the constructor has done it."""

@@ -50,8 +50,8 @@ class CeleryTaskProcessorAdapter(TaskProcessorAdapter):
         """Makes the Celery application. ImportError without celery, ValueError for settings that
         cannot be changed."""
         try:
-            from celery import Celery  # type: ignore[import-not-found, import-untyped, unused-ignore]
-            from celery.signals import task_failure, task_unknown  # type: ignore[import-not-found, import-untyped, unused-ignore]
+            from celery import Celery
+            from celery.signals import task_failure, task_unknown
         except ImportError as e:
             raise ImportError(
                 "The Celery adapter needs celery, which is not installed here: `pip install "
@@ -94,14 +94,20 @@ class CeleryTaskProcessorAdapter(TaskProcessorAdapter):
         self._app.task(**options)(func)
 
     def enqueue_task_sync(
-        self, task_name: str, args: Optional[Any] = None, kwargs: Optional[Any] = None, **options: Any
+        self,
+        task_name: str,
+        args: Optional[Any] = None,
+        kwargs: Optional[Any] = None,
+        **options: Any,
     ) -> "TaskResult":
         """Puts a task into the queue, or into the one that `options` name."""
         from ray.serve.schema import TaskResult
 
         options.setdefault("queue", self._config.queue_name)
         sent = self._app.send_task(task_name, args=args, kwargs=kwargs, **options)
-        return TaskResult(id=sent.id, status=sent.status, created_at=time.time(), result=sent.result)
+        return TaskResult(
+            id=sent.id, status=sent.status, created_at=time.time(), result=sent.result
+        )
 
     def get_task_status_sync(self, task_id: str) -> "TaskResult":
         """PENDING, STARTED, RETRY, FAILURE, SUCCESS or REVOKED, and the result."""
@@ -156,8 +162,14 @@ class CeleryTaskProcessorAdapter(TaskProcessorAdapter):
         self._app.send_task(name, args=args, queue=queue)
 
     def _on_failure(
-        self, sender: Any = None, task_id: Any = None, exception: Any = None, args: Any = None,
-        kwargs: Any = None, einfo: Any = None, **_: Any,
+        self,
+        sender: Any = None,
+        task_id: Any = None,
+        exception: Any = None,
+        args: Any = None,
+        kwargs: Any = None,
+        einfo: Any = None,
+        **_: Any,
     ) -> None:
         """A task failed for the last time."""
         queue = self._config.failed_task_queue_name
@@ -166,8 +178,13 @@ class CeleryTaskProcessorAdapter(TaskProcessorAdapter):
             self._put_aside(queue, getattr(sender, "name", str(sender)), facts)
 
     def _on_unknown(
-        self, sender: Any = None, name: Any = None, id: Any = None, message: Any = None,
-        exc: Any = None, **kwargs: Any,
+        self,
+        sender: Any = None,
+        name: Any = None,
+        id: Any = None,
+        message: Any = None,
+        exc: Any = None,
+        **kwargs: Any,
     ) -> None:
         """A task that no handler is for."""
         queue = self._config.unprocessable_task_queue_name
