@@ -597,7 +597,7 @@ class LocalResponse(_LocalCall, DeploymentResponse[Any]):
     async def _to_object_ref(self) -> Any:
         raise OBJ_REF_NOT_SUPPORTED_ERROR
 
-    def _to_object_ref_sync(self, **_: Any) -> Any:
+    def _to_object_ref_sync(self, *args: Any, **kwargs: Any) -> Any:
         raise OBJ_REF_NOT_SUPPORTED_ERROR
 
 
@@ -662,5 +662,5 @@ class LocalGenerator(_LocalCall, DeploymentResponseGenerator[Any]):
     async def _to_object_ref_gen(self) -> Any:
         raise OBJ_REF_NOT_SUPPORTED_ERROR
 
-    def _to_object_ref_gen_sync(self, **_: Any) -> Any:
+    def _to_object_ref_gen_sync(self, *args: Any, **kwargs: Any) -> Any:
         raise OBJ_REF_NOT_SUPPORTED_ERROR
