@@ -116,7 +116,8 @@ static void answer(struct link *l, const json_t *msg)
     rs_conn_send_json(l->conn, RS_MSG_ANSWER_HEAD, 0, reply);
 }
 
-static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs_error *err)
+static int on_message(struct link *l, uint8_t type, uint64_t stream, const json_t *msg,
+                      struct rs_error *err)
 {
     struct rs_controller *c = l->head->controller;
     int64_t now = rs_clock_now();
@@ -130,6 +131,8 @@ static int on_message(struct link *l, uint8_t type, const json_t *msg, struct rs
         return rs_controller_report(c, l->node_id, msg, now, err);
     if (type == RS_MSG_GRAPH)
         rs_controller_graph(c, l->node_id, msg, now);
+    else if (type == RS_MSG_DECISION)
+        rs_controller_decision(c, l->node_id, stream, msg, now);
     else if (type == RS_MSG_CORE_UP)
         rs_controller_core(c, l->node_id, msg, now);
     else if (type == RS_MSG_FAILED)
@@ -148,7 +151,7 @@ static void on_frame(struct rs_conn *conn, struct rs_frame *f, void *arg)
     struct rs_error err = {0};
 
     (void)conn;
-    if (rs_frame_json(f, &msg, &err) < 0 || on_message(l, f->h.type, msg, &err) < 0)
+    if (rs_frame_json(f, &msg, &err) < 0 || on_message(l, f->h.type, f->h.stream, msg, &err) < 0)
         refuse(l, err.msg);
 }
 
@@ -212,11 +215,21 @@ static void send_core(const char *node_id, const json_t *down, void *arg)
     send_to(arg, node_id, RS_MSG_CORE_DOWN, down);
 }
 
+static void send_policy(const char *node_id, uint64_t question, const json_t *msg, void *arg)
+{
+    struct link *l = link_of(arg, node_id);
+
+    if (l)
+        rs_conn_send_json(l->conn, RS_MSG_POLICY, question, msg);
+}
+
 static void on_event(const struct rs_controller_event *e, void *arg)
 {
     struct rs_head *h = arg;
 
-    if (e->kind == RS_EVENT_SCALE)
+    if (e->kind == RS_EVENT_SCALE && strcmp(e->status, "POLICY") == 0)
+        rs_log_warn("autoscaler", "message=\"%s\"", e->text);
+    else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
     if (h->ops.on_event)
         h->ops.on_event(e, h->arg);
@@ -225,6 +238,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
 static const struct rs_controller_ops controller_ops = {
     .target = send_target,
     .build = send_build,
+    .policy = send_policy,
     .core = send_core,
     .event = on_event,
 };

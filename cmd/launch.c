@@ -161,6 +161,32 @@ int rs_launch_env(const struct rs_launch_conf *c, struct rs_keeper *k, const str
     return r;
 }
 
+int rs_launch_helper(const struct rs_launch_conf *c, struct rs_keeper *k,
+                     const struct rs_launch_helper *x, int fd, struct rs_error *err)
+{
+    const char *module =
+        strcmp(x->role, "router") == 0 ? "rserve._router_process" : "rserve._policy_process";
+    const char *argv[] = {x->python ? x->python : c->python, "-m", module, NULL};
+    struct rs_spawn_fd pass = {fd, CHILD_FD};
+    struct rs_spawn spec = {.argv = argv, .cwd = x->app_dir, .fds = &pass, .n_fds = 1};
+    struct rs_env env = {0};
+    const char *name;
+    json_t *value;
+    pid_t pid;
+    int r;
+
+    env_of(&env, NULL);
+    json_object_foreach ((json_t *)(uintptr_t)x->env_vars, name, value)
+        if (json_is_string(value))
+            rs_env_set(&env, name, json_string_value(value));
+    python_env(c, NULL, &env);
+    rs_env_set(&env, "RSERVE_FD", "3");
+    spec.env = rs_env_list(&env);
+    r = rs_keeper_spawn(k, x->id, x->label, &spec, &pid, err);
+    rs_env_fini(&env);
+    return r;
+}
+
 /* A port of the loopback address that is free now. */
 static int free_port(uint16_t *ret, struct rs_error *err)
 {

@@ -40,6 +40,16 @@ RS_MUST_CHECK int rs_launch_replica(const struct rs_launch_conf *c, struct rs_ke
                                     const struct rs_agent_start *s, const char *label, int fd,
                                     struct rs_launched *where, pid_t *pid, struct rs_error *err);
 
+/* A fresh interpreter for user code in the control path. */
+struct rs_launch_helper {
+    const char *id, *label;
+    const char *role;             /* "policy" or "router" */
+    const char *python, *app_dir; /* NULL: the node's default; none */
+    const json_t *env_vars;       /* object; NULL: none */
+};
+RS_MUST_CHECK int rs_launch_helper(const struct rs_launch_conf *c, struct rs_keeper *k,
+                                   const struct rs_launch_helper *x, int fd, struct rs_error *err);
+
 /* Remembers (takes `where`), finds and forgets where a replica listens. */
 void rs_launch_note(struct rs_launch_conf *c, const char *replica_id, struct rs_launched *where);
 const struct rs_launched *rs_launch_where(const struct rs_launch_conf *c, const char *replica_id);

@@ -61,6 +61,7 @@ struct rs_ag_zygote {
     char *python, *app_dir; /* NULL: defaults */
     json_t *runtime_env;
     bool answer;                /* the head waits for GRAPH or FAILED */
+    int64_t helper_until;       /* user code in the control path was asked for */
     int64_t linger_until;       /* built for the head; no target that names this version came yet */
     bool spawn;                 /* it said that replicas must be fresh processes */
     bool again;                 /* start anew when the process has ended */

@@ -136,6 +136,70 @@ struct rs_ag_zygote *rs_ag_zygote_for(struct rs_agent *a, const struct rs_target
     return z;
 }
 
+/* --- user code in the control path --- */
+
+/* The deployment whose zygote helpers come from: one with the application's own environment. */
+static const struct rs_ag_deployment *helper_like(const struct rs_agent *a,
+                                                  const struct rs_target_app *app)
+{
+    const struct rs_ag_deployment *found = NULL;
+
+    for (size_t i = 0; i < app->n_deployments; i++) {
+        const struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, app->deployments[i].name);
+
+        if (!d || d->gone || d->conf->kind != RS_KIND_PYTHON)
+            continue;
+        if (json_equal(d->conf->runtime_env, app->runtime_env))
+            return d;
+        found = found ? found : d;
+    }
+    return found;
+}
+
+int rs_agent_helper(struct rs_agent *a, const char *name, struct rs_agent_helper *ret, int64_t now,
+                    struct rs_error *err)
+{
+    const struct rs_target_app *app = rs_ag_app(a, name);
+    const struct rs_ag_deployment *d = app ? helper_like(a, app) : NULL;
+    struct rs_ag_zygote *z;
+
+    if (!d || a->draining)
+        return rs_error_set(err, RS_NOT_FOUND,
+                            "no Python application '%s' is deployed on this node", name);
+    z = rs_ag_zygote_for(a, app, d);
+    if (z->helper_until < now + LINGER / 2) /* a zygote that nobody needs any more goes */
+        z->helper_until = now + LINGER;
+    if (z->state != RS_ZYGOTE_READY) {
+        rs_ag_zygotes_tick(a, now);
+        return RS_AGENT_NOT_YET;
+    }
+    if (z->spawn && (!app->import_path || z->env))
+        return rs_error_set(err, RS_INVALID,
+                            "the application '%s' cannot be forked (%s), and %s cannot be imported "
+                            "by another process",
+                            name, z->reason ? z->reason : "it has threads",
+                            z->env ? "its environment" : "code that came by value");
+    *ret = (struct rs_agent_helper){
+        .key = z->key,
+        .zygote = z->spawn ? NULL : z->key,
+        .python = z->python,
+        .app_dir = z->app_dir,
+        .init = json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", app->name, "import_path",
+                          app->import_path, "app_dir", app->app_dir, "args", app->args,
+                          "runtime_env", z->runtime_env),
+    };
+    return 0;
+}
+
+bool rs_agent_helper_is(const struct rs_agent *a, const char *name, const char *key)
+{
+    const struct rs_target_app *app = rs_ag_app(a, name);
+    const struct rs_ag_deployment *d = app ? helper_like(a, app) : NULL;
+    rs_auto(rs_freep) char *now = d ? key_for(app, d) : NULL;
+
+    return now && strcmp(now, key) == 0;
+}
+
 /* --- from the head --- */
 
 int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct rs_error *err)
@@ -208,6 +272,8 @@ static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64
     if (a->draining)
         return false;
     if (z->answer || now < z->linger_until)
+        return true;
+    if (now < z->helper_until && rs_ag_zygote_wanted_by(a, z))
         return true;
     for (size_t i = 0; a->target && i < a->target->n_apps; i++)
         if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i], z))

@@ -158,6 +158,20 @@ void rs_agent_env_failed(struct rs_agent *a, const char *key, const json_t *msg,
 void rs_agent_env_exited(struct rs_agent *a, const char *key, int wait_status, const char *output,
                          int64_t now);
 
+/* What to run to have user code of an application in the control path. */
+struct rs_agent_helper {
+    const char *key;              /* "app@version" of its code */
+    const char *zygote;           /* that forks it; NULL: a fresh interpreter */
+    const char *python, *app_dir; /* of that; NULL: the node's default; none */
+    json_t *init;                 /* INIT for it; the caller's */
+};
+enum { RS_AGENT_NOT_YET = 1 };
+/* RS_AGENT_NOT_YET: the application is being imported for it; ask again. -1: it cannot be had. */
+RS_MUST_CHECK int rs_agent_helper(struct rs_agent *a, const char *app, struct rs_agent_helper *ret,
+                                  int64_t now, struct rs_error *err);
+/* Is that the code that the application has now? */
+bool rs_agent_helper_is(const struct rs_agent *a, const char *app, const char *key);
+
 /* From zygotes. `output` here and below: the last lines that it wrote to stderr, for a process that
  * ends without a word; NULL or "" if there are none. */
 void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *msg, int64_t now);

@@ -189,6 +189,7 @@ static double propose(struct rs_autoscale *a, const struct rs_autoscaling_conf *
 {
     if (f->running == 0 && a->load > 0) {
         *at_once = true;
+        a->total = fmax(a->total, a->load);
         return fmax(up(c->upscaling_factor), (double)a->target);
     }
     if (f->has_policy)

@@ -14,6 +14,8 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
         return;
     rs_deployment_conf_free(d->conf);
     rs_autoscale_fini(&d->scale);
+    json_decref(d->stats);
+    free(d->policy_error);
     free(d->name);
     free(d->heavy);
     free(d->version);
@@ -35,6 +37,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++)
         rs_ct_deployment_free(rs_map_at(&app->deployments, i, NULL));
     rs_map_fini(&app->deployments);
+    rs_ct_policy_free(app);
     rs_graph_free(app->graph);
     rs_config_free(app->own);
     json_decref(app->echo);
@@ -230,6 +233,7 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
     if (!d) {
         d = rs_alloc(sizeof(*d));
         d->app = app;
+        d->policy_wants = -1;
         d->name = rs_strdup(name);
         d->heavy = rs_strdup(heavy);
         d->message = rs_strdup("");
@@ -250,6 +254,8 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
         rs_autoscale_fini(&d->scale);
     else if (!d->scale.started || d->scale.target != wanted)
         rs_autoscale_start(&d->scale, wanted, now);
+    if (changed) /* another policy, perhaps */
+        d->policy_wants = -1;
     d->ingress = ingress;
     rs_deployment_conf_free(d->conf);
     d->conf = conf;

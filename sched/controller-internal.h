@@ -50,6 +50,10 @@ struct rs_ct_deployment {
 
     unsigned wanted;
     struct rs_autoscale scale; /* not started: the number is fixed */
+    double policy_wants;       /* what the user's policy said last; < 0: nothing */
+    char *policy_error;        /* why it said nothing; NULL */
+    double asked_load;         /* that it was told of */
+    json_t *stats;             /* [[time, replica id, values], ..] for it; NULL: none */
     struct rs_ct_slot *slots;
     size_t n_slots, cap_slots;
     bool has_holes; /* a slot was given up: ranks are closed up when its replica is leaving */
@@ -76,6 +80,17 @@ struct rs_ct_seen {
 };
 
 enum rs_ct_build { RS_BUILD_NONE, RS_BUILD_WANTED, RS_BUILD_RUNNING, RS_BUILD_DONE };
+
+/* The conversation with the user's autoscaling policies of an application. */
+struct rs_ct_policy {
+    char *node_id; /* beside which they run; NULL: none yet */
+    bool asked;    /* an answer is owed */
+    bool answered; /* it ever answered */
+    bool down;     /* no answer in time: the built-in policy decides */
+    uint64_t question;
+    int64_t asked_at, next_at;
+    char *trouble; /* NULL: all is well */
+};
 
 struct rs_ct_app {
     struct rs_controller *controller;
@@ -107,6 +122,7 @@ struct rs_ct_app {
 
     enum rs_app_status status;
     char *message;
+    struct rs_ct_policy policy;
     struct rs_map deployments; /* name -> struct rs_ct_deployment */
 };
 
@@ -133,6 +149,7 @@ struct rs_controller {
     struct rs_map apps;        /* name -> struct rs_ct_app */
     uint64_t revision;
     bool populated;
+    uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */
     int64_t now;         /* of the last input */
     int64_t started_at;
@@ -195,6 +212,18 @@ bool rs_ct_scale(struct rs_controller *c, int64_t now); /* true: some number is 
 int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d);
 json_t *rs_ct_scale_json(const struct rs_ct_deployment *d); /* autoscaling_detail; null: none */
 json_t *rs_ct_scale_why(const struct rs_ct_deployment *d);
+bool rs_ct_scales(const struct rs_ct_deployment *d); /* the autoscaler has a say */
+
+/* controller-scale-policy.c */
+bool rs_ct_has_policy(const struct rs_ct_deployment *d); /* another than the built-in one */
+const char *rs_ct_policy_name(const struct rs_ct_deployment *d);
+/* Asks those that are due. After the targets: a node knows what it is asked about. */
+void rs_ct_policies_tick(struct rs_controller *c, int64_t now);
+int64_t rs_ct_policy_deadline(const struct rs_ct_deployment *d);
+/* A node told what its replicas say of themselves; `before` may be NULL. */
+void rs_ct_policy_stats(struct rs_ct_deployment *d, const struct rs_report *before,
+                        const struct rs_report *after, double wall);
+void rs_ct_policy_free(struct rs_ct_app *app);
 
 /* controller-observe.c */
 struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);

@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-static bool scales(const struct rs_ct_deployment *d)
+#define DEFAULT_POLICY "ray.serve.autoscaling_policy:default_autoscaling_policy"
+
+bool rs_ct_scales(const struct rs_ct_deployment *d)
 {
     const struct rs_ct_app *app = d->app;
 
@@ -112,8 +114,10 @@ void rs_ct_scale_report(struct rs_controller *c, const struct rs_report *before,
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
-            if (d && scales(d))
+            if (d && rs_ct_scales(d)) {
                 correct(d, before, after, since, now);
+                rs_ct_policy_stats(d, before, after, rs_ct_wall(c, now));
+            }
         }
     }
 }
@@ -150,7 +154,8 @@ static bool scale(struct rs_ct_deployment *d, int64_t now)
         .lower = lower_bound(c, d->conf),
         .upper = d->conf->autoscaling.max_replicas,
         .gang = d->conf->gang_size,
-        .policy_wants = -1,
+        .has_policy = rs_ct_has_policy(d) && !d->app->policy.down,
+        .policy_wants = d->policy_wants,
         .wall_s = rs_ct_wall(c, now),
     };
 
@@ -172,7 +177,7 @@ bool rs_ct_scale(struct rs_controller *c, int64_t now)
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
-            if (d && scales(d))
+            if (d && rs_ct_scales(d))
                 changed |= scale(d, now);
         }
     }
@@ -181,9 +186,12 @@ bool rs_ct_scale(struct rs_controller *c, int64_t now)
 
 int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d)
 {
-    return scales(d)
-               ? rs_autoscale_deadline(&d->scale, &d->conf->autoscaling, d->app->controller->now)
-               : INT64_MAX;
+    int64_t now = d->app->controller->now, own, policy = rs_ct_policy_deadline(d);
+
+    if (!rs_ct_scales(d))
+        return INT64_MAX;
+    own = rs_autoscale_deadline(&d->scale, &d->conf->autoscaling, now);
+    return own < policy ? own : policy;
 }
 
 /* --- by hand ----------------------------------------------------------------------------------- */
@@ -234,29 +242,65 @@ static json_t *decisions(const struct rs_ct_deployment *d)
     return list;
 }
 
+static json_t *errors_of(const struct rs_ct_deployment *d)
+{
+    json_t *list = json_array();
+
+    if (rs_ct_has_policy(d) && d->app->policy.trouble)
+        json_array_append_new(list, json_string(d->policy_error && !d->app->policy.down
+                                                    ? d->policy_error
+                                                    : d->app->policy.trouble));
+    return list;
+}
+
 json_t *rs_ct_scale_json(const struct rs_ct_deployment *d)
 {
     const struct rs_autoscale *a = &d->scale;
     enum rs_deployment_status s = d->status.status;
 
-    if (!scales(d))
+    if (!rs_ct_scales(d))
         return json_null();
-    return json_pack("{s:s, s:o, s:{s:f, s:f, s:i, s:i, s:i, s:i}, s:s, s:[]}", "scaling_status",
+    return json_pack("{s:s, s:o, s:{s:f, s:f, s:i, s:i, s:i, s:i}, s:s, s:o}", "scaling_status",
                      s == RS_DEPLOYMENT_UPSCALING     ? "UPSCALING"
                      : s == RS_DEPLOYMENT_DOWNSCALING ? "DOWNSCALING"
                                                       : "STABLE",
                      "decisions", decisions(d), "metrics", "total_requests", a->total,
                      "queued_requests", a->queued, "running_replicas", (int)a->running,
                      "desired_replicas", (int)a->wanted, "min_replicas", (int)a->lower,
-                     "max_replicas", (int)a->upper, "metrics_health", "healthy", "errors");
+                     "max_replicas", (int)a->upper, "metrics_health",
+                     d->scale.started && d->app->policy.down ? "unavailable" : "healthy", "errors",
+                     errors_of(d));
+}
+
+/* What the user's policy says, if there is one. */
+static void policy_says(struct rs_buf *out, const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_policy *p = &d->app->policy;
+
+    rs_buf_printf(out, "policy %s ", rs_ct_policy_name(d));
+    if (p->trouble)
+        rs_buf_printf(out, "fails (%s); %s; ",
+                      d->policy_error && !p->down ? d->policy_error : p->trouble,
+                      p->down ? "the built-in policy decides meanwhile" : "the number stays");
+    else if (d->policy_wants >= 0)
+        rs_buf_printf(out, "asks for %g; ", d->policy_wants);
+    else
+        rs_buf_puts(out, "has not answered yet; ");
 }
 
 json_t *rs_ct_scale_why(const struct rs_ct_deployment *d)
 {
+    struct rs_buf out = {0};
+    json_t *ret;
     char text[300];
 
-    if (!scales(d))
+    if (!rs_ct_scales(d))
         return json_null();
+    if (rs_ct_has_policy(d))
+        policy_says(&out, d);
     rs_autoscale_why(&d->scale, &d->conf->autoscaling, d->app->controller->now, text, sizeof(text));
-    return json_string(text);
+    rs_buf_puts(&out, text);
+    ret = json_string(rs_buf_text(&out));
+    rs_buf_fini(&out);
+    return ret ? ret : json_null();
 }

@@ -425,6 +425,7 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     rs_ct_send_targets(c, now);
     rs_ct_observe(c, now);
     rs_ct_send_targets(c, now); /* what was given up is no longer to be started */
+    rs_ct_policies_tick(c, now);
     forget_deleted(c);
 }
 
@@ -465,6 +466,8 @@ void rs_controller_tick(struct rs_controller *c, int64_t now)
     c->now = now;
     if (rs_ct_scale(c, now) || round_at(c) <= now)
         rs_ct_update(c, now);
+    else
+        rs_ct_policies_tick(c, now);
 }
 
 int64_t rs_controller_deadline(const struct rs_controller *c)

@@ -31,7 +31,8 @@ enum rs_controller_event_kind {
     RS_EVENT_DEPLOYMENT, /* status of a deployment changed: `status`, `text` */
     RS_EVENT_REPLICA,    /* a replica appeared, changed its state or ended: `status`, `text` */
     RS_EVENT_NODE,       /* `node_id` joined or left: `status` */
-    RS_EVENT_SCALE,      /* the autoscaler wants another number: `status` "UP", "DOWN"; `text` why */
+    RS_EVENT_SCALE,      /* the autoscaler wants another number: `status` "UP", "DOWN"; `text` why.
+                            "POLICY": the user's policy fails, or works again */
 };
 
 /* All text borrowed for the call; NULL where it does not apply. */
@@ -52,6 +53,9 @@ struct rs_controller_ops {
     void (*build)(const char *node_id, const json_t *build, void *arg);
     /* Send CORE_DOWN to the node. Needed by rs_controller_core only. */
     void (*core)(const char *node_id, const json_t *down, void *arg);
+    /* Send POLICY with this number to the node; rs_controller_decision answers. NULL: policies of
+     * users are not run. */
+    void (*policy)(const char *node_id, uint64_t question, const json_t *msg, void *arg);
     void (*event)(const struct rs_controller_event *e, void *arg); /* may be NULL */
 };
 
@@ -118,6 +122,10 @@ void rs_controller_build_failed(struct rs_controller *c, const char *node_id, co
 /* CORE_UP of a node, see controller-core.h; answered by ops.core. */
 void rs_controller_core(struct rs_controller *c, const char *node_id, const json_t *up,
                         int64_t now);
+
+/* DECISION of a node, for an earlier question; one for an older question is ignored. */
+void rs_controller_decision(struct rs_controller *c, const char *node_id, uint64_t question,
+                            const json_t *msg, int64_t now);
 
 /* Time passed. Call when rs_controller_deadline is due; more often does no harm. */
 void rs_controller_tick(struct rs_controller *c, int64_t now);

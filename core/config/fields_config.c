@@ -213,7 +213,7 @@ static const struct rs_field app_fields[] = {
     {"deployments", RS_TYPE_LIST, RS_TYPE_OBJECT, .def = "[]", .object = &rs_object_deployment,
      .help = "Options over those in the code, by deployment name; and deployments of kind exec and "
              "http."},
-    {"autoscaling_policy", RS_TYPE_OBJECT, .flags = RS_F_NULL | RS_F_DEPLOY | RS_F_INERT,
+    {"autoscaling_policy", RS_TYPE_OBJECT, .flags = RS_F_NULL | RS_F_DEPLOY,
      .object = &app_policy_object, .at = RS_AT(struct rs_config_app, autoscaling_policy),
      .help = "Application-level autoscaling."},
     {"logging_config", RS_TYPE_OBJECT, .flags = RS_F_NULL | RS_F_SPARSE,

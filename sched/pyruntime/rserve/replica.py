@@ -21,7 +21,7 @@ from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.multiplex import is_multiplexed, tell, unload_models
 
-from rserve import _log, _process
+from rserve import _log, _process, _stats
 from rserve import _wire as w
 from rserve._asgi import Ingress, Lifespan, bind_views
 from rserve._errors import BuildError, one_line, user_traceback
@@ -85,7 +85,10 @@ class Replica:
             link.flush()
             return 1
         self._ready()
+        stats = _stats.start(link, self._servable, self._config)
         wait_loop_s = await self._stop
+        for task in stats:
+            task.cancel()
         await self._executor.drain(wait_loop_s)
         await self._destroy()
         return 0

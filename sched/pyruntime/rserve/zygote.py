@@ -105,7 +105,7 @@ class Zygote:
             error = "FORK came before an application was built"
         else:
             try:
-                pid = self._double_fork(fds)
+                pid = self._double_fork(fds, str(message.get("role") or "replica"))
             except OSError as e:
                 error = f"cannot fork: {e}"
         for fd in fds:
@@ -117,7 +117,7 @@ class Zygote:
         else:
             w.send_json(self._sock, w.FORKED, {"replica_id": replica_id, "pid": pid})
 
-    def _double_fork(self, fds: List[int]) -> int:
+    def _double_fork(self, fds: List[int], role: str) -> int:
         """The replica is a grandchild: when the process between ends, the node inherits it."""
         sys.stdout.flush()
         sys.stderr.flush()
@@ -130,7 +130,7 @@ class Zygote:
                 if pid == 0:
                     os.close(read_end)
                     os.close(write_end)
-                    self._become_replica(fds, middle_pid)
+                    self._become_replica(fds, middle_pid, role)
                 os.write(write_end, pid.to_bytes(8, "little"))
             except BaseException:
                 os._exit(1)
@@ -145,7 +145,7 @@ class Zygote:
             raise OSError("the process between the zygote and the replica failed")
         return int.from_bytes(data, "little")
 
-    def _become_replica(self, fds: List[int], middle_pid: int) -> None:
+    def _become_replica(self, fds: List[int], middle_pid: int, role: str) -> None:
         """In the new process; does not return."""
         status = 1
         try:
@@ -161,9 +161,15 @@ class Zygote:
                 os.sched_yield()
             _process.die_with_parent()
             _process.reseed()
-            from rserve import replica
+            sock = socket.socket(fileno=sock_fd)
+            if role == "policy":
+                from rserve import _policy_process
 
-            status = replica.run(socket.socket(fileno=sock_fd), self._graph)
+                status = _policy_process.run(sock, self._graph)
+            else:
+                from rserve import replica
+
+                status = replica.run(sock, self._graph)
         except BaseException:
             import traceback
 
