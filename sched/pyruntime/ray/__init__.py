@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+import importlib
+from typing import Any
 
 import rserve  # noqa: F401  (puts the fall-back packages on sys.path)
 
@@ -10,32 +11,48 @@ from ray import exceptions  # noqa: F401
 
 __version__ = "2.60.0"
 
-#: Core names that exist in Ray and are not built here yet.
-_NOT_BUILT = (
-    "available_resources cancel cluster_resources get get_actor get_gpu_ids get_runtime_context "
-    "kill method nodes put remote timeline wait"
-).split()
-
-
-def _not_available(name: str) -> Any:
-    def function(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
-            f"ray.{name} is not available in this version of rserve: only ray.serve is."
-        )
-
-    function.__name__ = function.__qualname__ = name
-    return function
+#: Names of the core, and the module of each: looked up on first use, since most applications of
+#: Serve need none of them.
+_NAMES = {
+    "ActorHandle": "ray.actor",
+    "ActorID": "ray.actor",
+    "ObjectRef": "rserve._objects",
+    "ObjectRefGenerator": "rserve._remote",
+    "available_resources": "ray._cluster",
+    "cancel": "ray._calls",
+    "cluster_resources": "ray._cluster",
+    "get": "rserve._refs",
+    "get_actor": "ray.actor",
+    "get_gpu_ids": "ray.runtime_context",
+    "get_runtime_context": "ray.runtime_context",
+    "init": "rserve._session",
+    "is_initialized": "rserve._session",
+    "kill": "ray._calls",
+    "method": "ray.actor",
+    "nodes": "ray._cluster",
+    "put": "ray._calls",
+    "remote": "ray._calls",
+    "shutdown": "rserve._session",
+    "timeline": "ray._cluster",
+    "wait": "rserve._refs",
+}
+_MODULES = (
+    "actor",
+    "cloudpickle",
+    "remote_function",
+    "runtime_context",
+    "runtime_env",
+    "serve",
+    "util",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("init", "shutdown", "is_initialized"):
-        from rserve import _session
-
-        return getattr(_session, name)
-    if name in _NOT_BUILT:
-        return _not_available(name)
-    if name in ("serve", "cloudpickle"):
-        import importlib
-
+    module = _NAMES.get(name)
+    if module is not None:
+        value = getattr(importlib.import_module(module), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
         return importlib.import_module(f"ray.{name}")
     raise AttributeError(f"module 'ray' has no attribute '{name}' (this is rserve's ray)")

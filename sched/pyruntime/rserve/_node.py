@@ -26,7 +26,7 @@ from rserve import _wire as w
 from rserve._call import Call
 
 #: Messages that answer a `question`, by its stream number.
-ANSWERS = frozenset((w.FOUND, w.ANSWER))
+ANSWERS = frozenset((w.FOUND, w.ANSWER, w.CORE_REPLY))
 
 _current: Optional["NodeLink"] = None
 
@@ -96,6 +96,7 @@ class NodeLink:
         self.app = ""
         self.deployment = ""
         self.replica_id = ""
+        self.node_id = ""
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]
         self.thread_id = threading.get_ident()
         self.calls: Dict[int, Call] = {}
@@ -174,7 +175,7 @@ class NodeLink:
                     call = self.calls.get(frame.stream)
                     if call is not None:
                         call.add_credit(w.number(w.parse_fields(frame.meta), w.T_CREDIT))
-                elif kind in ANSWERS:
+                elif kind in ANSWERS and frame.stream:
                     self._on_told(frame)
                 else:
                     self.on_control(frame)
@@ -195,6 +196,8 @@ class NodeLink:
             kind = frame[0]
             if kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and frame.stream & 1):
                 self._on_answer(frame)
+            elif kind in ANSWERS and frame.stream:
+                self._on_told(frame)
             else:
                 left.append(frame)
         self._inbox.extend(left)
@@ -249,7 +252,7 @@ class NodeLink:
                 call.cancelled = True  # it will not be started; the loop does the rest
             return False
         mine = kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and stream & 1)
-        if not mine and kind not in ANSWERS:
+        if not mine and (kind not in ANSWERS or not stream):
             return False
         if any(f.stream == stream for f in list(self._inbox)):
             return False
@@ -474,6 +477,15 @@ class NodeLink:
         done.wait()
         return answers[0]
 
+    def inquire(
+        self, kind: int, message: Dict[str, Any], told: Callable[[Dict[str, Any]], None]
+    ) -> None:
+        """Sends a JSON message; `told` gets the one of ANSWERS with its number, on whichever thread
+        reads it. From any thread."""
+        stream = next(self._streams)
+        self._askers[stream] = told
+        self.send_json(kind, message, stream)
+
     def wait_for(self, done: Callable[[], bool], until: Optional[float] = None) -> bool:
         """Blocks the loop's own thread until `done` says so; false at `until` (monotonic seconds).
 
@@ -515,7 +527,7 @@ class NodeLink:
         except (w.HangUp, w.ProtocolError, OSError) as e:
             self.lost(str(e) or "it hung up")
         for frame in fresh:
-            if frame.type in ANSWERS:
+            if frame.type in ANSWERS and frame.stream:
                 self._on_told(frame)
             else:
                 self._inbox.append(frame)

@@ -52,6 +52,9 @@ _drain_due = False
 
 _new = object.__new__
 
+#: `rserve._refs`, once it is in use: results of calls that are kept in this process.
+results: Any = None
+
 
 class ObjectRef(Generic[T]):
     """A reference to an object in the store: `ray.get(ref)` or `await ref` gives its value."""
@@ -107,10 +110,16 @@ class ObjectRef(Generic[T]):
         if ids is None:
             ids = _values.pickled.ids = {}
         ids[self._id] = None
+        if results is not None:
+            results.promise(self._id)
         return ObjectRef, (self._id,)
 
     def future(self) -> "concurrent.futures.Future[T]":
         """A future of the value, for threads. What happens in its callbacks must not block."""
+        result = results.own(self) if results is not None else None
+        if result is not None:
+            kept: "concurrent.futures.Future[T]" = results.own_future(result)
+            return kept
         future: "concurrent.futures.Future[T]" = concurrent.futures.Future()
         fetch = Fetch(_node.require("ObjectRef.future()"), self)
 
@@ -233,6 +242,8 @@ def _drain(link: "Optional[_node.NodeLink]") -> None:
                 _local[id] = left
                 continue
             _local.pop(id, None)
+            if results is not None:
+                results.forget(id)
             gone.extend([id] * _granted.pop(id, 0))
     if link is None:
         return
@@ -419,6 +430,10 @@ def pin(ids: Iterable[bytes]) -> None:
 
 async def fetch_async(ref: "ObjectRef[T]") -> T:
     """The value of an object, in asyncio."""
+    result = results.own(ref) if results is not None else None
+    if result is not None:
+        kept: T = await results.own_async(result)
+        return kept
     fetch = Fetch(_node.require("await ObjectRef"), ref)
     if not fetch.done:
         await fetch.wait_async()

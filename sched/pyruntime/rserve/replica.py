@@ -70,6 +70,7 @@ class Replica:
         self._reconfiguring = asyncio.Lock()
         self._watch: Optional[Watch] = None
         link.app = str(init.get("app") or "default")
+        link.node_id = str(init.get("node_id") or "")
         link.deployment = str(init.get("deployment") or "")
         link.replica_id = str(init.get("replica_id") or "").split("#")[-1]
 
@@ -393,6 +394,10 @@ def run(sock: socket.socket, graph: Optional[Graph]) -> int:
     except w.ProtocolError as e:
         print(f"rserve: {e}", file=sys.stderr)
         return 1
+    if init.get("core"):
+        from rserve import worker
+
+        return worker.run(link, init)
     _process.set_name(f"rs:{init.get('deployment', '')}")
     loop = _new_loop()
 

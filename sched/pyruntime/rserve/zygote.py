@@ -57,6 +57,9 @@ class Zygote:
         from rserve._errors import BuildError, one_line, user_traceback
 
         app = str(message.get("app") or "default")
+        if message.get("import_path") is None:
+            self._build_nothing(app, message)
+            return
         try:
             _process.run_setup_hook(message.get("runtime_env") or {}, message.get("app_dir"))
             self._graph = _graph.load(
@@ -89,6 +92,19 @@ class Zygote:
             gc.collect()
             gc.freeze()
         self._sock.sendall(data)
+
+    def _build_nothing(self, app: str, message: Dict[str, Any]) -> None:
+        """For actors and tasks of a program outside: there is nothing to import beforehand."""
+        from rserve import _graph, worker
+
+        _graph.add_app_dir(message.get("app_dir"))
+        worker.add_paths(message.get("args") or {})
+        self._graph = _graph.Graph(app)
+        _warm_up(self._graph)
+        gc.collect()
+        gc.freeze()
+        description = {"app": app, "ingress": "", "deployments": [], "start": "fork"}
+        self._sock.sendall(w.pack_json(w.GRAPH, description))
 
     def _failed(self, message: Dict[str, Any]) -> None:
         w.send_json(self._sock, w.FAILED, message)
@@ -185,6 +201,7 @@ class Zygote:
 def _warm_up(graph: Any) -> None:
     """Imports what every replica needs before the first fork, so that they share it."""
     import rserve.replica  # noqa: F401
+    import rserve.worker  # noqa: F401
     from rserve import _http, _log
 
     try:

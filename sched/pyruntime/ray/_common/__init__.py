@@ -1,0 +1,1 @@
+"""Of Ray, what tests of applications use."""

@@ -1,0 +1,868 @@
+"""Calls of tasks and of actors' methods, as the caller sees them.
+
+The answer of a call comes back to the process that made it, and its reference completes. What the
+answer says decides: a value, an error of the user's, or the end of the process that worked on it;
+then the head knows more.
+
+Calls are made from any thread; answers come on whichever thread reads the socket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    ObjectRefStreamEndOfStreamError,
+    RayActorError,
+    RaySystemError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+from rserve import _core, _node, _objects, _refs, _values
+from rserve import _wire as w
+from rserve._objects import ObjectRef
+
+#: Guards what this module keeps; what is called under it neither waits nor runs user code.
+_state = threading.RLock()
+
+#: The demand is told again so long after it fell, in seconds.
+_DEMAND_LAG_S = 0.05
+
+
+class Dependency:
+    """Stands for a reference among the arguments, whose value travels beside them."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __reduce__(self) -> Any:
+        return Dependency, (self.index,)
+
+
+class Arguments:
+    """The arguments of a call: pickled, and the references among them that are to be filled in.
+
+    What this process keeps itself travels by value. What is in the node's store travels as a
+    reference that the worker looks up; where it cannot (another node), by value as well.
+    """
+
+    def __init__(
+        self, link: "_node.NodeLink", args: Tuple[Any, ...], kwargs: Dict[str, Any]
+    ) -> None:
+        self.link = link
+        self.refs: "List[ObjectRef[Any]]" = []
+        self.by_value = False
+        packed = (
+            tuple(self._one(a) for a in args),
+            {k: self._one(v) for k, v in kwargs.items()},
+        )
+        _values.take_ids()
+        self.data = cloudpickled(packed)
+        #: The OBJECTS that the arguments hold within.
+        self.ids = list(_values.pickled.ids or ())
+        _values.pickled.ids = None
+        self._waits: List[Any] = []
+        self._fetched: Dict[int, Any] = {}
+        self._stored: Any = None
+        if self.refs:
+            stored = [ref for ref in self.refs if _refs.own(ref) is None]
+            if stored:
+                self._stored = _refs.stored_ready(link, *stored)
+        self._kept = [ObjectRef(id) for id in self.ids]
+
+    def _one(self, value: Any) -> Any:
+        if not isinstance(value, ObjectRef):
+            return value
+        self.refs.append(value)
+        return Dependency(len(self.refs) - 1)
+
+    def _sources(self) -> List[Any]:
+        sources: List[Any] = [_refs.own(ref) for ref in self.refs]
+        sources = [source for source in sources if source is not None]
+        if self._stored is not None:
+            sources.append(self._stored)
+        sources.extend(self._fetched.values())
+        return sources
+
+    @property
+    def ready(self) -> bool:
+        return not self.refs or all(source.done for source in self._sources())
+
+    def when_ready(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` when one more is there; at once if all are."""
+        for source in self._sources():
+            if source.subscribe(wake):
+                return
+        wake()
+
+    def fetch_all(self) -> None:
+        """The worker could not look them up: by value then."""
+        self.by_value = True
+        for n, ref in enumerate(self.refs):
+            if _refs.own(ref) is None:
+                self._fetched[n] = _objects.Fetch(self.link, ref)
+
+    def error(self) -> Optional[BaseException]:
+        for ref in self.refs:
+            result = _refs.own(ref)
+            if result is not None and result.done and result.error is not None:
+                return result.error
+        for fetch in self._fetched.values():
+            try:
+                fetch.raw()
+            except BaseException as e:
+                return e
+        return None
+
+    def packed(self) -> Tuple[bytes, List[Any]]:
+        values: List[Any] = []
+        for n, ref in enumerate(self.refs):
+            result = _refs.own(ref)
+            if result is not None:
+                values.append((result.content_type, _plain(result.body)))
+            elif n in self._fetched:
+                content_type, body = self._fetched[n].raw()
+                values.append((content_type, _plain(body)))
+            else:
+                values.append(ref)
+        return self.data, values
+
+
+def _plain(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else bytes(body)
+
+
+class CannotLookUp(Exception):
+    """A reference that came with a call is not known on this node."""
+
+
+def unpack_arguments(data: bytes, values: List[Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
+    """In the worker. Blocks while it looks up references."""
+    args, kwargs = pickle.loads(data)
+
+    def one(value: Any) -> Any:
+        if not isinstance(value, Dependency):
+            return value
+        given = values[value.index]
+        if not isinstance(given, ObjectRef):
+            return _values.decode_value(*given)
+        try:
+            return _refs.get(given)
+        except ObjectLostError as e:
+            raise CannotLookUp from e
+
+    return tuple(one(a) for a in args), {k: one(v) for k, v in kwargs.items()}
+
+
+def cloudpickled(value: Any) -> bytes:
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, 5))
+
+
+class Items:
+    """What a generator on the other side has yielded so far."""
+
+    def __init__(self, call: "RemoteCall") -> None:
+        self.call = weakref.ref(call)
+        self.ended = False
+        self._ready: "Deque[Tuple[ObjectRef[Any], _refs.Result]]" = deque()
+        self._next: "Optional[Tuple[ObjectRef[Any], _refs.Result]]" = None
+        self._lock = threading.Lock()
+
+    def give(
+        self,
+        content_type: bytes,
+        body: Any,
+        error: Optional[BaseException],
+        held: "List[ObjectRef[Any]]",
+    ) -> None:
+        with self._lock:
+            slot, self._next = self._next or _refs.new_result(), None
+            self._ready.append(slot)
+        slot[1].complete(content_type, body, error, held)
+
+    def end(self) -> None:
+        with self._lock:
+            self.ended = True
+            slot, self._next = self._next, None
+        if slot is not None:
+            slot[1].complete(w.PICKLE, b"", ObjectRefStreamEndOfStreamError())
+
+    def peek(self) -> "Tuple[ObjectRef[Any], _refs.Result]":
+        """The next item, or where it will be."""
+        with self._lock:
+            if self._ready:
+                return self._ready[0]
+            if self._next is None:
+                self._next = _refs.new_result()
+                if self.ended:
+                    self._next[1].complete(w.PICKLE, b"", ObjectRefStreamEndOfStreamError())
+            return self._next
+
+    def take(self) -> None:
+        with self._lock:
+            if self._ready:
+                self._ready.popleft()
+
+
+class ObjectRefGenerator:
+    """The references to what a generator yields, one by one, as it yields them."""
+
+    def __init__(self, call: "RemoteCall") -> None:
+        assert call.items is not None
+        self._items = call.items
+        self._maker = call
+
+    def __iter__(self) -> "ObjectRefGenerator":
+        return self
+
+    def __aiter__(self) -> "ObjectRefGenerator":
+        return self
+
+    def _next_ref(self) -> "ObjectRef[Any]":
+        return self._items.peek()[0]
+
+    def _take(self, slot: "Tuple[ObjectRef[Any], _refs.Result]") -> "ObjectRef[Any]":
+        if isinstance(slot[1].error, ObjectRefStreamEndOfStreamError):
+            raise StopIteration
+        self._items.take()
+        return slot[0]
+
+    def __next__(self) -> "ObjectRef[Any]":
+        return self._next_sync()
+
+    def _next_sync(self, timeout_s: Optional[float] = None) -> "ObjectRef[Any]":
+        slot = self._items.peek()
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        if not slot[1].done:
+            _refs.Woken([slot[1]], 1).wait(until)
+        if not slot[1].done:
+            return ObjectRef.nil()
+        return self._take(slot)
+
+    async def __anext__(self) -> "ObjectRef[Any]":
+        slot = self._items.peek()
+        try:
+            await _refs.own_async(slot[1])
+        except BaseException:
+            if not slot[1].done:
+                raise
+        try:
+            return self._take(slot)
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def completed(self) -> "ObjectRef[Any]":
+        """Done when the generator is."""
+        ref, result = _refs.new_result()
+        call = self._items.call()
+
+        def end() -> None:
+            result.complete(w.PICKLE, pickle.dumps(None), None)
+
+        if self._items.ended or call is None:
+            end()
+        else:
+            call.on_end.append(end)
+        return ref
+
+    def is_finished(self) -> bool:
+        return self._items.ended and isinstance(
+            self._items.peek()[1].error, ObjectRefStreamEndOfStreamError
+        )
+
+    def next_ready(self) -> bool:
+        return self._items.peek()[1].done
+
+    def task_id(self) -> str:
+        return self._maker.task_id
+
+
+class RemoteCall(_node.PendingCall):
+    """One task or call of a method, until its references are complete."""
+
+    def __init__(
+        self,
+        link: "_node.NodeLink",
+        name: str,
+        head: Tuple[Any, ...],
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        num_returns: int,
+        retries: int,
+        retry_exceptions: Any,
+    ) -> None:
+        self.link = link
+        self.name = name
+        self.task_id = _core.new_id()
+        self.head = head
+        self.arguments: Optional[Arguments] = Arguments(link, args, kwargs)
+        self.items = Items(self) if num_returns < 0 else None
+        self.num_returns = num_returns = max(num_returns, 0)
+        made = [_refs.new_result(self) for _ in range(num_returns)]
+        self.refs = [ref for ref, _ in made]
+        self._returns = [result for _, result in made]
+        self.retries = retries
+        self.retry_exceptions = retry_exceptions
+        self.on_end: List[Callable[[], None]] = []
+        self.stream = 0
+        self.state = "waiting"
+        self._parts: List[bytes] = []
+        self._content_type = w.PICKLE
+        self._held: "List[ObjectRef[Any]]" = []
+
+    def take_refs(self) -> "List[ObjectRef[Any]]":
+        """The references, for the caller; the call itself keeps none of them."""
+        refs, self.refs = self.refs, []
+        return refs
+
+    # --- before it is sent
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that it depends on is there."""
+        return self.arguments is None or self.arguments.ready
+
+    def transmit(self, app: str, deployment: str, method: str) -> None:
+        arguments = self.arguments
+        if arguments is None:
+            return
+        error = arguments.error()
+        if error is not None:
+            self.fail(error)
+            return
+        meta = [
+            w.field_u8(w.T_KIND, w.KIND_CALL),
+            w.field_str(w.T_REQUEST_ID, self.task_id),
+            w.field_str(w.T_APP, app),
+            w.field_str(w.T_DEPLOYMENT, deployment),
+            w.field_str(w.T_METHOD, method),
+            w.field(w.T_CONTENT_TYPE, w.PICKLE),
+        ]
+        if self.items is not None:
+            meta.append(w.field_u8(w.T_STREAM, 1))
+        data, values = arguments.packed()
+        body = pickle.dumps((self.task_id, self.name, *self.head, data, values), 5)
+        ids = dict.fromkeys(arguments.ids)
+        ids.update(_values.pickled.ids or {})
+        _values.pickled.ids = None
+        if ids:
+            meta.append(w.field(w.T_OBJECTS, b"".join(ids)))
+        self.state = "sent"
+        self._parts = []
+        self.stream = self.link.open_call(self, b"".join(meta), body)
+        if ids:
+            _objects.flush(self.link)
+
+    # --- the answer
+
+    def on_answer(self, frame: w.Frame) -> None:
+        if frame.type == w.ERROR:
+            self.on_wire_error(w.parse_fields(frame.meta), frame.body)
+            return
+        if frame.type == w.RESPONSE:
+            fields = w.parse_fields(frame.meta)
+            self._content_type = fields.get(w.T_CONTENT_TYPE, w.PICKLE)
+            self._held = _objects.adopt(fields)
+        if self.items is not None:
+            self._item(frame)
+            return
+        self._parts.append(frame.body)
+        if not frame.flags & w.END:
+            self.link.give_credit(frame.stream, len(frame.body))
+            return
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts = []
+        self.succeed(body)
+
+    def _item(self, frame: w.Frame) -> None:
+        items = self.items
+        assert items is not None
+        if len(frame.body):
+            items.give(self._content_type, frame.body, None, self._held)
+            if not frame.flags & w.END:
+                self.link.give_credit(frame.stream, len(frame.body))
+        if frame.flags & w.END:
+            self._settle([])
+
+    def succeed(self, body: Any) -> None:
+        if self.num_returns == 1:
+            self._settle([(self._content_type, body, None)])
+        elif self.num_returns == 0:
+            self._settle([])
+        else:
+            self._settle([(w.PICKLE, part, None) for part in pickle.loads(body)])
+
+    def fail(self, error: BaseException) -> None:
+        if self.items is not None and self.state != "done":
+            self.items.give(w.PICKLE, b"", error, [])
+        self._settle([(w.PICKLE, b"", error)] * self.num_returns)
+
+    def on_error(self, error: BaseException) -> None:
+        """The link is lost."""
+        self.fail(error)
+
+    def _settle(self, results: List[Tuple[bytes, Any, Optional[BaseException]]]) -> None:
+        with _state:
+            if self.state == "done":
+                return
+            self.state = "done"
+        self.arguments = None
+        held, self._held = self._held, []
+        for made, result in zip(self._returns, results):
+            made.complete(*result, held)
+        self._returns = []
+        if self.items is not None:
+            self.items.end()
+        for function in self.on_end:
+            function()
+        self.ended()
+
+    def ended(self) -> None:
+        """It is over, one way or another."""
+
+    def on_wire_error(self, fields: Dict[int, bytes], body: bytes) -> None:
+        code = w.number(fields, w.T_ERROR_CODE, w.E_INTERNAL)
+        if code == w.E_USER:
+            error = user_error(self.name, fields, body)
+            if self.retries != 0 and self._retries_error(error):
+                self.retries -= 1
+                self.again()
+            else:
+                self.fail(error)
+        elif code == w.E_PROTOCOL and w.text(fields, w.T_ERROR_TYPE) == "ByValue":
+            if self.arguments is None or self.arguments.by_value:
+                self.fail(RaySystemError("an argument could not be passed on"))
+            else:
+                self.arguments.fetch_all()
+                self.again()
+        elif code == w.E_CANCELLED:
+            self.fail(TaskCancelledError(self.task_id))
+        else:
+            self.on_trouble(code, w.text(fields, w.T_MESSAGE))
+
+    def _retries_error(self, error: BaseException) -> bool:
+        wanted = self.retry_exceptions
+        if isinstance(wanted, (list, tuple)):
+            return isinstance(error, tuple(wanted))
+        return bool(wanted)
+
+    def again(self) -> None:
+        raise NotImplementedError
+
+    def on_trouble(self, code: int, message: str) -> None:
+        raise NotImplementedError
+
+    # --- cancelling
+
+    def cancel(self, force: bool) -> None:
+        if self.state == "done":
+            return
+        if self.state == "sent":
+            self.link.cancel_call(self.stream)
+            if force:
+                self.force_cancel()
+        self.fail(TaskCancelledError(self.task_id))
+
+    def force_cancel(self) -> None:
+        pass
+
+
+def user_error(name: str, fields: Dict[int, bytes], body: bytes) -> BaseException:
+    if body:
+        try:
+            error = pickle.loads(body)
+            if isinstance(error, RayTaskError):
+                return error.as_instanceof_cause()
+            if isinstance(error, BaseException):
+                return error
+        except Exception:
+            pass
+    trace = w.text(fields, w.T_TRACEBACK) or w.text(fields, w.T_MESSAGE)
+    return RayTaskError(name, trace, None)
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+
+class Pool:
+    """The workers for tasks of one shape, as far as this process has tasks for them."""
+
+    def __init__(self, link: "_node.NodeLink", key: str, members: Dict[str, Any]) -> None:
+        self.link = link
+        self.key = key
+        self.members = members
+        self.app: Optional[str] = None
+        self.deployment = ""
+        self._asked = False
+        self._queue: Deque["TaskCall"] = deque()
+        self.outstanding = 0
+        self._announced = 0
+        self._lag = False
+
+    def submit(self, call: "TaskCall") -> None:
+        """From any thread."""
+        with _state:
+            if call.state == "done":
+                return
+            if call.state == "waiting":
+                call.state = "queued"
+                self.outstanding += 1
+            if call.ready:
+                self._queue.append(call)
+                self._flush()
+                return
+            arguments = call.arguments
+        if arguments is not None:
+            arguments.when_ready(lambda: self.submit(call))
+
+    def reopen(self) -> None:
+        with _state:
+            self.app = None
+            self._announced = 0
+
+    def _flush(self) -> None:
+        if self.app is None:
+            if not self._asked:
+                self._asked = True
+                _core.ask(self.link, self._opened, "pool", key=self.key, **self.members)
+            return
+        if self.outstanding > self._announced:
+            self._tell()
+        while self._queue:
+            call = self._queue.popleft()
+            if call.state != "done":
+                call.transmit(self.app, self.deployment, "__task__")
+
+    def _opened(self, answer: Dict[str, Any]) -> None:
+        with _state:
+            self._asked = False
+            error = _core.error_of(answer)
+            if error is None:
+                self.app = str(answer["app"])
+                self.deployment = str(answer["deployment"])
+                self._flush()
+                return
+            queue, self._queue = self._queue, deque()
+        for call in queue:
+            call.fail(error)
+
+    def _tell(self) -> None:
+        self._announced = self.outstanding
+        _core.tell(self.link, "demand", deployment=self.deployment, n=self.outstanding)
+
+    def ended(self) -> None:
+        with _state:
+            self.outstanding -= 1
+            if self._lag:
+                return
+            self._lag = True
+        loop = self.link.loop
+        try:
+            loop.call_soon_threadsafe(loop.call_later, _DEMAND_LAG_S, self._fell)
+        except RuntimeError:
+            pass  # its loop was closed: the link is gone
+
+    def _fell(self) -> None:
+        with _state:
+            self._lag = False
+            if self.outstanding != self._announced and self.app is not None:
+                self._tell()
+            if self.outstanding == 0:
+                self.app = None  # the head may forget the workers meanwhile: asked for anew
+
+
+_pools: "weakref.WeakKeyDictionary[_node.NodeLink, Dict[str, Pool]]" = weakref.WeakKeyDictionary()
+
+
+def pool_for(link: "_node.NodeLink", members: Dict[str, Any]) -> Pool:
+    """From any thread."""
+    text = json.dumps(members, sort_keys=True, default=str)
+    key = "task:" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    with _state:
+        pools = _pools.setdefault(link, {})
+        pool = pools.get(key)
+        if pool is None:
+            pool = pools[key] = Pool(link, key, members)
+        return pool
+
+
+class TaskCall(RemoteCall):
+    """A task. `head` is the function: its hash and its pickle."""
+
+    def __init__(self, pool: Pool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pool.link, *args, **kwargs)
+        self.pool = pool
+        note_task(self)
+
+    def start(self) -> None:
+        self.pool.submit(self)
+
+    def again(self) -> None:
+        self.state = "queued"
+        self.pool.submit(self)
+
+    def ended(self) -> None:
+        self.pool.ended()
+
+    def on_trouble(self, code: int, message: str) -> None:
+        if code == w.E_DIED:
+            if self.retries != 0:
+                self.retries -= 1
+                self.again()
+            else:
+                self.fail(WorkerCrashedError(message))
+        elif code == w.E_NOT_FOUND:
+            self.pool.reopen()
+            self.again()
+        elif code == w.E_UNAVAILABLE:
+            _core.ask(self.link, self._unavailable, "pool_info", deployment=self.pool.deployment)
+        else:
+            self.fail(RaySystemError(message or f"task {self.name} failed with error {code}"))
+
+    def _unavailable(self, answer: Dict[str, Any]) -> None:
+        from ray.exceptions import RuntimeEnvSetupError
+
+        self.pool.reopen()
+        text = answer.get("error") or "the workers for tasks could not be started"
+        self.fail(RuntimeEnvSetupError(str(text)))
+
+    def force_cancel(self) -> None:
+        _core.tell(
+            self.link, "cancel_task", deployment=self.pool.deployment, task_id=self.task_id
+        )
+
+
+#: Tasks of this process for `ray.util.state.list_tasks`, the last ones.
+recent: "Deque[weakref.ref[RemoteCall]]" = deque(maxlen=1000)
+
+
+def note_task(call: RemoteCall) -> None:
+    recent.append(weakref.ref(call))
+
+
+# --- actors -------------------------------------------------------------------------------------
+
+
+class Actor:
+    """An actor as this process knows it: shared by all handles of it here."""
+
+    def __init__(self, link: "_node.NodeLink", actor_id: str) -> None:
+        self.link = link
+        self.actor_id = actor_id
+        self.class_name = ""
+        self.app: Optional[str] = None
+        self.max_restarts = 0
+        self.dead: Optional[BaseException] = None
+        self.handles = 0
+        self.shared = False
+        self.holding = False
+        self.owned = False
+        self.keep: Any = None
+        self._queue: Deque["ActorCall"] = deque()
+        self._asking = False
+
+    # --- its creation, or finding it
+
+    def created(self, answer: Dict[str, Any]) -> None:
+        """The head's answer to create_actor, get_actor or actor_info."""
+        self._asking = False
+        error = _core.error_of(answer)
+        if error is not None:
+            self.die(error if isinstance(error, RayActorError) else ActorDiedError(str(error)))
+        elif answer.get("state") == "DEAD":
+            self.die(died(answer))
+        else:
+            self.app = str(answer["app"])
+            self.flush()
+
+    def submit(self, call: "ActorCall") -> None:
+        """From any thread."""
+        with _state:
+            self._queue.append(call)
+        self.flush()
+
+    def flush(self) -> None:
+        """Sends what can be sent, in order."""
+        waits_for: Optional[Arguments] = None
+        failed: "List[ActorCall]" = []
+        with _state:
+            queue = self._queue
+            if self.dead is not None:
+                failed.extend(queue)
+                queue.clear()
+            elif self.app is None:
+                if not self._asking and queue and not self.owned:
+                    self._asking = True
+                    _core.ask(self.link, self.created, "actor_info", actor_id=self.actor_id)
+                return
+            while queue:
+                call = queue[0]
+                if call.state == "done":
+                    queue.popleft()
+                elif not call.ready:
+                    waits_for = call.arguments
+                    break
+                else:
+                    queue.popleft()
+                    assert self.app is not None
+                    call.transmit(self.app, self.actor_id, call.method)
+        for call in failed:
+            assert self.dead is not None
+            call.fail(self.dead)
+        if waits_for is not None:
+            waits_for.when_ready(self.flush)
+
+    def die(self, error: BaseException) -> None:
+        self.dead = error
+        self.flush()
+
+    # --- handles; from any thread
+
+    def add_handle(self) -> None:
+        with _state:
+            self.handles += 1
+            first = self.handles == 1 and not self.holding
+            self.holding = True
+        if first:
+            _core.tell(self.link, "hold", actor_id=self.actor_id)
+
+    def drop_handle(self) -> None:
+        """Called from finalizers, anywhere: the count is seen to later."""
+        try:
+            self.link.loop.call_soon_threadsafe(self._dropped)
+        except RuntimeError:
+            pass  # its loop was closed: the link is gone
+
+    def _dropped(self) -> None:
+        with _state:
+            self.handles -= 1
+            if self.handles > 0 or self.shared or not self.holding:
+                return
+            self.holding = False
+        _core.tell(self.link, "release", actor_id=self.actor_id)
+        actors = _actors.get(self.link)
+        if actors is not None and actors.get(self.actor_id) is self and not self._queue:
+            del actors[self.actor_id]
+
+
+_actors: "weakref.WeakKeyDictionary[_node.NodeLink, Dict[str, Actor]]" = weakref.WeakKeyDictionary()
+
+
+def actor_for(link: "_node.NodeLink", actor_id: str) -> Actor:
+    """From any thread."""
+    with _state:
+        actors = _actors.setdefault(link, {})
+        actor = actors.get(actor_id)
+        if actor is None:
+            actor = actors[actor_id] = Actor(link, actor_id)
+        return actor
+
+
+def died(answer: Dict[str, Any]) -> ActorDiedError:
+    """Why an actor is dead, from what the head says of it."""
+    cause = str(answer.get("cause") or "")
+    lines = ["The actor died unexpectedly before finishing this task."]
+    if answer.get("by_constructor"):
+        lines = [
+            "The actor died because of an error raised in its creation task, "
+            f"ray::{answer.get('class_name')}.__init__()"
+        ]
+        lines.append(cause)
+    else:
+        for name, value in (
+            ("class_name", answer.get("class_name")),
+            ("actor_id", answer.get("actor_id")),
+            ("pid", answer.get("pid")),
+            ("name", answer.get("name")),
+            ("namespace", answer.get("ray_namespace")),
+        ):
+            if value:
+                lines.append(f"\t{name}: {value}")
+        lines.append(cause)
+    error = ActorDiedError("\n".join(lines))
+    error.actor_id = str(answer.get("actor_id") or "") or None
+    error._actor_init_failed = bool(answer.get("by_constructor"))
+    return error
+
+
+class ActorCall(RemoteCall):
+    """A call of a method. `head` is empty."""
+
+    def __init__(self, actor: Actor, method: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(actor.link, *args, **kwargs)
+        self.actor = actor
+        self.method = method
+        self._asked = 0
+        self.handle: Any = None  # kept: the actor stays while it has something to do
+        note_task(self)
+
+    def start(self) -> None:
+        self.actor.submit(self)
+
+    def ended(self) -> None:
+        self.handle = None
+
+    def again(self) -> None:
+        self.state = "waiting"
+        self.actor.submit(self)
+
+    def on_trouble(self, code: int, message: str) -> None:
+        if code in (w.E_DIED, w.E_NOT_FOUND, w.E_UNAVAILABLE):
+            self._message = message
+            self._code = code
+            _core.ask(self.link, self._told, "actor_info", actor_id=self.actor.actor_id)
+        else:
+            self.fail(RaySystemError(message or f"{self.name} failed with error {code}"))
+
+    def _told(self, answer: Dict[str, Any]) -> None:
+        if self.state == "done":
+            return
+        if answer.get("error") is not None or answer.get("state") == "DEAD":
+            if answer.get("error") is not None:
+                answer = {"cause": str(answer["error"]), "actor_id": self.actor.actor_id}
+            error = died(answer)
+            self.actor.die(error)
+            self.fail(error)
+        elif self._code != w.E_DIED:
+            self._later()  # this node has not heard of it yet
+        elif self.retries != 0:
+            self.retries -= 1
+            self.again()
+        elif self.actor.max_restarts != 0:
+            self.fail(ActorUnavailableError(self._message or "its process died", None))
+        else:
+            self._later()  # the head has not heard of it yet
+
+    def _later(self) -> None:
+        self._asked += 1
+        if self._asked > 200:
+            self.fail(ActorUnavailableError("no node knows it", None))
+            return
+
+        def go_on() -> None:
+            if self.state == "done":
+                return
+            if self._code == w.E_DIED:
+                _core.ask(self.link, self._told, "actor_info", actor_id=self.actor.actor_id)
+            else:
+                self.again()
+
+        timer = threading.Timer(0.02, go_on)
+        timer.daemon = True
+        timer.start()
