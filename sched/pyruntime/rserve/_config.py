@@ -311,7 +311,7 @@ class DeploymentActorConfig(Model, home=HOME):
     """An actor that lives as long as its deployment and is shared by the replicas."""
 
     name: str
-    actor_class: Union[type, str, Any]
+    actor_class: Union[type, str, AnyCallable]
     init_args: Tuple[Any, ...] = Field(default_factory=tuple)
     init_kwargs: Dict[str, Any] = Field(default_factory=dict)
     actor_options: Dict[str, Any] = Field(default_factory=dict)

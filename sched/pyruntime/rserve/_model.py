@@ -562,7 +562,7 @@ def _make_twin(cls: Type[Model], module: Any) -> Any:
     for name, value in own.items():
         plain = isinstance(value, (classmethod, staticmethod, property))
         if name not in validators and (plain or inspect.isfunction(value)):
-            if not name.startswith("__"):
+            if name == "__eq__" or not name.startswith("__"):
                 members[name] = value
     for name, validator in cls._validators:
         if name not in own:

@@ -1,7 +1,7 @@
 """`@serve.multiplexed`: a bounded set of models in one replica, the least recently used one
 leaves.
 
-The node is told which models are loaded or being loaded, so that requests come where their model is.
+The node is told which models are loaded or being loaded: requests come where their model is.
 """
 
 from __future__ import annotations
