@@ -70,7 +70,7 @@ int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *er
     const struct rs_running *head;
     struct rs_running_all all;
 
-    *ret = (struct rs_remote){.known = true};
+    *ret = (struct rs_remote){.by = RS_REMOTE_NAMED};
     if (!says_nothing(given)) {
         snprintf(ret->origin, sizeof(ret->origin), "--address");
         return as_url(given, ret->origin, ret->base, sizeof(ret->base), err);
@@ -92,7 +92,9 @@ int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *er
     }
     rs_running_read(&all);
     head = rs_running_head(&all);
-    ret->known = head != NULL;
+    ret->by = !head                             ? RS_REMOTE_DEFAULT
+              : strcmp(head->kind, "head") == 0 ? RS_REMOTE_HEAD
+                                                : RS_REMOTE_RUN;
     snprintf(ret->base, sizeof(ret->base), "http://%s",
              head ? head->dashboard : "127.0.0.1:" DASHBOARD_PORT);
     snprintf(ret->origin, sizeof(ret->origin), "%s",
@@ -103,9 +105,9 @@ int rs_remote_find(struct rs_remote *ret, const char *given, struct rs_error *er
 
 int rs_remote_find_cluster(struct rs_remote *ret, const char *given, struct rs_error *err)
 {
-    if (says_nothing(given) || strncmp(given, "http://", 7) == 0)
+    if (says_nothing(given) || (strstr(given, "://") && strncmp(given, "ray://", 6) != 0))
         return rs_remote_find(ret, given, err);
-    *ret = (struct rs_remote){.origin = "--address", .known = true};
+    *ret = (struct rs_remote){.origin = "--address", .by = RS_REMOTE_NAMED};
     dashboard_of(given, ret->base, sizeof(ret->base));
     return 0;
 }

@@ -12,10 +12,17 @@
 
 #include <jansson.h>
 
+enum rs_remote_by {
+    RS_REMOTE_NAMED,   /* by the command line or the environment */
+    RS_REMOTE_HEAD,    /* a head that runs here */
+    RS_REMOTE_RUN,     /* a `run` of this machine: where it is, but not there to be deployed to */
+    RS_REMOTE_DEFAULT, /* nobody says anything */
+};
+
 struct rs_remote {
     char base[300];   /* "http://127.0.0.1:8265" */
     char origin[100]; /* who said so: "--address", "$RAY_ADDRESS"; "the default" */
-    bool known;       /* a head of this machine, or somebody named it: not just the default */
+    enum rs_remote_by by;
 };
 
 /* `given` NULL or "auto": the command line says nothing. -1: that is no address. */

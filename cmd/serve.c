@@ -6,6 +6,7 @@
 
 #include "cmd/head.h"
 #include "cmd/node.h"
+#include "cmd/reload.h"
 #include "cmd/running.h"
 #include "cmd/verb.h"
 #include "cmd/view.h"
@@ -39,7 +40,8 @@ struct serve {
     struct rs_node *node;
     struct rs_view *view; /* what people are shown; NULL: a worker */
     struct rs_running_file
-        *running; /* tells others of us; NULL: not yet, or it cannot be written */
+        *running;             /* tells others of us; NULL: not yet, or it cannot be written */
+    struct rs_reload *reload; /* NULL: no files are watched */
     struct rs_io signals;
     struct rs_timer reconnect, note;
     struct rs_address head_address;
@@ -286,6 +288,25 @@ static int start_view(struct serve *s, struct rs_error *err)
     return rs_view_new(&s->view, s->loop, &conf, rs_head_controller(s->head), &view_ops, s, err);
 }
 
+static void on_changed(const char *file, void *arg)
+{
+    struct serve *s = arg;
+    struct rs_config *config = NULL;
+    struct rs_error err = {0};
+    int r;
+
+    if (s->interrupts)
+        return;
+    say(s, "deploying anew", "");
+    rs_log_info("a file has changed", "file=\"%s\"", file);
+    r = s->conf->reload(&config, s->conf->arg, &err);
+    if (r == 0)
+        r = rs_head_apply(s->head, config, &err);
+    if (r < 0)
+        rs_log_error("what has changed cannot be deployed", "file=\"%s\" error=\"%s\"", file,
+                     err.msg);
+}
+
 /* --- resources ----------------------------------------------------------------------------------- */
 
 int rs_serve_resources(const struct rs_serve_options *o, json_t **ret, struct rs_error *err)
@@ -474,12 +495,15 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (s->head)
         now_ready(s);
+    if (s->conf->reload_folder)
+        return rs_reload_new(&s->reload, s->loop, s->conf->reload_folder, on_changed, s, err);
     return 0;
 }
 
 static void finish(struct serve *s)
 {
     rs_running_withdraw(s->running);
+    rs_reload_free(s->reload);
     rs_timer_stop(&s->reconnect);
     rs_timer_stop(&s->note);
     rs_view_free(s->view);

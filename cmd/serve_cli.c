@@ -271,8 +271,8 @@ static int run_health(int argc, char *argv[], struct rs_error *err)
 
 static const struct rs_verb *const verbs[] = {
     /* in the order of --help */
-    &rs_serve_verb_deploy, &verb_status, &verb_config, &verb_shutdown,
-    &rs_serve_verb_build,  &verb_health, NULL,
+    &rs_serve_verb_run, &rs_serve_verb_start, &rs_serve_verb_deploy, &verb_status, &verb_config,
+    &verb_shutdown,     &rs_serve_verb_build, &verb_health,          NULL,
 };
 
 const struct rs_verb rs_verb_serve = {

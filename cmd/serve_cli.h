@@ -14,3 +14,5 @@
 
 extern const struct rs_verb rs_serve_verb_build;
 extern const struct rs_verb rs_serve_verb_deploy;
+extern const struct rs_verb rs_serve_verb_run;
+extern const struct rs_verb rs_serve_verb_start;
