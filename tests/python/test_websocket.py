@@ -61,6 +61,21 @@ class App:
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.send", "bytes": bytes((16 << 20) + 5)})
 
+    async def crowd(self, scope, receive, send):
+        await send({"type": "websocket.accept"})
+        async def one(n):
+            for _ in range(20):
+                await send({"type": "websocket.send", "bytes": bytes([n]) * 10_000})
+        await asyncio.gather(*[one(n) for n in range(5)])
+
+    async def broken_off(self, scope, receive, send):
+        await send({"type": "websocket.accept"})
+        message = {"type": "websocket.send", "bytes": bytes((16 << 20) + 5)}
+        try:
+            await asyncio.wait_for(send(message), 0.05)
+        except asyncio.TimeoutError:
+            noted.append("timeout")
+
     async def wrong(self, scope, receive, send):
         try:
             await send({"type": "websocket.send", "text": "x"})
@@ -222,6 +237,26 @@ class Plain(Case):
         answer = self.peer.wait(stream)
         kinds = [(kind, flags, len(data)) for kind, flags, _, data in records(answer.body)]
         self.assertEqual(kinds, [(ws.BINARY, 0, 16 << 20), (ws.BINARY, ws.FIN, 5)])
+
+    def test_several_tasks_send(self) -> None:
+        self.peer.auto_window = False
+        stream = self.accepted("/crowd")
+        answer = self.peer.answers[stream]
+        self.node.pump(lambda: len(answer.body) >= w.INITIAL_CREDIT, "all that credit allows")
+        self.peer.http("/")
+        self.assertLess(len(answer.body), w.INITIAL_CREDIT + 10_100)
+        self.peer.send(w.WINDOW, 0, stream, w.field_u32(w.T_CREDIT, 1 << 30))
+        self.peer.wait(stream)
+        seen = [data[0] for _, _, _, data in records(answer.body) if len(set(data)) == 1]
+        self.assertEqual(sorted(seen), sorted(list(range(5)) * 20))
+
+    def test_a_message_that_is_broken_off(self) -> None:
+        """Nothing can follow the half of a message but the end."""
+        self.peer.auto_window = False
+        stream = self.accepted("/broken_off")
+        found = records(self.peer.wait(stream).body)
+        self.assertEqual([r[:3] for r in found], [(ws.BINARY, 0, 0), (ws.CLOSE, ws.FIN, 1011)])
+        self.assertEqual(self.noted(), ["timeout"])
 
     def test_a_cancelled_handshake(self) -> None:
         stream = open_websocket(self.peer, "/wait")

@@ -29,7 +29,6 @@ class Call:
         "waiters",
         "consumed",
         "credit",
-        "credit_waiter",
         "task",
         "cancelled",
         "answered",
@@ -53,7 +52,6 @@ class Call:
         self.waiters: List["asyncio.Future[None]"] = []
         self.consumed = 0
         self.credit = w.INITIAL_CREDIT
-        self.credit_waiter: Optional["asyncio.Future[None]"] = None
         self.task: Optional["asyncio.Task[Any]"] = None
         self.cancelled = False
         self.answered = False
@@ -142,7 +140,7 @@ class Call:
                 waiter.set_result(None)
 
     async def wait_for_input(self) -> None:
-        """Until a chunk, the end of the body, the answer or a cancellation is there."""
+        """Until a chunk, the end of the body, credit, the answer or a cancellation is there."""
         waiter = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
         try:
@@ -179,18 +177,13 @@ class Call:
 
     def add_credit(self, size: int) -> None:
         self.credit += size
-        waiter = self.credit_waiter
-        if self.credit > 0 and waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self.credit > 0:
+            self.wake()
 
     async def send_body(self, data: bytes) -> None:
         """One BODY frame without END, as soon as there is credit."""
         while self.credit <= 0 and not self.cancelled:
-            self.credit_waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self.credit_waiter
-            finally:
-                self.credit_waiter = None
+            await self.wait_for_input()  # several tasks may wait at the same time
         if not self.cancelled:
             self.credit -= len(data)
             self.link.send_frame(w.BODY, 0, self.stream, b"", data)
@@ -211,8 +204,5 @@ class Call:
         """The other side no longer wants the answer."""
         self.cancelled = True
         self.wake()
-        waiter = self.credit_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
         if self.task is not None:
             self.task.cancel()

@@ -6,6 +6,7 @@ messages, as net/wire/PROTOCOL.md has them in its section "WebSocket".
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional
@@ -106,7 +107,7 @@ def close_record(code: int, reason: str) -> bytes:
 class Connection:
     """The `receive` and `send` of one connection."""
 
-    __slots__ = ("call", "accepted", "closed", "_inbox", "_connected", "_denial")
+    __slots__ = ("call", "accepted", "closed", "_inbox", "_connected", "_denial", "_sending")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -115,6 +116,7 @@ class Connection:
         self._inbox = Inbox()
         self._connected = False
         self._denial: Optional[_http.Channel] = None
+        self._sending = asyncio.Lock()
 
     @property
     def gone(self) -> bool:
@@ -209,26 +211,42 @@ class Connection:
         elif kind == "websocket.close":
             code = message.get("code", 1000)
             data = close_record(1000 if code is None else int(code), message.get("reason") or "")
-            self.closed = True
-            if not self.gone:
-                await self.call.send_body(data)
-            self.call.wake()
+            async with self._sending:
+                if self.gone:
+                    self.closed = True
+                elif not self.closed:
+                    self._end_with(data)
         else:
             raise RuntimeError(
                 f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{kind}'."
             )
 
     async def _send_message(self, kind: int, data: bytes) -> None:
-        at = 0
-        while True:
-            if self.gone:
-                raise ClientDisconnected("the WebSocket client is gone")
-            piece = data[at : at + PIECE] if len(data) > PIECE else data
-            at += len(piece)
-            last = at >= len(data)
-            await self.call.send_body(record(kind, FIN if last else 0, piece))
-            if last:
+        async with self._sending:  # of several tasks one message after the other
+            if len(data) <= PIECE:
+                await self._send_piece(record(kind, FIN, data))
                 return
+            at = 0
+            try:
+                while at < len(data):
+                    piece = data[at : at + PIECE]
+                    at += len(piece)
+                    await self._send_piece(record(kind, FIN if at >= len(data) else 0, piece))
+            except BaseException:
+                if not self.gone:  # cut off half way: no other message can follow
+                    self._end_with(close_record(1011, "a message was broken off"))
+                raise
+
+    async def _send_piece(self, data: bytes) -> None:
+        if self.gone or self.closed:
+            raise ClientDisconnected("the WebSocket connection is closed")
+        await self.call.send_body(data)
+
+    def _end_with(self, data: bytes) -> None:
+        """A close record, past all credit."""
+        self.closed = True
+        self.call.link.send_frame(w.BODY, 0, self.call.stream, b"", data)
+        self.call.wake()
 
     # --- the end
 
