@@ -132,9 +132,9 @@ class Connection:
         call = self.call
         messages = self._inbox.messages
         while not messages:
-            if self.closed or call.answered:
+            if self.closed:
                 return {"type": "websocket.disconnect", "code": NO_CODE, "reason": ""}
-            if call.cancelled:
+            if call.answered or call.cancelled:
                 break
             if call.chunks:
                 # Only what is asked for is taken and given back as credit.
