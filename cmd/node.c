@@ -1008,8 +1008,8 @@ static int start_agent(struct rs_node *n, struct rs_error *err)
     if (rs_agent_new(&n->agent, &conf, &agent_ops, n, err) < 0)
         return -1;
     n->envs = rs_envs_new(n->loop, &n->launch, n->keeper, n->agent);
-    n->helpers = rs_helpers_new(
-        &(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch}, &helpers_ops, n);
+    n->helpers = rs_helpers_new(&(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch},
+                                &helpers_ops, n);
     return 0;
 }
 

@@ -176,6 +176,17 @@ json_t *rs_ct_list_op(struct rs_controller *c, const json_t *msg, int64_t now)
     return json_pack("{s:o}", "rows", rows);
 }
 
+/* Workers that have nothing to do keep nothing from anyone. */
+static void give_idle(struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->core.pools); i++) {
+        const struct rs_ct_pool *p = rs_map_at(&c->core.pools, i, NULL);
+
+        for (size_t k = p ? p->total : 0; p && !p->d->group && k < p->d->n_slots; k++)
+            rs_resources_give(&c->core.available, &p->d->conf->resources);
+    }
+}
+
 json_t *rs_ct_resources_op(struct rs_controller *c)
 {
     struct rs_resources total = {0};
@@ -188,6 +199,7 @@ json_t *rs_ct_resources_op(struct rs_controller *c)
             rs_resources_give(&total, &n->total);
     }
     rs_ct_place(c);
+    give_idle(c);
     reply = json_pack("{s:o, s:o}", "total", rs_resources_json(&total), "available",
                       rs_resources_json(&c->core.available));
     rs_resources_fini(&total);

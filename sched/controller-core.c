@@ -145,6 +145,12 @@ int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg, const char
         rs_ct_deployment_free(d);
         return -1;
     }
+    if (d->group) {
+        json_object_set_new(core, "group", json_string(d->group));
+        json_object_set_new(
+            core, "capture",
+            json_boolean(rs_json_bool(json_object_get(msg, "strategy"), "capture", false)));
+    }
     app = app_for(c, json_object_get(msg, "env"));
     d->app = app;
     d->name = rs_strdup(name);

@@ -462,8 +462,18 @@ static void note_available(struct rs_controller *c, const struct board *b)
 {
     rs_resources_fini(&c->core.available);
     c->core.available = (struct rs_resources){0};
-    for (size_t i = 0; i < b->n; i++)
-        rs_resources_give(&c->core.available, &b->free[i]);
+    for (size_t i = 0; i < b->n; i++) {
+        struct rs_resources *f = &b->free[i];
+
+        /* More may be taken than there is, when processes that waited go on. */
+        f->cpu = f->cpu < 0 ? 0 : f->cpu;
+        f->gpu = f->gpu < 0 ? 0 : f->gpu;
+        f->memory = f->memory < 0 ? 0 : f->memory;
+        for (size_t k = f->count; k-- > 0;)
+            if (f->custom[k].amount < 0)
+                rs_resources_set_custom(f, f->custom[k].name, 0);
+        rs_resources_give(&c->core.available, f);
+    }
 }
 
 bool rs_ct_short_of_room(const struct rs_controller *c)

@@ -342,7 +342,6 @@ class ActorMethod:
         call = _remote.ActorCall(
             handle._actor,
             self._method_name,
-            handle._actor.link,
             facts.get("name") or f"{handle._class_name}.{self._method_name}",
             (num_returns if num_returns >= 0 else 1,),
             args,

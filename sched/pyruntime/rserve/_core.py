@@ -45,7 +45,7 @@ def error_of(answer: Dict[str, Any]) -> Optional[Exception]:
     return error
 
 
-def call(what: str, op: str, **members: Any) -> Dict[str, Any]:
+def call(what: str, op: str, /, **members: Any) -> Dict[str, Any]:
     """Asks and waits; raises the error that comes back. `what` is what the user called."""
     link = _node.require(what)
     members["op"] = op
@@ -57,14 +57,14 @@ def call(what: str, op: str, **members: Any) -> Dict[str, Any]:
 
 
 def ask(
-    link: "_node.NodeLink", told: Callable[[Dict[str, Any]], None], op: str, **members: Any
+    link: "_node.NodeLink", told: Callable[[Dict[str, Any]], None], op: str, /, **members: Any
 ) -> None:
     """Asks; `told` gets the answer, errors too, on whichever thread reads it. From any thread."""
     members["op"] = op
     link.inquire(w.CORE, members, told)
 
 
-def tell(link: "_node.NodeLink", op: str, **members: Any) -> None:
+def tell(link: "_node.NodeLink", op: str, /, **members: Any) -> None:
     """Says something that nobody answers. From any thread."""
     members["op"] = op
     link.send_json(w.CORE, members)

@@ -10,11 +10,10 @@ _NAMES = {
     "PlacementGroup": "ray.util.placement_group",
     "get_current_placement_group": "ray.util.placement_group",
     "get_placement_group": "ray.util.placement_group",
-    "placement_group": "ray.util.placement_group",
     "placement_group_table": "ray.util.placement_group",
     "remove_placement_group": "ray.util.placement_group",
 }
-_MODULES = ("metrics", "queue", "scheduling_strategies", "state")
+_MODULES = ("metrics", "placement_group", "queue", "scheduling_strategies", "state")
 
 
 def get_node_ip_address() -> str:
@@ -51,8 +50,7 @@ def list_named_actors(all_namespaces: bool = False) -> List[Union[str, Dict[str,
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         value = getattr(importlib.import_module(_NAMES[name]), name)
-        if name != "placement_group":  # a module and a function have that name
-            globals()[name] = value
+        globals()[name] = value
         return value
     if name in _MODULES:
         return importlib.import_module(f"ray.util.{name}")

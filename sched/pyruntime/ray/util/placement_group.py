@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import types
 from typing import Any, Dict, List, Optional
 
 from rserve import _core, _node, _refs
@@ -251,3 +253,13 @@ def check_placement_group_index(placement_group: PlacementGroup, bundle_index: i
             f"placement group bundle index {bundle_index} is invalid. Valid placement group "
             f"indexes: 0-{placement_group.bundle_count - 1}"
         )
+
+
+class _Module(types.ModuleType):
+    """`ray.util.placement_group` is this module, and in Ray also the function of that name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> PlacementGroup:
+        return placement_group(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Module
