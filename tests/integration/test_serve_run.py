@@ -52,7 +52,7 @@ class Here(RunTest):
         self.where(s).wait_apps({"w": "RUNNING"})
         self.assertEqual(s.call("/w").text, "two")
         self.assertIn("Running import path: 'served:build'.", s.output())
-        # it is found by the other verbs, but it is nothing to deploy to: another one is one of its own
+        # it is found by the other verbs, but nothing is deployed to it: the next is one of its own
         self.assertIn("RUNNING", self.assertDone(self.cmd("serve", "status")))
         other = self.run_here("served:app", *PORTS)
         wait_until("both run", lambda: len(self.instances("run")) == 2)
@@ -189,7 +189,7 @@ class Start(RunTest):
         port = free_port()
         out = self.assertDone(self.cmd("serve", "start", "--http-port", str(port)))
         self.assertIn("http://" + found["dashboard"], out)
-        self.assertEqual(call(port, "/-/healthz").status, 503)  # it listens; there are no routes yet
+        self.assertEqual(call(port, "/-/healthz").status, 503)  # no routes yet
         self.assertDone(self.cmd("serve", "run", "served:app", "--non-blocking"))
         r = self.cmd("serve", "start", "--http-port", str(free_port()))
         self.assertEqual(r.returncode, 0)

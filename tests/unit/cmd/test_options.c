@@ -29,6 +29,9 @@ static const struct rs_option options[] = {
     {"format", 0, RS_OPT_CHOICE, FIELD(format), "FORMAT", "format", .choices = formats},
     {"resources", 0, RS_OPT_JSON, FIELD(resources), "JSON", "resources"},
     {"var", 0, RS_OPT_LIST, FIELD(vars), "K=V", "variable"},
+    {"theirs", 't', RS_OPT_IGNORED},
+    {"their-flag", 'f', RS_OPT_IGNORED_FLAG},
+    {"never", 0, RS_OPT_REFUSED, 0, NULL, "it makes no sense here"},
     {NULL},
 };
 
@@ -82,6 +85,10 @@ static const struct {
     {{"--wait=500ms"}, {NULL}, {.port = 8000, .wait = 500000000}},
     {{"--wait=1m"}, {NULL}, {.port = 8000, .wait = 60000000000}},
     {{"--format", "json"}, {NULL}, {.port = 8000, .format = 1}},
+    {{"--theirs", "a", "b"}, {"b"}, {.port = 8000}},
+    {{"--theirs=a", "-ta", "-t", "a", "b"}, {"b"}, {.port = 8000}},
+    {{"--their-flag", "a"}, {"a"}, {.port = 8000}},
+    {{"--their-flag=false", "-fc", "a"}, {"a"}, {.check = true, .port = 8000}},
 };
 
 START_TEST(accepts)
@@ -138,6 +145,11 @@ static const struct {
     {{"--size", "9000000T"}, "--size: expected a size such as 64K or 1.5GiB, got '9000000T'"},
     {{"--wait", "61"},
      "--wait: expected a duration such as 2, 500ms or 5m from 0 to 60 seconds, got '61'"},
+    {{"--theirs"}, "--theirs: expected a value, got nothing"},
+    {{"--their"}, "unknown option '--their'; --help lists them all"}, /* none of ours is near */
+    {{"--never"}, "--never is not supported: it makes no sense here"},
+    {{"--never=1"}, "--never is not supported: it makes no sense here"},
+    {{"--never", "1"}, "--never is not supported: it makes no sense here"},
     {{"--format", "xml"}, "--format: expected text or json, got 'xml'"},
     {{"--resources", "[1]"},
      "--resources: expected a JSON object such as '{\"name\": 1}', got '[1]'"},
