@@ -60,7 +60,6 @@ static const struct rs_option start_options[] = {
     {"max-worker-port", 0, RS_OPT_IGNORED},
     {"worker-port-list", 0, RS_OPT_IGNORED},
     {"ray-client-server-port", 0, RS_OPT_IGNORED},
-    {"object-store-memory", 0, RS_OPT_IGNORED},
     {"include-dashboard", 0, RS_OPT_IGNORED},
     {"dashboard-agent-listen-port", 0, RS_OPT_IGNORED},
     {"dashboard-agent-grpc-port", 0, RS_OPT_IGNORED},

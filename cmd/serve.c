@@ -389,6 +389,7 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
         .max_header = 24 << 10, /* libmicrohttpd wipes so much and a little more per request */
         .max_connections = 0,
         .lanes = (unsigned)o->lanes,
+        .object_store = (uint64_t)o->object_store,
     };
     if (!s->conf->http || (c && c->proxy_location == RS_PROXY_DISABLED))
         ret->host = NULL;

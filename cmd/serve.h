@@ -21,6 +21,7 @@ struct rs_serve_options {
     const char *dashboard_host;
     int64_t dashboard_port;
     int64_t num_cpus, num_gpus, memory; /* -1: what the machine has */
+    int64_t object_store;               /* 0: 30 % of the machine's memory */
     json_t *resources;
     const char *state_dir, *python;
     int64_t lanes, max_body, buffer_body;
@@ -69,6 +70,14 @@ extern const char *const rs_log_formats[];
          RS_OPT_SIZE, RS_SERVE_AT(type, member, memory),                                           \
          "SIZE",      "memory that replicas may reserve (default: that of the machine)",           \
          .min = 0,    .max = INT64_C(1) << 60},                                                    \
+        {"object-store-memory",                                                                    \
+         0,                                                                                        \
+         RS_OPT_SIZE,                                                                              \
+         RS_SERVE_AT(type, member, object_store),                                                  \
+         "SIZE",                                                                                   \
+         "memory that objects may take (default: 30 % of the machine's)",                          \
+         .min = 1,                                                                                 \
+         .max = INT64_C(1) << 60},                                                                 \
         {"resources", 0,                                                                           \
          RS_OPT_JSON, RS_SERVE_AT(type, member, resources),                                        \
          "JSON",      "further resources, such as '{\"disk\": 2}'"},                               \
