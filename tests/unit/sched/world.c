@@ -92,10 +92,24 @@ static void ev_exit(struct world *w, struct event *e)
     bool zygote = strchr(e->id, '@') != NULL;
 
     proc_remove(e->node, e->id);
-    if (zygote)
+    if (strncmp(e->id, "env-", 4) == 0)
+        rs_agent_env_exited(e->node->agent, e->id, e->number, "", w->now);
+    else if (zygote)
         rs_agent_zygote_exited(e->node->agent, e->id, e->number, "", w->now);
     else
         rs_agent_exited(e->node->agent, e->id, e->number, "", w->now);
+}
+
+static void ev_env(struct world *w, struct event *e)
+{
+    if (!proc_of(e->node, e->id))
+        return;
+    if (e->number == 0)
+        rs_agent_env_progress(e->node->agent, e->id, e->json, w->now);
+    else if (e->number == 1)
+        rs_agent_env_ready(e->node->agent, e->id, e->json, w->now);
+    else
+        rs_agent_env_failed(e->node->agent, e->id, e->json, w->now);
 }
 
 static void ev_zygote_hello(struct world *w, struct event *e)
@@ -250,6 +264,62 @@ static void op_event(const struct rs_controller_event *e, void *arg)
 
 /* --- the agents' ops --- */
 
+static char *env_text(const char *const *env, const json_t *ready)
+{
+    struct rs_buf b = {0};
+    rs_auto(rs_freep) char *text = ready ? rs_json_dump(ready) : NULL;
+
+    for (const char *const *e = env; *e; e++)
+        rs_buf_printf(&b, "%s ", *e);
+    rs_buf_puts(&b, text ? text : "");
+    return rs_buf_steal(&b);
+}
+
+static void exit_later(struct node *n, const char *id, int status, int64_t delay)
+{
+    post(n->world, delay, ev_exit, n, id, NULL)->number = status;
+}
+
+static int op_env_start(const struct rs_agent_env *e, pid_t *pid, void *arg, struct rs_error *err)
+{
+    struct node *n = arg;
+    struct world *w = n->world;
+    bool bad = w->env_bad == 0 || w->env_builds < w->env_bad;
+    rs_auto(rs_freep) char *ask = rs_json_dump(e->ask);
+
+    if (e->python && strcmp(e->python, "/no/python") == 0)
+        return rs_error_set(err, RS_NOT_FOUND, "cannot execute '/no/python'");
+    w->env_builds++;
+    snprintf(w->env_asked, sizeof(w->env_asked), "%s", ask);
+    *pid = w->next_pid++;
+    proc_add(n, e->key, "env", *pid);
+    proc_of(n, e->key)->env = env_text(e->env, NULL);
+    post(w, DELAY, ev_env, n, e->key, json_pack("{s:s}", "text", "installing torch"));
+    if (bad && w->env == ENV_HANGS)
+        return 0;
+    if (bad && w->env == ENV_DIES) {
+        exit_later(n, e->key, SIGKILL, 50 * DELAY);
+        return 0;
+    }
+    if (bad && w->env != ENV_OK)
+        post(w, 50 * DELAY, ev_env, n, e->key,
+             json_pack("{s:s, s:s, s:s, s:b}", "phase", "environment", "error", "pip failed",
+                       "traceback", "pip failed\n  ERROR: no torch", "retry",
+                       (int)(w->env == ENV_NETWORK)))
+            ->number = 2;
+    else
+        post(w, 50 * DELAY, ev_env, n, e->key,
+             json_pack("{s:[s], s:s}", "python", "/envs/1/bin/python", "cwd", "/envs/code"))
+            ->number = 1;
+    exit_later(n, e->key, 0, 60 * DELAY);
+    return 0;
+}
+
+static const char *op_getenv(const char *name, void *arg)
+{
+    return strcmp(name, "HOME") == 0 ? "/home/u" : NULL;
+}
+
 static int op_zygote_start(const struct rs_agent_zygote *z, pid_t *pid, void *arg,
                            struct rs_error *err)
 {
@@ -261,6 +331,7 @@ static int op_zygote_start(const struct rs_agent_zygote *z, pid_t *pid, void *ar
     w->zygotes++;
     *pid = w->next_pid++;
     proc_add(n, z->key, "zygote", *pid);
+    proc_of(n, z->key)->env = env_text(z->env, z->ready);
     post(w, 5 * DELAY, ev_zygote_hello, n, z->key,
          json_pack("{s:s, s:i}", "executable", "/usr/bin/python3", "pid", (int)*pid));
     return 0;
@@ -281,23 +352,9 @@ static void op_zygote_build(const char *key, const json_t *build, void *arg)
         post(w, 20 * DELAY, ev_zygote_graph, n, key, json_loads(w->graph, 0, NULL));
 }
 
-static void exit_later(struct node *n, const char *id, int status, int64_t delay)
-{
-    post(n->world, delay, ev_exit, n, id, NULL)->number = status;
-}
-
 static void op_zygote_stop(const char *key, void *arg)
 {
     exit_later(arg, key, 0, DELAY);
-}
-
-static char *env_text(const struct rs_agent_start *s)
-{
-    struct rs_buf b = {0};
-
-    for (const char *const *e = s->env; *e; e++)
-        rs_buf_printf(&b, "%s ", *e);
-    return rs_buf_steal(&b);
 }
 
 static void heard_later(struct node *n, const char *id, enum rs_agent_heard what, int64_t delay,
@@ -314,7 +371,7 @@ static int op_fork(const struct rs_agent_start *s, void *arg, struct rs_error *e
 
     ck_assert_ptr_nonnull(proc_of(n, s->zygote));
     proc_add(n, s->replica_id, s->deployment, pid);
-    proc_of(n, s->replica_id)->env = env_text(s);
+    proc_of(n, s->replica_id)->env = env_text(s->env, s->ready);
     post(w, DELAY, ev_forked, n, s->zygote,
          json_pack("{s:s, s:i}", "replica_id", s->replica_id, "pid", (int)pid));
     heard_later(n, s->replica_id, RS_HEARD_HELLO, 2 * DELAY, json_object());
@@ -329,7 +386,7 @@ static int op_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
         return rs_error_set(err, RS_NOT_FOUND, "cannot execute '/no/such'");
     *pid = n->world->next_pid++;
     proc_add(n, s->replica_id, s->deployment, *pid);
-    proc_of(n, s->replica_id)->env = env_text(s);
+    proc_of(n, s->replica_id)->env = env_text(s->env, s->ready);
     if (s->conf->kind != RS_KIND_HTTP)
         heard_later(n, s->replica_id, RS_HEARD_HELLO, DELAY, json_object());
     return 0;
@@ -479,6 +536,8 @@ static uint64_t op_random(void *arg)
 }
 
 static const struct rs_agent_ops agent_ops = {
+    .env_start = op_env_start,
+    .getenv = op_getenv,
     .zygote_start = op_zygote_start,
     .zygote_build = op_zygote_build,
     .zygote_stop = op_zygote_stop,
@@ -501,6 +560,18 @@ static const struct rs_controller_ops controller_ops = {
     .target = op_target, .build = op_build, .event = op_event};
 
 /* --- the world --- */
+
+const char *world_env(const struct world *w, const char *deployment)
+{
+    for (unsigned i = 0; i < NODES; i++)
+        for (size_t k = 0; k < rs_map_slots(&w->nodes[i].procs); k++) {
+            const struct proc *p = rs_map_at(&w->nodes[i].procs, k, NULL);
+
+            if (p && strcmp(p->deployment, deployment) == 0)
+                return p->env;
+        }
+    return "";
+}
 
 void world_load(struct world *w, const char *deployment, unsigned n)
 {

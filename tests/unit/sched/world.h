@@ -78,7 +78,11 @@ struct world {
     const char *graph;  /* GRAPH that a build gives, JSON text */
     const char *broken; /* import_path whose build fails */
     unsigned builds, zygotes;
-    unsigned lowest_up; /* fewest admitted replicas of `watch` since it was last set */
+    enum { ENV_OK, ENV_BROKEN, ENV_NETWORK, ENV_HANGS, ENV_DIES } env; /* what builders do .. */
+    unsigned env_bad;     /* .. so many times; 0: always */
+    unsigned env_builds;  /* builders that were started */
+    char env_asked[1024]; /* the last one */
+    unsigned lowest_up;   /* fewest admitted replicas of `watch` since it was last set */
     const char *watch;
     char log[8192]; /* statuses as they were told */
 };
@@ -99,6 +103,9 @@ struct behaviour *world_behaviour(struct world *w, const char *deployment);
 bool world_kill_one(struct world *w, const char *deployment);
 unsigned world_admitted(const struct world *w, const char *deployment);
 unsigned world_processes(const struct world *w);
+/* Environment of the first process of `deployment` ("zygote", "env"), with what was built for it; ""
+ * if there is none. */
+const char *world_env(const struct world *w, const char *deployment);
 
 /* Looks into the details document: world_text(w, "applications.x.status"). */
 const char *world_text(struct world *w, const char *path);
