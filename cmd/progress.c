@@ -180,8 +180,8 @@ static void feed_app(struct rs_progress *p, const struct rs_progress_app *now, s
         a->begun = p->now;
     changed = replace(&a->status, status);
     explained = replace(&a->message, text_of(now->message));
-    if (changed && !p->conf.quiet && !failed && strcmp(status, "RUNNING") != 0 &&
-        (!p->conf.tty || p->conf.json))
+    if ((changed || (busy && explained && a->message[0])) && !p->conf.quiet && !failed &&
+        strcmp(status, "RUNNING") != 0 && (!p->conf.tty || p->conf.json))
         rs_progress_say_app(p, out, now);
     for (size_t i = 0; i < now->n_deployments; i++)
         feed_deployment(p, a, now->name, busy || was_busy, &now->deployments[i], out);

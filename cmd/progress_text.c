@@ -166,7 +166,12 @@ void rs_progress_say_app(const struct rs_progress *p, struct rs_buf *out,
         return;
     }
     rs_text_fit(out, a->name, NAME_MAX);
-    rs_buf_printf(out, ": %s\n", a->status);
+    rs_buf_printf(out, ": %s", a->status);
+    if (rs_progress_is_busy(a->status) && text_of(a->message)[0]) {
+        rs_buf_puts(out, ": ");
+        rs_progress_oneline(out, a->message);
+    }
+    rs_buf_puts(out, "\n");
 }
 
 void rs_progress_say_gone(const struct rs_progress *p, struct rs_buf *out, const char *app)
@@ -327,6 +332,10 @@ static size_t draw_app(const struct rs_progress *p, const struct rs_progress_app
         rs_buf_printf(&line, "  %s", a->route_prefix);
     rs_buf_printf(&line, "  %s  %.1f s", text_of(a->status),
                   (double)(p->now - known->begun) / (double)RS_SEC);
+    if (text_of(a->message)[0]) {
+        rs_buf_puts(&line, "  ");
+        rs_progress_oneline(&line, a->message);
+    }
     put_line(p, out, YELLOW, &line);
     for (size_t i = 0; i < a->n_deployments && (lines + 1 < room || left == 1); i++, left--)
         lines += draw_deployment(p, &a->deployments[i], width, out);

@@ -34,7 +34,7 @@ _SHOWN = 20
 class Reporter:
     """Where progress goes. Lines that follow each other quickly are dropped, but for the last."""
 
-    def __init__(self, send: Callable[[str], None], gap_s: float = 0.1) -> None:
+    def __init__(self, send: Callable[[str], None], gap_s: float = 1.0) -> None:
         self._send = send
         self._gap_s = gap_s
         self._sent_at = 0.0

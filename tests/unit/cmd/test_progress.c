@@ -57,9 +57,10 @@ static const struct rs_progress_app steps[] = {
     {"rag", NULL, "DEPLOYING", "", NULL, 0},
     APP("DEPLOYING", "", broken),
     APP("DEPLOY_FAILED", failure, vague),
+    {"rag", NULL, "DEPLOYING", "installing torch", NULL, 0},
 };
 
-enum { DEPLOYING, STUCK, READY, BROKEN, DEAD, IMPORT, BEGINS, BREAKING, VAGUE };
+enum { DEPLOYING, STUCK, READY, BROKEN, DEAD, IMPORT, BEGINS, BREAKING, VAGUE, BUILDS };
 
 /* Steps are 200 ms apart; -1 ends a list, -2 is a snapshot without applications. */
 static char *play(const struct rs_progress_conf *conf, const int *list)
@@ -104,6 +105,16 @@ static const struct {
      "rag: Generator 1/1 replicas, HEALTHY\n"
      "ready: rag  http://127.0.0.1:8000/  2 deployments, 3 replicas, 0.60 s\n"},
     {{URL, .width = 80, .quiet = true}, {DEPLOYING, STUCK, READY, -1}, ""},
+    {{URL, .width = 80},
+     {BEGINS, BUILDS, BEGINS, READY, -1},
+     "rag: DEPLOYING\n"
+     "rag: DEPLOYING: installing torch\n"
+     "rag: Normalizer 2/2 replicas\n"
+     "rag: Generator 1/1 replicas\n"
+     "ready: rag  http://127.0.0.1:8000/  2 deployments, 3 replicas, 0.80 s\n"},
+    {{URL, .width = 40, .height = 24, .tty = true},
+     {BUILDS, -1},
+     "rag  DEPLOYING  0.2 s  installing torch\n"},
     {{.url = NULL, .width = 80},
      {READY, -2, -1},
      "ready: rag  (not on HTTP)  2 deployments, 3 replicas, 0.20 s\nrag: deleted\n"},
