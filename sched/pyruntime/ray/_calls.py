@@ -61,7 +61,7 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     if not isinstance(ref, (_objects.ObjectRef, _remote.ObjectRefGenerator)):
         raise TypeError(f"ray.cancel() only supported for object refs. Got: {type(ref)}.")
     if isinstance(ref, _remote.ObjectRefGenerator):
-        call = ref._maker
+        call: Any = ref._maker
     else:
         result = _refs.own(ref)
         call = result.maker if result is not None else None

@@ -189,7 +189,8 @@ class _Metadata:
         self._pickled: Optional[bytes] = None
 
     def check_arguments(self, args: Tuple[Any, ...], kwargs: Dict[str, Any]) -> None:
-        init: Any = self.modified_class.__init__
+        cls: Any = self.modified_class
+        init = cls.__init__
         if init is object.__init__:
             if args or kwargs:
                 raise TypeError(f"{self.class_name}() takes no arguments")

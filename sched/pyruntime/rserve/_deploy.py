@@ -52,6 +52,9 @@ def _http(options: Any) -> Dict[str, Any]:
     for key in ("location", "num_cpus", "middlewares", "root_url"):
         given.pop(key, None)  # of the Python class only, not of the file
     given.setdefault("host", os.environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1")
+    keep_alive = os.environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or "0"
+    if keep_alive.isdigit() and int(keep_alive):
+        given["keep_alive_timeout_s"] = int(keep_alive)  # wins over the option, as in Ray
     return dict(given)
 
 

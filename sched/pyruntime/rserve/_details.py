@@ -8,13 +8,6 @@ from __future__ import annotations
 import enum
 from typing import Any, Dict, List, Optional
 
-from ray.serve._private.common import (
-    DeploymentStatus,
-    DeploymentStatusTrigger,
-    ReplicaState,
-    RequestProtocol,
-)
-
 from rserve._config import ProxyLocation
 from rserve._model import Field, Model, field_validator
 from rserve._schema import (
@@ -22,6 +15,12 @@ from rserve._schema import (
     HTTPOptionsSchema,
     ServeApplicationSchema,
     gRPCOptionsSchema,
+)
+from rserve._states import (
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    ReplicaState,
+    RequestProtocol,
 )
 
 HOME = "ray.serve.schema"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Any, Dict, List, Optional
@@ -88,7 +89,8 @@ def configure(
     logger.setLevel(level.upper() if isinstance(level, str) else level)
     logger.propagate = False
     attributes = list(config.get("additional_log_standard_attrs") or ())
-    if str(config.get("encoding") or "TEXT").upper() == "JSON":
+    encoding = config.get("encoding") or os.environ.get("RAY_SERVE_LOG_ENCODING") or "TEXT"
+    if str(encoding).upper() == "JSON":
         formatter: logging.Formatter = JSONFormatter(
             {
                 "application": app,
@@ -104,9 +106,11 @@ def configure(
     for handler in list(logger.handlers):
         if getattr(handler, "rserve", False):
             logger.removeHandler(handler)
-    handlers: List[logging.Handler] = [_StderrHandler()]
+    handlers: List[logging.Handler] = []
     if config.get("logs_dir"):
         handlers.append(_file_handler(str(config["logs_dir"]), app, deployment, replica_id))
+    if not handlers or os.environ.get("RAY_SERVE_LOG_TO_STDERR") != "0":
+        handlers.append(_StderrHandler())
     for handler in handlers:
         handler.rserve = True  # type: ignore[attr-defined]
         handler.setFormatter(formatter)
@@ -125,7 +129,6 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def _file_handler(folder: str, app: str, deployment: str, replica_id: str) -> logging.Handler:
-    import os
     import re
     from logging.handlers import RotatingFileHandler
 

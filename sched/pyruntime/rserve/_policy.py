@@ -67,7 +67,7 @@ class Policies:
         known = {k: v for k, v in config.items() if k != "policy" and v is not None}
         how = str(config.get("aggregation_function") or "mean")
         now = float(facts.get("current_time") or 0)
-        raw = lambda: _raw(stats, deployment)  # noqa: E731
+        raw: Any = lambda: _raw(stats, deployment)  # noqa: E731
         return AutoscalingContext(
             deployment_id=deployment,
             deployment_name=name,

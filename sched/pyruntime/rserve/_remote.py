@@ -82,7 +82,7 @@ class Arguments:
             stored = [ref for ref in self.refs if _refs.own(ref) is None]
             if stored:
                 self._stored = _refs.stored_ready(link, *stored)
-        self._kept = [ObjectRef(id) for id in self.ids]
+        self._kept: List[Any] = [ObjectRef(id) for id in self.ids]
 
     def _one(self, value: Any) -> Any:
         if not isinstance(value, ObjectRef):

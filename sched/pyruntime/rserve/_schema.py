@@ -11,8 +11,6 @@ import logging
 import os
 from typing import Any, Dict, List, Optional, Set, Union
 
-from ray.serve._private.utils import DEFAULT
-
 from rserve._config import (
     AnyCallable,
     AutoscalingConfig,
@@ -27,6 +25,7 @@ from rserve._config import (
     _ssl_pair,
 )
 from rserve._model import Field, Model, before_model, field_validator, model_validator
+from rserve._states import DEFAULT
 
 HOME = "ray.serve.schema"
 NOT_SET: Any = DEFAULT.VALUE

@@ -168,7 +168,7 @@ class Worker:
     def _prepare(self, job: Job) -> Tuple[Callable[..., Any], Tuple[Any, ...], Dict[str, Any]]:
         if self.is_actor:
             (num_returns, data, values) = job.rest
-            function = self._method(job.call.method)
+            function: Any = self._method(job.call.method)
         else:
             (num_returns, key, pickled, data, values) = job.rest
             function = _functions.get(key)
@@ -414,7 +414,7 @@ class Worker:
         _core.task_id.set(_core.new_id())
         instance = cls.__new__(cls)
         self.instance = instance
-        value = instance.__init__(*args, **kwargs)  # type: ignore[misc]
+        value = instance.__init__(*args, **kwargs)
         if inspect.iscoroutine(value):
             assert self.loop is not None
             self.loop.run_until_complete(value)
@@ -439,7 +439,7 @@ def _raise_exit() -> None:
 def _pickled_error(error: RayTaskError, name: str, trace: str) -> bytes:
     for dumps in (pickle.dumps, cloudpickled):
         try:
-            data: bytes = dumps(error)  # type: ignore[operator]
+            data: bytes = dumps(error)
             pickle.loads(data)
             return data
         except Exception:

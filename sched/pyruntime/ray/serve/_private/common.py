@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import Optional
+
+from rserve._states import (
+    DeploymentStatus,
+    DeploymentStatusTrigger,
+    ReplicaState,
+    RequestProtocol,
+)
+
+__all__ = [
+    "DeploymentID",
+    "DeploymentStatus",
+    "DeploymentStatusTrigger",
+    "ReplicaID",
+    "ReplicaState",
+    "RequestMetadata",
+    "RequestProtocol",
+    "TimeStampedValue",
+    "deployment_id_text",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,45 +71,6 @@ class ReplicaID:
         return f"Replica(id='{self.unique_id}', deployment='{d.name}', app='{d.app_name}')"
 
     __repr__ = __str__
-
-
-class DeploymentStatus(str, enum.Enum):
-    UPDATING = "UPDATING"
-    HEALTHY = "HEALTHY"
-    UNHEALTHY = "UNHEALTHY"
-    DEPLOY_FAILED = "DEPLOY_FAILED"
-    UPSCALING = "UPSCALING"
-    DOWNSCALING = "DOWNSCALING"
-
-
-class DeploymentStatusTrigger(str, enum.Enum):
-    UNSPECIFIED = "UNSPECIFIED"
-    CONFIG_UPDATE_STARTED = "CONFIG_UPDATE_STARTED"
-    CONFIG_UPDATE_COMPLETED = "CONFIG_UPDATE_COMPLETED"
-    UPSCALE_COMPLETED = "UPSCALE_COMPLETED"
-    DOWNSCALE_COMPLETED = "DOWNSCALE_COMPLETED"
-    AUTOSCALING = "AUTOSCALING"
-    REPLICA_STARTUP_FAILED = "REPLICA_STARTUP_FAILED"
-    DEPLOYMENT_ACTOR_FAILED = "DEPLOYMENT_ACTOR_FAILED"
-    HEALTH_CHECK_FAILED = "HEALTH_CHECK_FAILED"
-    INTERNAL_ERROR = "INTERNAL_ERROR"
-    DELETING = "DELETING"
-
-
-class ReplicaState(str, enum.Enum):
-    STARTING = "STARTING"
-    UPDATING = "UPDATING"
-    RECOVERING = "RECOVERING"
-    RUNNING = "RUNNING"
-    STOPPING = "STOPPING"
-    STOPPED = "STOPPED"
-    PENDING_MIGRATION = "PENDING_MIGRATION"
-
-
-class RequestProtocol(str, enum.Enum):
-    UNDEFINED = "UNDEFINED"
-    HTTP = "HTTP"
-    GRPC = "gRPC"
 
 
 @dataclasses.dataclass(order=True)

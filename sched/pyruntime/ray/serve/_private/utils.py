@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import enum
+from rserve._states import DEFAULT
 
-
-class DEFAULT(enum.Enum):
-    """Marks an option that was not given."""
-
-    VALUE = 1
+__all__ = ["DEFAULT"]
