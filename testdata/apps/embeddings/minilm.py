@@ -25,7 +25,8 @@ def read_safetensors(path):
         if name == "__metadata__" or entry["dtype"] != "F32":
             continue
         begin, end = (8 + size + at for at in entry["data_offsets"])
-        tensors[name] = np.frombuffer(data, np.float32, (end - begin) // 4, begin).reshape(entry["shape"])
+        numbers = np.frombuffer(data, np.float32, (end - begin) // 4, begin)
+        tensors[name] = numbers.reshape(entry["shape"])
     return tensors
 
 
@@ -56,7 +57,8 @@ class MiniLM:
             y = self.linear(f"{name}.self.{part}", x)
             return y.reshape(batch, length, HEADS, width // HEADS).transpose(0, 2, 1, 3)
 
-        scores = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.sqrt(width // HEADS) + mask
+        scores = heads("query") @ heads("key").transpose(0, 1, 3, 2) / np.sqrt(width // HEADS)
+        scores += mask
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)
         mixed = (scores @ heads("value")).transpose(0, 2, 1, 3).reshape(batch, length, width)
