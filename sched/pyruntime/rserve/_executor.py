@@ -152,7 +152,10 @@ class Executor:
             if self.is_function and name == "__call__":
                 method = Method(self.servable)
             elif not self.is_function and self._has(name):
-                method = Method(getattr(self.servable, name))
+                found = getattr(self.servable, name)
+                if not callable(found):
+                    raise TypeError(f"{found!r} is not a callable object")
+                method = Method(found)
             else:
                 raise RayServeException(
                     f"Tried to call a method '{name}' that does not exist. Available methods: "

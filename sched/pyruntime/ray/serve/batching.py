@@ -245,9 +245,9 @@ def _check_size(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("max_batch_size must be integer >= 1")
+        raise TypeError(f"max_batch_size must be integer >= 1, got {value}")
     if value < 1:
-        raise ValueError("max_batch_size must be an integer >= 1")
+        raise ValueError(f"max_batch_size must be an integer >= 1, got {value}")
     return value
 
 

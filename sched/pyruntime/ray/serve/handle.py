@@ -29,6 +29,7 @@ from rserve._call import Call, request_context
 from rserve._errors import pack_user_error, unpack_error
 from rserve._objects import ObjectRef
 
+from ray.exceptions import GetTimeoutError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
@@ -203,7 +204,7 @@ class _DeploymentResponseBase(_node.PendingCall):
     def __reduce__(self) -> Any:
         raise RayServeException(
             f"`{type(self).__name__}` is not serializable. If you are passing the "
-            f"`{type(self).__name__}` in a nested object (e.g., a list or dictionary) to a "
+            f"`{type(self).__name__}` in a nested object (e.g. a list or dictionary) to a "
             "downstream deployment handle call, that is no longer supported. Please only pass "
             f"`{type(self).__name__}` objects as top-level arguments."
         )
@@ -391,7 +392,7 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
         if not _skip_asyncio_check or threading.get_ident() == self._link.thread_id:
             _not_in_event_loop()
         if not self._done and not self._wait_in_thread(timeout_s):
-            raise TimeoutError("Timed out waiting for the response.")
+            raise GetTimeoutError("Get timed out: some object(s) not ready.")
         value: R = self._fetch()
         return value
 
@@ -499,7 +500,8 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     ) -> Any:
         raise TypeError(
             "`DeploymentResponseGenerator` doesn't support `.result()`. Use iteration instead: "
-            "`for result in response`."
+            "`for item in response` (outside deployments) or `async for item in response` "
+            "(inside deployments)."
         )
 
     async def _to_object_ref_gen(self) -> Any:
@@ -614,7 +616,7 @@ class DeploymentHandle(Generic[T]):
         return _rebuild, (self._deployment_name, self._app_name, self._state())
 
     def __repr__(self) -> str:
-        return f"DeploymentHandle(deployment='{self._deployment_name}', app='{self._app_name}')"
+        return f"DeploymentHandle(deployment='{self._deployment_name}')"
 
     # --- calls
 

@@ -228,8 +228,8 @@ def _check_function(func: Any) -> int:
     count = len(inspect.signature(func).parameters)
     if count not in (1, 2):
         raise TypeError(
-            "@serve.multiplexed can only be used to decorate functions or methods with one "
-            f"'model_id: str' argument, and at most a 'self' before it; got {count} parameters."
+            "@serve.multiplexed can only be used to decorate functions or methods with at least "
+            "one 'model_id: str' argument."
         )
     return count
 
