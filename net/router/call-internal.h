@@ -25,6 +25,7 @@ struct rs_call {
     uint64_t stream, parent;
     uint64_t owed; /* of its body, taken and not given back yet */
     struct rs_timer timer;
+    bool granted;                    /* a slot is reserved; the call itself comes later */
     bool begun;                      /* some of its answer was written */
     struct rs_call_objects *objects; /* NULL: nothing */
 };

@@ -2,6 +2,7 @@
  * node routes here. Its origin is the connection: the answer is written back as frames. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/json.h"
 #include "net/router/call-internal.h"
 
 static struct rs_call *of(struct rs_request *r)
@@ -117,7 +118,18 @@ static void reply_taken(struct rs_request *r, uint64_t n)
     rs_channel_give_back(call->ch, call->stream, &call->owed, n);
 }
 
-static const struct rs_reply_ops reply = {reply_answer, reply_data, reply_fail, reply_taken};
+static void reply_reserved(struct rs_request *r, const char *replica_id)
+{
+    struct rs_call *call = of(r);
+    rs_auto(rs_json_decrefp) json_t *j = json_pack("{s:s}", "replica_id", replica_id);
+
+    call->granted = true;
+    if (call->ch->conn)
+        rs_conn_send_json(call->ch->conn, RS_MSG_RESERVED, call->stream, j);
+}
+
+static const struct rs_reply_ops reply = {reply_answer, reply_data, reply_fail, reply_taken,
+                                          reply_reserved};
 
 /* --- its life ---------------------------------------------------------------------------------- */
 
@@ -193,20 +205,40 @@ struct rs_call *rs_call_new(struct rs_channel *ch, const struct rs_frame *f,
     return call;
 }
 
+/* What is wanted beside work; -1: it may not be. */
+static int wants(const struct rs_channel *ch, const struct rs_frame *f,
+                 const struct rs_fields *fields, uint8_t *ret, struct rs_error *err)
+{
+    bool reserves = rs_fields_uint(fields, RS_TAG_KIND, 0) == RS_REQUEST_RESERVE;
+
+    if (!reserves && !rs_fields_has(fields, RS_TAG_REPLICA))
+        return 0;
+    if (ch->from_node || (reserves && (!(f->h.flags & RS_FRAME_END) || f->h.body_len)))
+        return rs_error_set(err, RS_INVALID, "RESERVE with a body, or from another node");
+    *ret = !reserves                                ? RS_WANTS_REPLICA
+           : rs_fields_uint(fields, RS_TAG_LIST, 0) ? RS_WANTS_LIST
+                                                    : RS_WANTS_SLOT;
+    return 0;
+}
+
 static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_fields *fields,
                      struct rs_error *err)
 {
     rs_auto(rs_freep) char *app = NULL, *deployment = NULL;
     struct rs_call *call;
+    uint8_t wanted = RS_WANTS_WORK;
     int r = 0;
 
+    if (wants(ch, f, fields, &wanted, err) < 0)
+        return -1;
     if (!rs_fields_has(fields, RS_TAG_APP) || !rs_fields_has(fields, RS_TAG_DEPLOYMENT))
         return rs_error_set(err, RS_INVALID, "REQUEST without APP and DEPLOYMENT");
     app = rs_fields_dup(fields, RS_TAG_APP);
     deployment = rs_fields_dup(fields, RS_TAG_DEPLOYMENT);
     call = rs_call_new(ch, f, fields);
     call->r.kind = (uint8_t)rs_fields_uint(fields, RS_TAG_KIND, RS_REQUEST_CALL);
-    call->r.local_only = ch->from_node;
+    call->r.wants = wanted;
+    call->r.local_only = ch->from_node || wanted == RS_WANTS_SLOT;
     rs_buf_append(&call->r.meta, f->meta, f->h.meta_len);
     call->r.timeout_at = offset_of(f, fields, RS_TAG_TIMEOUT_MS);
     call->r.route_at = offset_of(f, fields, RS_TAG_ROUTE);
@@ -224,11 +256,30 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
     return r < 0 ? -1 : 0;
 }
 
+/* The second REQUEST on a stream that reserved a slot. */
+static int dispatch(struct rs_call *call, struct rs_frame *f, const struct rs_fields *fields,
+                    struct rs_error *err)
+{
+    struct rs_chunk body = {f->body, f->h.body_len, f->body_fd};
+
+    if (!(f->h.flags & RS_FRAME_END) || rs_fields_uint(fields, RS_TAG_KIND, 0) != RS_REQUEST_CALL)
+        return rs_error_set(err, RS_INVALID, "no whole call for a slot that was reserved");
+    call->granted = false;
+    rs_request_dispatch(&call->r, f->meta, f->h.meta_len, &body);
+    f->body_fd = body.fd;
+    return 0;
+}
+
 int rs_call_open(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err)
 {
+    struct rs_call *call = rs_streams_get(&ch->in, f->h.stream);
     struct rs_fields fields;
 
-    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0 || check(ch, f, err) < 0)
+    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0)
+        return -1;
+    if (call && call->granted)
+        return dispatch(call, f, &fields, err);
+    if (check(ch, f, err) < 0)
         return -1;
     switch (rs_fields_uint(&fields, RS_TAG_KIND, RS_REQUEST_CALL)) {
     case RS_REQUEST_GET:

@@ -8,6 +8,13 @@ enum rs_unbind { RS_UNBIND_DONE, RS_UNBIND_FAILED, RS_UNBIND_CANCELLED, RS_UNBIN
 /* The request leaves its backend and the slot is free again. `f`: with FAILED. */
 void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
                     const struct rs_failure *f);
+/* The slot is taken: it is `b`'s from now on. */
+void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b);
+/* What it has reserved is used. */
+void rs_pool_dispatch(struct rs_pool *p, struct rs_request *r);
+/* RS_WANTS_LIST and RS_WANTS_REPLICA. */
+void rs_pool_list(struct rs_pool *p, struct rs_request *r);
+void rs_pool_aim(struct rs_pool *p, struct rs_request *r);
 /* Sends what can be sent. */
 void rs_pool_pump(struct rs_pool *p);
 void rs_pool_show_queued(struct rs_pool *p);

@@ -208,6 +208,15 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
         p->ops->on_idle(b, p->arg);
 }
 
+void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b)
+{
+    r->backend = b;
+    r->sent_at = rs_loop_now(p->loop);
+    rs_list_push_back(&b->requests, &r->link);
+    p->working += b->figures != NULL;
+    show_in_flight(b);
+}
+
 void rs_pool_pump(struct rs_pool *p)
 {
     int64_t now = rs_loop_now(p->loop), deadline;
@@ -221,12 +230,11 @@ void rs_pool_pump(struct rs_pool *p)
         struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
         struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
 
-        r->backend = b;
-        r->sent_at = now;
-        rs_list_push_back(&b->requests, &r->link);
-        p->working += b->figures != NULL;
-        show_in_flight(b);
-        b->ops->send(b, r);
+        rs_pool_bind(p, r, b);
+        if (r->wants == RS_WANTS_SLOT)
+            r->reply->reserved(r, b->replica_id);
+        else
+            b->ops->send(b, r);
     }
     p->pumping = false;
     deadline = rs_queue_deadline(&p->queue, now);
@@ -278,6 +286,14 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
     count_submit(p, r);
     if (is_closed(p)) {
         refuse_unavailable(p, r);
+        return;
+    }
+    if (r->wants == RS_WANTS_LIST || r->wants == RS_WANTS_REPLICA) {
+        if (r->wants == RS_WANTS_LIST)
+            rs_pool_list(p, r);
+        else
+            rs_pool_aim(p, r);
+        rs_pool_show_queued(p);
         return;
     }
     r->pool = p;
@@ -429,7 +445,7 @@ static void drop_backend(struct rs_pool *p, struct rs_backend *b, bool cancel)
 
         it = b->requests.next;
         r = rs_container_of(it, struct rs_request, link);
-        if (cancel)
+        if (cancel && r->wants != RS_WANTS_SLOT)
             b->ops->cancel(b, r);
         fail_died(r);
     }

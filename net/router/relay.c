@@ -25,7 +25,7 @@ struct rs_relay {
     bool over;
 };
 
-enum kind { FEED, WINDOW, CANCEL, ANSWER, DATA, FAIL, TAKEN };
+enum kind { FEED, WINDOW, DISPATCH, CANCEL, RESERVED, ANSWER, DATA, FAIL, TAKEN };
 
 /* The bytes that it refers to follow it in the same block. */
 struct message {
@@ -186,7 +186,18 @@ static void twin_taken(struct rs_request *twin, uint64_t n)
     to_origin(m);
 }
 
-static const struct rs_reply_ops twin_ops = {twin_answer, twin_data, twin_fail, twin_taken};
+static void twin_reserved(struct rs_request *twin, const char *replica_id)
+{
+    size_t len = strlen(replica_id) + 1;
+    char *tail;
+    struct message *m = message(of_twin(twin), RESERVED, len, &tail);
+
+    m->answer.meta = copy(&tail, replica_id, len);
+    to_origin(m);
+}
+
+static const struct rs_reply_ops twin_ops = {twin_answer, twin_data, twin_fail, twin_taken,
+                                             twin_reserved};
 
 static void on_start(void *arg)
 {
@@ -207,6 +218,9 @@ static void on_origin_message(void *arg)
             break;
         case WINDOW:
             rs_request_window(&y->twin, m->n);
+            break;
+        case DISPATCH:
+            rs_request_dispatch(&y->twin, m->answer.meta, m->answer.meta_len, &m->body);
             break;
         default: /* CANCEL */
             rs_request_cancel(&y->twin);
@@ -245,6 +259,9 @@ static void on_home_message(void *arg)
         case FAIL:
             r->reply->fail(r, &m->failure);
             break;
+        case RESERVED:
+            r->reply->reserved(r, m->answer.meta);
+            break;
         default: /* TAKEN */
             r->reply->taken(r, m->n);
             break;
@@ -280,6 +297,7 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->kind = r->kind;
     twin->local_only = r->local_only;
     twin->waiter.wish = r->waiter.wish;
+    twin->wants = r->wants;
     twin->objects = r->objects;
     r->relay = y;
     rs_loop_post(home->loop, on_start, y); /* the home's half keeps it */
@@ -305,6 +323,18 @@ void rs_relay_window(struct rs_request *r, uint64_t n)
     struct message *m = message(r->relay, WINDOW, 0, NULL);
 
     m->n = n;
+    to_home(m);
+}
+
+void rs_relay_dispatch(struct rs_request *r, const char *meta, size_t meta_len,
+                       struct rs_chunk *body)
+{
+    char *tail;
+    struct message *m = message(r->relay, DISPATCH, meta_len + inline_len(body), &tail);
+
+    m->answer.meta = copy(&tail, meta, meta_len);
+    m->answer.meta_len = meta_len;
+    copy_chunk(m, &tail, body);
     to_home(m);
 }
 

@@ -14,4 +14,6 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
                      const char *app, const char *deployment);
 void rs_relay_feed(struct rs_request *r, struct rs_chunk *body, bool end);
 void rs_relay_window(struct rs_request *r, uint64_t n);
+void rs_relay_dispatch(struct rs_request *r, const char *meta, size_t meta_len,
+                       struct rs_chunk *body);
 void rs_relay_cancel(struct rs_request *r);

@@ -51,6 +51,21 @@ void rs_request_stamp(struct rs_request *r, int64_t now)
         rs_buf_head(&r->meta)[r->timeout_at + i] = (char)(ms >> (8 * i));
 }
 
+void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len)
+{
+    struct rs_fields fields;
+
+    rs_buf_append(&r->meta, meta, len);
+    if (rs_fields_parse(meta, len, &fields, NULL) < 0)
+        return; /* it was looked at before */
+    r->objects = rs_fields_has(&fields, RS_TAG_OBJECTS);
+    r->timeout_at = rs_fields_has(&fields, RS_TAG_TIMEOUT_MS)
+                        ? (size_t)(fields.at[RS_TAG_TIMEOUT_MS].data - meta)
+                        : 0;
+    r->route_len = fields.at[RS_TAG_ROUTE].len;
+    r->route_at = r->route_len ? (size_t)(fields.at[RS_TAG_ROUTE].data - meta) : 0;
+}
+
 /* --- origins ----------------------------------------------------------------------------------- */
 
 /* It still waits: what comes is kept with what is there. */
@@ -112,6 +127,28 @@ void rs_request_window(struct rs_request *r, uint64_t n)
         r->backend->ops->window(r->backend, r, n);
 }
 
+void rs_request_dispatch(struct rs_request *r, const char *meta, size_t meta_len,
+                         struct rs_chunk *body)
+{
+    r->kind = RS_REQUEST_CALL;
+    if (r->relay) {
+        rs_relay_dispatch(r, meta, meta_len, body);
+        return;
+    }
+    if (!r->backend || r->wants != RS_WANTS_SLOT)
+        return; /* it ended meanwhile */
+    rs_buf_clear(&r->meta);
+    rs_request_take_meta(r, meta, meta_len);
+    rs_buf_clear(&r->body);
+    if (body->fd >= 0) {
+        r->body_fd = rs_steal_fd(&body->fd);
+        r->body_len = body->len;
+    } else if (body->len) {
+        rs_buf_append(&r->body, body->data, (size_t)body->len);
+    }
+    rs_pool_dispatch(r->pool, r);
+}
+
 void rs_request_cancel(struct rs_request *r)
 {
     struct rs_pool *p = r->pool;
@@ -124,7 +161,8 @@ void rs_request_cancel(struct rs_request *r)
         return;
     r->pool = NULL;
     if (r->backend) {
-        r->backend->ops->cancel(r->backend, r);
+        if (r->wants != RS_WANTS_SLOT)
+            r->backend->ops->cancel(r->backend, r);
         rs_pool_unbind(p, r, RS_UNBIND_CANCELLED, NULL);
         rs_pool_pump(p);
     } else {

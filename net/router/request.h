@@ -68,6 +68,15 @@ struct rs_reply_ops {
     /* n more bytes of the request's body were taken, those sent with it included. Only while
      * body_end was false when it was sent. */
     void (*taken)(struct rs_request *r, uint64_t n);
+    /* A slot was taken for it; NULL where RS_WANTS_SLOT is never asked for. */
+    void (*reserved)(struct rs_request *r, const char *replica_id);
+};
+
+enum rs_wants {
+    RS_WANTS_WORK,    /* to be sent when there is a slot */
+    RS_WANTS_SLOT,    /* a slot of this node; rs_request_dispatch or cancel follows */
+    RS_WANTS_LIST,    /* the names of this node's replicas, at once */
+    RS_WANTS_REPLICA, /* to be sent to the one in its meta, at once */
 };
 
 struct rs_request {
@@ -79,6 +88,7 @@ struct rs_request {
     size_t route_at, route_len; /* ROUTE's value in meta */
     int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
     uint8_t kind;               /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
+    uint8_t wants;              /* enum rs_wants */
     bool objects;               /* its metadata has OBJECTS */
     /* waiter.wish may be set by the origin: the model and the session that it is about. */
     bool local_only; /* came from another node: not to be sent to a third */
@@ -112,11 +122,16 @@ struct rs_request {
 /* Ready to be filled; buffers that it has are kept and emptied. */
 void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply);
 void rs_request_fini(struct rs_request *r);
+/* Appends well-formed fields to an empty meta and notes where the time limit and the route are. */
+void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len);
 
 /* More of the body of a request whose body_end is false; `end` with the last piece (maybe empty). */
 void rs_request_feed(struct rs_request *r, struct rs_chunk *body, bool end);
 /* The origin took `n` bytes of the answer's body. */
 void rs_request_window(struct rs_request *r, uint64_t n);
+/* Makes the call for which a slot is reserved. The body's descriptor may be taken. */
+void rs_request_dispatch(struct rs_request *r, const char *meta, size_t meta_len,
+                         struct rs_chunk *body);
 /* The answer is no longer wanted: the work is stopped, no reply follows. */
 void rs_request_cancel(struct rs_request *r);
 

@@ -37,6 +37,7 @@ enum {
     RS_REQUEST_GET = 4,
     RS_REQUEST_PUT = 5,
     RS_REQUEST_WAIT = 6,
+    RS_REQUEST_RESERVE = 7,
 };
 
 /* The codes of PROTOCOL.md, "Errors". */

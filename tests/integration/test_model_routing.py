@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Requests come where their model is loaded and where their session was, within the slots there are."""
+"""Requests come where their model is loaded and where their session was, within the slots."""
 
 import os
 import signal

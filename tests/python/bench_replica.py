@@ -1,5 +1,5 @@
-"""Requests per second of one replica, without a node: pipelined frames over its socket. And the calls
-per second that one replica makes through a handle; this program answers them at once.
+"""Requests per second of one replica, without a node: pipelined frames over its socket. And the
+calls per second that one replica makes through a handle; this program answers them at once.
 
 python3 tests/python/bench_replica.py [in flight] [seconds] [names of deployments...]
 """

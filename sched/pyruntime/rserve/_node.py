@@ -28,6 +28,9 @@ from rserve._call import Call
 #: Messages that answer a `question`, by its stream number.
 ANSWERS = frozenset((w.FOUND, w.ANSWER, w.CORE_REPLY))
 
+#: Messages that always are about a call of this process.
+_TO_CALLS = frozenset((w.RESPONSE, w.ERROR, w.RESERVED))
+
 _current: Optional["NodeLink"] = None
 
 
@@ -161,7 +164,7 @@ class NodeLink:
             try:
                 if kind == w.REQUEST:
                     self._on_request(frame)
-                elif kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and frame.stream & 1):
+                elif kind in _TO_CALLS or (kind == w.BODY and frame.stream & 1):
                     self._on_answer(frame)
                 elif kind == w.BODY:
                     call = self.calls.get(frame.stream)
@@ -194,7 +197,7 @@ class NodeLink:
         while self._inbox:
             frame = self._inbox.popleft()
             kind = frame[0]
-            if kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and frame.stream & 1):
+            if kind in _TO_CALLS or (kind == w.BODY and frame.stream & 1):
                 self._on_answer(frame)
             elif kind in ANSWERS and frame.stream:
                 self._on_told(frame)
@@ -251,7 +254,7 @@ class NodeLink:
             if call is not None:
                 call.cancelled = True  # it will not be started; the loop does the rest
             return False
-        mine = kind in (w.RESPONSE, w.ERROR) or (kind == w.BODY and stream & 1)
+        mine = kind in _TO_CALLS or (kind == w.BODY and stream & 1)
         if not mine and (kind not in ANSWERS or not stream):
             return False
         if any(f.stream == stream for f in list(self._inbox)):
@@ -429,6 +432,16 @@ class NodeLink:
         data = w.pack_header(len(meta), w.REQUEST, w.END | w.MEMFD, 1, stream, size) + meta
         self._send_fd(data, fd)
         return stream
+
+    def hand_over(self, stream: int, pending: PendingCall) -> bool:
+        """What is told on `stream` goes to `pending` from now on; false: it has ended."""
+        if stream not in self._pending:
+            return False
+        self._pending[stream] = pending
+        return True
+
+    def belongs_to(self, stream: int, pending: PendingCall) -> bool:
+        return self._pending.get(stream) is pending
 
     def cancel_call(self, stream: int) -> None:
         """Tells the node that an answer is no longer wanted, unless it has come."""

@@ -45,6 +45,7 @@ CORE = 27
 CORE_REPLY = 28
 CHOOSE = 29
 CHOSEN = 30
+RESERVED = 31
 BUILD = 32
 GRAPH = 33
 FORK = 34
@@ -60,8 +61,8 @@ MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
         "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HOLD REFS HELLO INIT READY FAILED PING PONG "
-        "RECONFIGURE STOP STATS LOOKUP FOUND CORE CORE_REPLY CHOOSE CHOSEN BUILD GRAPH FORK FORKED "
-        "POLICY DECISION ASK ANSWER ENV_PROGRESS ENV_READY"
+        "RECONFIGURE STOP STATS LOOKUP FOUND CORE CORE_REPLY CHOOSE CHOSEN RESERVED BUILD GRAPH "
+        "FORK FORKED POLICY DECISION ASK ANSWER ENV_PROGRESS ENV_READY"
     ).split()
 }
 #: Messages that only travel between nodes and the head; known here so that the tables are whole.
@@ -117,6 +118,8 @@ T_ADD = 44
 T_DROP = 45
 T_NEED = 46
 T_READY = 47
+T_REPLICA = 56
+T_LIST = 57
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}
 
@@ -145,6 +148,7 @@ KIND_WEBSOCKET = 3
 KIND_GET = 4
 KIND_PUT = 5
 KIND_WAIT = 6
+KIND_RESERVE = 7
 
 MAX_META = 1 << 20
 MAX_INLINE = 16 << 20

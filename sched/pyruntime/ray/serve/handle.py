@@ -85,6 +85,7 @@ class _DeploymentResponseBase(_node.PendingCall):
         self._cancelled = False
         self._wakers: List[Callable[[], None]] = []
         self._content_type = w.PICKLE
+        self._on_reserved = False  # `_stream` is there already, with a slot
         self._again: Optional[Callable[[Dict[int, bytes]], None]] = None
 
     @property
@@ -121,6 +122,9 @@ class _DeploymentResponseBase(_node.PendingCall):
     def _transmit(self, meta: bytes, body: "w.Body") -> None:
         """From any thread: a thread need not wait for the loop, which may be busy."""
         if not self._done:
+            if self._on_reserved:
+                self._link.send_from_any(w.REQUEST, w.END, self._stream, meta, body)
+                return
             self._stream = self._link.open_call(self, meta, body)
             if self._cancelled:  # while this was on its way
                 self._link.cancel_call(self._stream)
@@ -512,7 +516,34 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
 
 
 class DeploymentBroadcastResponse:
-    """The answers of all replicas to a broadcast."""
+    """The answers of all replicas to a broadcast, in no particular order."""
+
+    def __init__(self, broadcast: Any) -> None:
+        self._broadcast = broadcast
+
+    def results(
+        self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False
+    ) -> List[Any]:
+        """All answers, waited for in this thread. TimeoutError after `timeout_s`.
+
+        The first exception is raised, or with `return_exceptions` each is in its answer's place.
+        """
+        _check_timeout(timeout_s)
+        answers: List[Any] = self._broadcast.results(timeout_s, return_exceptions)
+        return answers
+
+    async def results_async(
+        self, *, timeout_s: Optional[float] = None, return_exceptions: bool = False
+    ) -> List[Any]:
+        """The same in asyncio."""
+        _check_timeout(timeout_s)
+        answers: List[Any] = await self._broadcast.results_async(timeout_s, return_exceptions)
+        return answers
+
+
+def _check_timeout(timeout_s: Optional[float]) -> None:
+    if timeout_s is not None and timeout_s < 0:
+        raise ValueError(f"timeout_s must be non-negative or None, got {timeout_s}.")
 
 
 class DeploymentHandle(Generic[T]):
@@ -531,6 +562,7 @@ class DeploymentHandle(Generic[T]):
         self.__dict__.update(_options)
         self._methods: Dict[str, DeploymentHandle[Any]] = {}
         self._prefix: Optional[bytes] = None
+        self._initialised = False
 
     # --- introspection
 
@@ -558,7 +590,14 @@ class DeploymentHandle(Generic[T]):
         return self.is_initialized
 
     def _init(self, **_: Any) -> None:
-        """Ray's router options have no meaning here."""
+        """Once, before the first call. Ray's router options have no meaning here."""
+        if self._initialised or self._prefix is not None:
+            raise RuntimeError(
+                "Handle has already been initialized. Note that a handle is implicitly "
+                "initialized when you call `.remote()`, so you either tried to call `._init()` "
+                "twice or called `._init()` after calling `.remote()`."
+            )
+        self._initialised = True
 
     def shutdown(self) -> None:
         """Nothing to do: a handle owns no resources."""
@@ -642,6 +681,18 @@ class DeploymentHandle(Generic[T]):
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Starts a call; returns at once."""
+        link, request_id, inherited = self._begin()
+        kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
+        response = kind(self, link, request_id)
+        waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _AWAITED)]
+        if waits:
+            _resolve(response, waits, args, kwargs, self._fields() + inherited)
+        else:
+            self._transmit(response, args, kwargs, self._fields() + inherited)
+        return response
+
+    def _begin(self) -> "Tuple[_node.NodeLink, str, bytes]":
+        """The connection, the request's id, and the fields that the current request passes on."""
         link = _node.current() or _node.require(repr(self))
         call = request_context.get()
         if isinstance(call, Call):
@@ -653,14 +704,7 @@ class DeploymentHandle(Generic[T]):
             route = getattr(call, "route", "")
             if route:
                 inherited += w.field_str(w.T_ROUTE, route)
-        kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
-        response = kind(self, link, request_id)
-        waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _AWAITED)]
-        if waits:
-            _resolve(response, waits, args, kwargs, self._fields() + inherited)
-        else:
-            self._transmit(response, args, kwargs, self._fields() + inherited)
-        return response
+        return link, request_id, inherited
 
     def _transmit(
         self,
@@ -676,16 +720,43 @@ class DeploymentHandle(Generic[T]):
             return
         response._transmit(meta + content_type, body)
 
-    def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("DeploymentHandle.broadcast is not available in this version.")
+    def broadcast(
+        self, method_name: str, *args: Any, **kwargs: Any
+    ) -> DeploymentBroadcastResponse:
+        """Calls a method of every replica that runs now, whatever their slots and the queue."""
+        from rserve._replicas import Broadcast
+
+        target = self.options(method_name=method_name, stream=False)
+        return DeploymentBroadcastResponse(Broadcast(target, args, kwargs))
 
     def choose_replica(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(
-            "DeploymentHandle.choose_replica is not available in this version."
-        )
+        """`async with handle.choose_replica() as selection`: a slot that is kept for `dispatch`.
+
+        It waits for a free slot like a call, and is given back when the block ends unless a call
+        was dispatched in it. The arguments are those of the call; the choice does not look at them.
+        """
+        from rserve._replicas import Choosing
+
+        return Choosing(self)
 
     def dispatch(self, selection: Any, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("DeploymentHandle.dispatch is not available in this version.")
+        """The call for which `choose_replica` reserved a slot.
+
+        ValueError: a selection of another deployment, or one that was used. ReplicaUnavailableError:
+        the replica is gone.
+        """
+        from rserve._replicas import dispatch
+
+        link, request_id, inherited = self._begin()
+        kind: Any = DeploymentResponseGenerator if self._stream else DeploymentResponse
+        response = kind(self, link, request_id)
+        meta = self._fields() + inherited
+        dispatch(self, selection, response)
+        if any(isinstance(a, _AWAITED) for a in (*args, *kwargs.values())):
+            _send_by_value(response, args, kwargs, meta)
+        else:
+            self._transmit(response, args, kwargs, meta)
+        return response
 
 
 def _rebuild(deployment_name: str, app_name: str, state: Dict[str, Any]) -> "DeploymentHandle[Any]":
