@@ -176,6 +176,18 @@ static bool is_default(const struct rs_deployment_conf *conf, const char *key)
     return strcmp(rs_json_str(conf->sources, key, "default"), "default") == 0;
 }
 
+/* What is printed may end up in a log: values of env_vars stay out of it. */
+static char *dump_without_secrets(const json_t *value)
+{
+    rs_auto(rs_json_decrefp) json_t *copy = json_deep_copy(value);
+    json_t *vars = json_object_get(json_object_get(copy, "runtime_env"), "env_vars"), *v;
+    const char *key;
+
+    json_object_foreach (vars, key, v)
+        json_object_set_new(vars, key, json_string("***"));
+    return rs_json_dump(copy);
+}
+
 /* Each value and where it comes from. Defaults that say nothing are left out, unless `all`. */
 static void print_conf(const struct rs_deployment_conf *conf, bool all, struct rs_buf *out)
 {
@@ -187,7 +199,7 @@ static void print_conf(const struct rs_deployment_conf *conf, bool all, struct r
     rs_resources_print(out, &conf->resources);
     rs_buf_puts(out, "\n");
     json_object_foreach (conf->json, key, value) {
-        rs_auto(rs_freep) char *text = rs_json_dump(value);
+        rs_auto(rs_freep) char *text = dump_without_secrets(value);
 
         if (strcmp(key, "name") == 0)
             continue;

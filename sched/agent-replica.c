@@ -277,13 +277,15 @@ static void env_from(json_t *env, const json_t *vars)
             json_object_set(env, key, v);
 }
 
-static json_t *environment(const struct rs_ag_replica *r)
+/* `ready`: of the environment that was built for it, or NULL. */
+static json_t *environment(const struct rs_ag_replica *r, const json_t *ready)
 {
     const struct rs_ag_deployment *d = r->deployment;
     const struct rs_reservation *res = r->reservation;
     json_t *env = rs_ag_env_vars(d->agent, d->conf->runtime_env);
     int64_t cpus = d->want.cpu / RS_ONE;
 
+    env_from(env, json_object_get(ready, "env"));
     env_from(env, d->conf->env);
     if (!d->agent->omp_set && !json_object_get(env, "OMP_NUM_THREADS")) {
         rs_auto(rs_freep) char *n = rs_asprintf("%lld", (long long)(cpus > 1 ? cpus : 1));
@@ -351,9 +353,9 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
     char **env;
     int rc;
 
-    r->env = environment(r);
-    env = rs_ag_env_list(r->env);
     ready = ready_of(r);
+    r->env = environment(r, ready);
+    env = rs_ag_env_list(r->env);
     rs_ag_set(&r->app_dir, rs_strdup(rs_json_str(ready, "cwd", NULL)));
     struct rs_agent_start s = {
         .app = d->app,

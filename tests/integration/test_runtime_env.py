@@ -324,6 +324,48 @@ class RuntimeEnv(ServeTest):
             self.assertEqual([g["secret"] for g in got], ["all", "all"])
             self.assertEqual(s.stop(), 0)
 
+    def test_interpreter_and_setup_hook(self) -> None:
+        """A wrapper that does not exec: the zygote is a grandchild."""
+        self.write("py", '#!/bin/sh\nRUN_BY="wrapper $1"; export RUN_BY; shift; python3 "$@"\n', 0o755)
+        self.write("hooks.py", """\
+            import os
+            def start(): os.environ["HOOKED"] = "before the application"
+            def bad(): raise ValueError("no hook")
+            """)
+        self.write("hooked.py", """\
+            import os
+            from ray import serve
+            seen = os.environ.get("HOOKED")
+
+            @serve.deployment(ray_actor_options={"num_cpus": 0})
+            class A:
+                def __call__(self, request):
+                    return [seen, os.environ["RUN_BY"], os.getpid()]
+
+            app = A.bind()
+            """)
+        for start in ("fork", "spawn"):
+            self.write("app.yaml", f"""\
+                applications:
+                - name: one
+                  import_path: hooked:app
+                  runtime_env: {{py_executable: ./py -x, worker_process_setup_hook: hooks.start}}
+                  rserve: {{start: {start}}}
+                - name: two
+                  route_prefix: /two
+                  import_path: hooked:app
+                  runtime_env: {{worker_process_setup_hook: hooks.bad}}
+                """)
+            s = self.start(os.path.join(self.folder, "app.yaml"), env=self.env())
+            s.wait_apps({"one": "RUNNING", "two": "DEPLOY_FAILED"})
+            self.assertEqual(s.call("/").json()[:2], ["before the application", "wrapper -x"], start)
+            message = s.app("two")["message"]
+            self.assertIn("worker_process_setup_hook hooks.bad failed:\nTraceback", message)
+            self.assertIn("ValueError: no hook", message)
+            os.kill(s.call("/").json()[2], signal.SIGKILL)
+            wait_until("another one answers", lambda: s.call("/").status == 200)
+            self.assertEqual(s.stop(), 0)
+
     def test_a_program_that_brings_its_environment(self) -> None:
         self.write("program.py", f"""\
             import ray
@@ -353,6 +395,10 @@ class RuntimeEnv(ServeTest):
         s.wait_apps({"bad": "DEPLOY_FAILED", "good": "RUNNING"})
         self.assertEqual(s.call("/good").json()["secret"], secret)
         s.stop()
+        done = rserve("run", "--check", "-v", self.config("good: " + good),
+                      env=self.env(XDG_STATE_HOME=os.path.join(self.folder, "check")))
+        self.assertIn('"SECRET":"***"', done.stdout, done.stderr)
+        self.assertNotIn(secret, done.stdout + done.stderr)
         for folder, _, names in os.walk(self.folder):
             for name in names:
                 path = os.path.join(folder, name)

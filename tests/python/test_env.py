@@ -303,7 +303,7 @@ class Fetch(Folder):
         top = self.build(working_dir=f"file://{self.folder}/top.zip")
         self.assertTrue(os.path.exists(top["cwd"] + "/m.py"))
         self.assertEqual(os.path.basename(top["cwd"]), "top")
-        self.assertEqual(os.stat(self.cache).st_mode & 0o077, 0o055 & os.stat(self.cache).st_mode)
+        self.assertEqual(os.stat(self.cache).st_mode & 0o777, 0o700)
 
     def test_py_modules(self) -> None:
         (self.folder / "libs" / "one").mkdir(parents=True)
@@ -317,6 +317,9 @@ class Fetch(Folder):
         got = subprocess.run([sys.executable, "-c", code], env=env, cwd="/", capture_output=True)
         self.assertEqual(got.stdout.decode(), "1 3 4.0\n")
         self.assertIn(b"No module named 'other'", got.stderr)  # its neighbour was not named
+        (self.folder / "libs" / "one" / "notes.log").write_text("")
+        ready = self.build(py_modules=["libs/one"], excludes=["*.log"])
+        self.assertEqual(os.listdir(ready["path"][0] + "/one"), ["__init__.py"])
 
     def test_bad_zips(self) -> None:
         (self.folder / "text.zip").write_text("not a zip")

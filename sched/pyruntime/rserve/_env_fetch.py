@@ -55,6 +55,8 @@ class Fetcher:
         if scheme_of(source) is None and not source.endswith((".zip", ".whl")):
             if not os.path.exists(source):
                 raise self._absent(where, source)
+            if os.path.isdir(source) and excludes:
+                return [self._without(source, excludes, os.path.basename(source))]
             if os.path.isdir(source) or source.endswith(".py"):
                 return [self._link(source)]
             raise EnvError(f"{where}: expected a folder, a .py file, a .zip or a .whl: {source}")
@@ -87,8 +89,8 @@ class Fetcher:
             entry.finish(source)
         return entry.path
 
-    def _without(self, source: str, excludes: List[str]) -> str:
-        """A copy of the folder that lacks what `excludes` matches."""
+    def _without(self, source: str, excludes: List[str], below: str = "") -> str:
+        """A copy of the folder, `below` another one, that lacks what `excludes` matches."""
         matches = matcher(excludes)
         names: List[Tuple[str, int, int, int]] = []
         for folder, folders, files in os.walk(source):
@@ -99,14 +101,14 @@ class Fetcher:
                 if not matches(inside + name, False):
                     st = os.stat(os.path.join(folder, name))
                     names.append((inside + name, st.st_size, st.st_mtime_ns, st.st_mode))
-        entry = self._entry(f"dir-{digest_of([source, names])}")
+        entry = self._entry(f"dir-{digest_of([source, below, names])}")
         if not entry.ready:
             self._reporter.say(f"copying {source}")
+            os.makedirs(os.path.join(entry.path, below))
             for name, _, _, _ in names:
-                to = os.path.join(entry.path, name)
+                to = os.path.join(entry.path, below, name)
                 os.makedirs(os.path.dirname(to), exist_ok=True)
                 shutil.copy2(os.path.join(source, name), to)
-            os.makedirs(entry.path, exist_ok=True)
             entry.finish(source)
         return entry.path
 

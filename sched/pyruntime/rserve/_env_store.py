@@ -96,6 +96,7 @@ def facts_of(folder: str, key: str) -> Optional[Dict[str, Any]]:
 def acquire(key: str, waiting: Callable[[], None], folder: Optional[str] = None) -> Entry:
     """Finds `key`, or locks it for building. `waiting` is called once if someone else builds it."""
     folder = folder or root()
+    os.makedirs(folder, mode=0o700, exist_ok=True)
     os.makedirs(os.path.join(folder, "log"), mode=0o700, exist_ok=True)
     told = False
     while True:

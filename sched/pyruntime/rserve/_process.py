@@ -147,5 +147,5 @@ def run_setup_hook(runtime_env: Dict[str, Any], app_dir: Optional[str]) -> None:
             "environment",
             type(e).__name__,
             f"worker_process_setup_hook {hook} failed: {one_line(e)}",
-            user_traceback(e),
+            f"worker_process_setup_hook {hook} failed:\n{user_traceback(e)}",
         ) from e
