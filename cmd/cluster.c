@@ -87,7 +87,7 @@ struct worker_options {
 
 static const struct rs_option worker_options[] = {
     {"address", 'a', RS_OPT_STRING, offsetof(struct worker_options, address), "HOST:PORT",
-     "the head to join (required)"},
+     "the head to join (required); HOST may be a name"},
     {"peer-listen", 0, RS_OPT_STRING, offsetof(struct worker_options, peer), "HOST:PORT",
      "where other nodes send requests to this one (default 127.0.0.1, a free port)"},
     {"node-name", 0, RS_OPT_STRING, offsetof(struct worker_options, name), "NAME",

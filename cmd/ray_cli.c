@@ -5,13 +5,15 @@
 #include "cmd/running.h"
 #include "cmd/serve_cli.h"
 #include "core/base/clock.h"
-#include "net/wire/tcp.h"
+#include "net/wire/resolve.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 /* --- health-check -------------------------------------------------------------------------------- */
+
+enum { HEALTH_S = 5 };
 
 struct health_options {
     const char *address;
@@ -65,11 +67,13 @@ static int run_health(int argc, char *argv[], struct rs_error *err)
     if (rs_verb_parse(&verb_health, argc, argv, &o, err) < 0)
         return -1;
     join_address(o.address, text, sizeof(text));
-    if (rs_address_parse(text, 6379, &at, err) < 0 || rs_tcp_connect(&at, &fd, err) < 0)
+    if (rs_address_resolve(text, 6379, HEALTH_S * RS_SEC, &at, err) < 0 ||
+        rs_tcp_connect(&at, &fd, err) < 0)
         return -1;
     p.fd = fd;
-    if (poll(&p, 1, 5000) <= 0)
-        return rs_error_set(err, RS_TIMEOUT, "%s does not answer within 5 seconds", text);
+    if (poll(&p, 1, HEALTH_S * 1000) <= 0)
+        return rs_error_set(err, RS_TIMEOUT, "%s does not answer within %d seconds", text,
+                            HEALTH_S);
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &len) < 0 || failed)
         return rs_error_errno(err, failed, "no head at %s", text);
     return 0;

@@ -10,16 +10,16 @@
 #include "cmd/serve.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
-#include "net/wire/tcp.h"
+#include "net/wire/resolve.h"
 
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { READY_S = 60 };
+enum { READY_S = 60, NAME_S = 10 };
 
 struct start_options {
     struct rs_serve_options serve;
@@ -119,7 +119,7 @@ const struct rs_verb rs_ray_verb_start = {
 struct start {
     struct start_options o;
     char ip[80]; /* of this machine, as others reach it */
-    char join[100], peer[100], head[300];
+    char join[100], peer[100], head[300], head_ip[100];
     bool exposed; /* others are to reach it */
     struct rs_serve_conf conf;
     struct rs_background background;
@@ -210,6 +210,18 @@ static int head_of_this_machine(char *out, size_t size, struct rs_error *err)
     return r;
 }
 
+/* The name of a head that is just being started may not be known yet. */
+static int find_head(const char *text, struct rs_address *ret, struct rs_error *err)
+{
+    int64_t until = rs_clock_now() + READY_S * RS_SEC;
+    int r;
+
+    while ((r = rs_address_resolve(text, 6379, NAME_S * RS_SEC, ret, err)) < 0 &&
+           err->code != RS_INVALID && rs_clock_now() < until)
+        poll(NULL, 0, 1000);
+    return r;
+}
+
 static int choose_worker(struct start *s, struct rs_error *err)
 {
     const struct start_options *o = &s->o;
@@ -219,8 +231,9 @@ static int choose_worker(struct start *s, struct rs_error *err)
         snprintf(s->head, sizeof(s->head), "%s", o->address);
     else if (head_of_this_machine(s->head, sizeof(s->head), err) < 0)
         return -1;
-    if (rs_address_parse(s->head, 6379, &head, err) < 0)
+    if (find_head(s->head, &head, err) < 0)
         return rs_error_wrap(err, "--address");
+    rs_address_print(&head, s->head_ip, sizeof(s->head_ip));
     if (o->node_ip)
         snprintf(s->ip, sizeof(s->ip), "%s", o->node_ip);
     else if (!address_towards(&head, s->ip, sizeof(s->ip)))
@@ -236,7 +249,7 @@ static bool beside_its_head(const struct start *s)
 {
     size_t n = strlen(s->ip);
 
-    return s->conf.head && strncmp(s->head, s->ip, n) == 0 && s->head[n] == ':';
+    return s->conf.head && strncmp(s->head_ip, s->ip, n) == 0 && s->head_ip[n] == ':';
 }
 
 static int choose(struct start *s, struct rs_error *err)

@@ -17,6 +17,8 @@
 #include "core/config/config.h"
 #include "core/resource/resources.h"
 
+#include "net/wire/resolve.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -45,6 +47,8 @@ struct serve {
     struct rs_io signals;
     struct rs_timer reconnect, note;
     struct rs_address head_address;
+    struct rs_resolve
+        *resolving; /* of the head's name; NULL: it is known, or nobody is asked now */
     char node_id[33];
     char http_host[256]; /* "" : no HTTP listener */
     unsigned interrupts;
@@ -153,13 +157,54 @@ static int link_outside(struct serve *s, struct rs_error *err)
     return rs_node_link(s->node, fd, err);
 }
 
+static void try_again(struct serve *s)
+{
+    rs_timer_start(&s->reconnect, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
+}
+
+/* What runs goes on running; the head is tried again and again. */
+static void away(struct serve *s, const char *why)
+{
+    if (!s->away_told)
+        rs_log_warn("the head is away, trying again", "head=%s why=\"%s\"", s->conf->head, why);
+    s->away_told = true;
+    try_again(s);
+}
+
+static void on_resolved(const struct rs_address *found, const struct rs_error *why, void *arg)
+{
+    struct serve *s = arg;
+    struct rs_error err = {0};
+
+    if (s->interrupts) {
+        /* it ends */
+    } else if (!found) {
+        away(s, why->msg);
+    } else {
+        s->head_address = *found;
+        if (link_outside(s, &err) < 0)
+            try_again(s);
+    }
+    rs_resolve_free(rs_steal(s->resolving)); /* `found` and `why` are in it */
+}
+
+/* A name is asked for each time: a head that is started anew elsewhere keeps it. */
+static int reach_head(struct serve *s, struct rs_error *err)
+{
+    if (!rs_address_is_name(s->conf->head))
+        return link_outside(s, err);
+    if (s->resolving)
+        return 0;
+    return rs_resolve_start(&s->resolving, s->loop, s->conf->head, 6379, NULL, on_resolved, s, err);
+}
+
 static int on_reconnect(struct rs_timer *t)
 {
     struct serve *s = rs_container_of(t, struct serve, reconnect);
     struct rs_error err = {0};
 
-    if (link_outside(s, &err) < 0)
-        rs_timer_start(t, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
+    if (reach_head(s, &err) < 0)
+        try_again(s);
     return 0;
 }
 
@@ -221,26 +266,22 @@ static void on_joined(void *arg)
         now_ready(s);
 }
 
-/* What runs goes on running; the head is tried again and again. */
 static void on_head_gone(const char *why, void *arg)
 {
     struct serve *s = arg;
 
-    if (!s->conf->head || s->interrupts)
-        return;
-    if (!s->away_told)
-        rs_log_warn("the head is away, trying again", "head=%s why=\"%s\"", s->conf->head, why);
-    s->away_told = true;
-    rs_timer_start(&s->reconnect, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
+    if (s->conf->head && !s->interrupts)
+        away(s, why);
 }
 
 static int link_up(struct serve *s, struct rs_error *err)
 {
     if (s->head)
         return link_inside(s, err);
-    if (rs_address_parse(s->conf->head, 6379, &s->head_address, err) < 0)
+    if (!rs_address_is_name(s->conf->head) &&
+        rs_address_parse(s->conf->head, 6379, &s->head_address, err) < 0)
         return rs_error_wrap(err, "--address");
-    return link_outside(s, err);
+    return reach_head(s, err);
 }
 
 /* --- what people see ----------------------------------------------------------------------------- */
@@ -505,6 +546,7 @@ static void finish(struct serve *s)
 {
     rs_running_withdraw(s->running);
     rs_reload_free(s->reload);
+    rs_resolve_free(s->resolving);
     rs_timer_stop(&s->reconnect);
     rs_timer_stop(&s->note);
     rs_view_free(s->view);

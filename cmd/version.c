@@ -1,6 +1,7 @@
 #include "cmd/verb.h"
 #include "commit.h"
 
+#include <ares.h>
 #include <jansson.h>
 #include <llhttp.h>
 #include <microhttpd.h>
@@ -23,9 +24,9 @@ static int run_version(int argc, char *argv[], struct rs_error *err)
     printf("rserve %s\n", RSERVE_VERSION);
     printf("commit: %s\n", RSERVE_COMMIT);
     printf("build: %s\n", RSERVE_BUILDTYPE);
-    printf("libraries: libmicrohttpd %s, jansson %s, libyaml %s, llhttp %d.%d.%d\n",
+    printf("libraries: libmicrohttpd %s, jansson %s, libyaml %s, llhttp %d.%d.%d, c-ares %s\n",
            MHD_get_version(), jansson_version_str(), yaml_get_version_string(),
-           LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH);
+           LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH, ares_version(NULL));
     return 0;
 }
 

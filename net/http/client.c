@@ -3,7 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
-#include "net/wire/tcp.h"
+#include "net/wire/resolve.h"
 
 #include <errno.h>
 #include <llhttp.h>
@@ -223,11 +223,13 @@ static int read_answer(int fd, struct reader *r, int64_t deadline, const char *f
 struct url {
     struct rs_address to;
     char authority[128]; /* "127.0.0.1:8265" */
-    const char *prefix;  /* path of the base address */
-    size_t prefix_len;   /* without a final slash */
+    char host[128]; /* the same with an address in place of a name: a REST API refuses the names of
+                          * others in Host, since a browser could be made to send those */
+    const char *prefix; /* path of the base address */
+    size_t prefix_len;  /* without a final slash */
 };
 
-static int parse_url(const char *base, struct url *ret, struct rs_error *err)
+static int parse_url(const char *base, int64_t timeout, struct url *ret, struct rs_error *err)
 {
     static const char scheme[] = "http://";
     struct rs_error why = {0};
@@ -254,8 +256,12 @@ static int parse_url(const char *base, struct url *ret, struct rs_error *err)
     ret->prefix_len = strlen(ret->prefix);
     while (ret->prefix_len > 0 && ret->prefix[ret->prefix_len - 1] == '/')
         ret->prefix_len--;
-    if (rs_address_parse(ret->authority, 80, &ret->to, &why) < 0)
-        return rs_error_set(err, RS_INVALID, "%s", why.msg);
+    if (rs_address_resolve(ret->authority, 80, timeout, &ret->to, &why) < 0)
+        return rs_error_set(err, why.code, "%s", why.msg);
+    if (rs_address_is_name(ret->authority))
+        rs_address_print(&ret->to, ret->host, sizeof(ret->host));
+    else
+        snprintf(ret->host, sizeof(ret->host), "%s", ret->authority);
     return 0;
 }
 
@@ -263,7 +269,7 @@ static void put_request(struct rs_buf *out, const struct rs_http_call *call, con
 {
     rs_buf_printf(out, "%s %.*s%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n",
                   call->method ? call->method : "GET", (int)url->prefix_len, url->prefix,
-                  call->path, url->authority);
+                  call->path, url->host);
     if (call->token)
         rs_buf_printf(out, "Authorization: Bearer %s\r\n", call->token);
     if (call->body)
@@ -292,14 +298,15 @@ static void reader_init(struct reader *r, const struct rs_http_call *call,
 
 int rs_http_call(const struct rs_http_call *call, struct rs_http_answer *ret, struct rs_error *err)
 {
-    int64_t deadline = rs_clock_now() + (call->timeout ? call->timeout : 10 * RS_SEC);
+    int64_t timeout = call->timeout ? call->timeout : 10 * RS_SEC;
+    int64_t deadline = rs_clock_now() + timeout;
     rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
     rs_auto(rs_buf_fini) struct rs_buf request = {0};
     rs_auto(rs_closep) int fd = -1;
     struct url url = {0};
     struct reader r;
 
-    if (parse_url(call->base, &url, err) < 0 ||
+    if (parse_url(call->base, timeout, &url, err) < 0 ||
         connect_to(&url.to, deadline, url.authority, &fd, err) < 0)
         return -1;
     put_request(&request, call, &url);

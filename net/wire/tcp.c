@@ -16,7 +16,7 @@ struct rs_listener {
     void *arg;
 };
 
-static int fill(struct rs_address *a, const char *host, int port)
+int rs_address_from_ip(struct rs_address *a, const char *host, int port)
 {
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
@@ -36,8 +36,7 @@ static int fill(struct rs_address *a, const char *host, int port)
     return -1;
 }
 
-/* Splits "HOST:PORT"; the port is -1 where none is given. */
-static int split(const char *text, char *host, size_t size, int *port)
+int rs_address_split(const char *text, char *host, size_t size, int *port)
 {
     const char *colon = strrchr(text, ':');
     const char *start = text;
@@ -80,17 +79,17 @@ int rs_address_parse(const char *text, int def_port, struct rs_address *ret, str
     char host[64];
     int port;
 
-    if (split(text, host, sizeof(host), &port) < 0)
+    if (rs_address_split(text, host, sizeof(host), &port) < 0)
         return rs_error_set(err, RS_INVALID, "expected an address as HOST:PORT, got \"%s\"", text);
     if (port < 0)
         port = def_port;
     if (port < 0)
         return rs_error_set(err, RS_INVALID, "expected a port in \"%s\", as in %s:6379", text,
                             text);
-    if (fill(&a, host, port) < 0)
-        return rs_error_set(err, RS_INVALID,
-                            "expected an IP address or localhost in \"%s\": names are not resolved",
-                            text);
+    if (rs_address_from_ip(&a, host, port) < 0)
+        return rs_error_set(
+            err, RS_INVALID,
+            "expected an IP address or localhost in \"%s\": names are not taken here", text);
     *ret = a;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* TCP for links between nodes and the head: addresses, listeners, connecting.
  *
- * Addresses: "HOST:PORT", "[V6]:PORT" or ":PORT"; HOST is an IP address or localhost. Names need a
- *            resolver, which a static binary does not have yet.
+ * Addresses: "HOST:PORT", "[V6]:PORT" or ":PORT"; HOST is an IP address or localhost. For names see
+ *            net/wire/resolve.h.
  * Thread:    a listener belongs to the thread of its loop; the rest may be called anywhere.
  */
 #pragma once
@@ -22,6 +22,11 @@ RS_MUST_CHECK int rs_address_parse(const char *text, int def_port, struct rs_add
                                    struct rs_error *err);
 /* A Unix socket's path, for listeners only. */
 RS_MUST_CHECK int rs_address_unix(const char *path, struct rs_address *ret, struct rs_error *err);
+/* The parts of "HOST:PORT", the host without its brackets; the port is -1 where none is given. -1: it is
+ * no such text, or the host does not fit. */
+RS_MUST_CHECK int rs_address_split(const char *text, char *host, size_t size, int *port);
+/* From an IP address or localhost. -1: it is none. */
+RS_MUST_CHECK int rs_address_from_ip(struct rs_address *ret, const char *host, int port);
 uint16_t rs_address_port(const struct rs_address *a);
 /* "127.0.0.1:6379" into `out`. */
 void rs_address_print(const struct rs_address *a, char *out, size_t size);

@@ -71,7 +71,8 @@ class Version(unittest.TestCase):
         self.assertRegex(
             r.stdout, r"\Arserve \d+\.\d+\.\d+\ncommit: (unknown|[0-9a-f]{7,40}(-dirty)?)\n"
                       r"build: \w+.*\nlibraries: libmicrohttpd [\d.]+, jansson [\d.]+, "
-                      r"libyaml [\d.]+, llhttp [\d.]+\n\Z")
+                      r"libyaml [\d.]+, llhttp [\d.]+, "
+                      r"c-ares [\d.]+\n\Z")
 
 
 class Refusals(unittest.TestCase):

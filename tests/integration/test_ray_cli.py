@@ -171,6 +171,50 @@ class Background(RayTest):
         self.assertEqual(os.listdir(os.path.join(self.state, "rserve", "instances")), [])
 
 
+class Names(RayTest):
+    """A head that is known by a name, which a hosts file of the test says."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if os.getuid() != 0 or not shutil.which("unshare"):
+            self.skipTest("needs unshare and root")
+        self.hosts = self.write("hosts", "127.0.0.1 localhost\n")
+        self.prefix = ["unshare", "--mount", "sh", "-c",
+                       'mount --bind "$0" /etc/hosts && exec "$@"', self.hosts]
+
+    def known(self, address: str) -> None:
+        with open(self.hosts, "w", encoding="utf-8") as f:  # in place: it is what was mounted
+            f.write("127.0.0.1 localhost\n%s head.of-the.test\n" % address)
+
+    def test_a_worker_follows_the_name(self) -> None:
+        head = self.start_head()
+        port = self.port_of(head["join"])
+        name = "head.of-the.test:%d" % port
+        worker = self.spawn("worker", "--address", name, "--host", "127.0.0.1", "--port", "0",
+                            prefix=self.prefix, env=self.env())
+        worker.wait_output("the head is away, trying again")  # the name is not known yet
+        self.assertIn("'head.of-the.test'", worker.output())
+        self.assertEqual(self.nodes(head), 1)
+        self.known("127.0.0.2")  # nobody listens there
+        self.known("127.0.0.1")
+        wait_until("it has joined", lambda: self.nodes(head) == 2, 30)
+        self.assertEqual(worker.stop(), 0)
+
+    def test_the_command_line_asks_for_it(self) -> None:
+        self.known("127.0.0.1")
+        head = self.start_head()
+        for args in (["ray", "health-check", "--address",
+                      "head.of-the.test:%d" % self.port_of(head["join"])],
+                     ["serve", "status", "-a",
+                      "http://head.of-the.test:%d" % self.port_of(head["dashboard"])]):
+            s = self.spawn(*args, prefix=self.prefix, env=self.env())
+            self.assertEqual(s.wait_exit(), 0, s.output())
+
+    def nodes(self, head: Dict[str, Any]) -> int:
+        found = call(self.port_of(head["dashboard"]), "/api/serve/applications/?extended=1")
+        return len(found.json()["rserve"]["nodes"])
+
+
 class Stopping(RayTest):
     def busy_head(self) -> Dict[str, Any]:
         """A head with a request under way that takes long."""
