@@ -328,7 +328,7 @@ class Refusals(RayTest):
                  (["--head", "--autoscaling-config=x"], "--autoscaling-config is not supported"),
                  (["--head", "--cgroup-path", "x"], "--cgroup-path is not supported"),
                  (["--head", "--nmu-cpus=1"], "did you mean '--num-cpus'?"),
-                 (["--head", "--object-store-memory"], "expected a value"),
+                 (["--head", "--node-manager-port"], "expected a value"),
                  (["--address=127.0.0.1:x"], "HOST:PORT"))
         for args, text in cases:
             with self.subTest(args=args):
