@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """docs/environment.md is what the table here says, and the code reads what it says is honoured.
 
-    check_environment.py SOURCE_ROOT
-    check_environment.py --markdown > docs/environment.md
+check_environment.py SOURCE_ROOT
+check_environment.py --markdown > docs/environment.md
 """
 
 import difflib
@@ -10,27 +10,51 @@ import os
 import re
 import sys
 
-#: Name without RAY_SERVE_ (with a `=`: the whole name), default, meaning; in seconds unless it says otherwise.
+#: Name without RAY_SERVE_ (with a `=`: the whole name), default, meaning. Times are in seconds.
 HONOURED = (
     ("=RAY_ADDRESS", "unset", "The node that programs and the command line connect to."),
-    ("=RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:8265",
-     "The REST API that `serve status`, `config`, `deploy`, `delete` and `shutdown` ask."),
-    ("=RAY_PROMETHEUS_HEADERS", "{}",
-     "Headers of the requests of policies with `PrometheusQueryMixin`, a JSON object."),
+    (
+        "=RAY_DASHBOARD_ADDRESS",
+        "http://127.0.0.1:8265",
+        "The REST API that `serve status`, `config`, `deploy`, `delete` and `shutdown` ask.",
+    ),
+    (
+        "=RAY_PROMETHEUS_HEADERS",
+        "{}",
+        "Headers of the requests of policies with `PrometheusQueryMixin`, a JSON object.",
+    ),
     ("=RAY_PROMETHEUS_HOST", "unset", "Where those policies ask, if they name no address."),
-    ("DEFAULT_HTTP_HOST", "127.0.0.1",
-     "Where HTTP is served when a program starts Serve and names no host."),
-    ("FORCE_LOCAL_TESTING_MODE", "0",
-     "1: `serve.run` runs applications inside the program, for unit tests."),
-    ("HTTP_KEEP_ALIVE_TIMEOUT_S", "0",
-     "More than 0: replaces `keep_alive_timeout_s` of the Serve that a program starts."),
+    (
+        "DEFAULT_HTTP_HOST",
+        "127.0.0.1",
+        "Where HTTP is served when a program starts Serve and names no host.",
+    ),
+    (
+        "FORCE_LOCAL_TESTING_MODE",
+        "0",
+        "1: `serve.run` runs applications inside the program, for unit tests.",
+    ),
+    (
+        "HTTP_KEEP_ALIVE_TIMEOUT_S",
+        "0",
+        "More than 0: replaces `keep_alive_timeout_s` of the Serve that a program starts.",
+    ),
     ("LOG_ENCODING", "TEXT", "TEXT or JSON, where `logging_config` says nothing."),
-    ("LOG_TO_STDERR", "1",
-     "0: replicas with a `logs_dir` write there only, and nothing to the node's log."),
-    ("RECORD_AUTOSCALING_STATS_TIMEOUT_S", "10",
-     "How long `record_autoscaling_stats` of a replica may take."),
-    ("RUN_SYNC_IN_THREADPOOL", "1",
-     "0: plain `def` methods run on the replica's event loop and hold everything else up."),
+    (
+        "LOG_TO_STDERR",
+        "1",
+        "0: replicas with a `logs_dir` write there only, and nothing to the node's log.",
+    ),
+    (
+        "RECORD_AUTOSCALING_STATS_TIMEOUT_S",
+        "10",
+        "How long `record_autoscaling_stats` of a replica may take.",
+    ),
+    (
+        "RUN_SYNC_IN_THREADPOOL",
+        "1",
+        "0: plain `def` methods run on the replica's event loop and hold everything else up.",
+    ),
 )
 
 #: The same, with what rserve does instead.
@@ -82,7 +106,10 @@ IGNORED = (
     ("KV_TIMEOUT_S", "There is no key-value store."),
     ("LOG_CLIENT_ADDRESS", "The node's access log has the client's address."),
     ("MAX_CACHED_HANDLES", "Handles cost nothing; none are cached."),
-    ("MAX_PER_REPLICA_RETRY_COUNT", "Fixed: constructors are tried 3 times the target, at most `max_constructor_retry_count`."),
+    (
+        "MAX_PER_REPLICA_RETRY_COUNT",
+        "Fixed: constructors are tried 3 times the target, at most `max_constructor_retry_count`.",
+    ),
     ("MAX_QUEUE_LENGTH_RESPONSE_DEADLINE_S", "No replica is asked for its queue."),
     ("METRICS_EXPORT_INTERVAL_MS", "Figures are sent when they change, at most every 100 ms."),
     ("MIN_HANDLE_METRICS_TIMEOUT_S", "The node counts requests exactly."),
@@ -126,8 +153,10 @@ IGNORED = (
     ("STATUS_GAUGE_REPORT_INTERVAL_S", "Gauges are always current."),
     ("STOP_FAILED_ROLLING_UPDATES", "A failed update always stops, and the old replicas stay."),
     ("THROUGHPUT_OPTIMIZED", "There is one mode, and it is fast."),
-    ("TRACING_EXPORTER_IMPORT_PATH",
-     "`traceparent` is passed on; spans are not exported. TracingConfig has it as its default."),
+    (
+        "TRACING_EXPORTER_IMPORT_PATH",
+        "`traceparent` is passed on; spans are not exported. TracingConfig has it as its default.",
+    ),
     ("TRACING_SAMPLING_RATIO", "As above."),
     ("USE_COMPACT_SCHEDULING_STRATEGY", "See placement in docs/architecture.md."),
     ("USE_GRPC_BY_DEFAULT", "Requests travel as rserve's own frames."),
@@ -147,8 +176,9 @@ def markdown():
     out = [
         "# Environment variables of Ray Serve",
         "",
-        "Which of Ray's variables rserve heeds. Made of the table in tests/lint/check_environment.py; do not edit.",
-        "Python replicas have the environment of their node, with `env_vars` of their runtime_env over it.",
+        "Which of Ray's variables rserve heeds. Made of the table in",
+        "tests/lint/check_environment.py; do not edit. Python replicas have the environment of their",
+        "node, with `env_vars` of their runtime_env over it.",
         "",
         "## Honoured",
         "",
@@ -198,8 +228,10 @@ def main(root):
     with open(os.path.join(root, "docs/environment.md"), encoding="utf-8") as f:
         page = f.read()
     if page != markdown():
-        problems.append("docs/environment.md is not what the table says: write it anew with "
-                        "tests/lint/check_environment.py --markdown > docs/environment.md")
+        problems.append(
+            "docs/environment.md is not what the table says: write it anew with "
+            "tests/lint/check_environment.py --markdown > docs/environment.md"
+        )
         problems += difflib.unified_diff(page.splitlines(), markdown().splitlines(), lineterm="")
     for problem in problems:
         print(problem)
