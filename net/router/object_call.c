@@ -360,6 +360,17 @@ static void wait_for(struct rs_call *call, const struct rs_object_id *ids, size_
 
 /* --- put --------------------------------------------------------------------------------------- */
 
+/* What an object keeps of the metadata of its PUT. */
+static void kept_fields(const struct rs_fields *fields, struct rs_buf *out)
+{
+    for (unsigned tag = 0; tag < RS_TAG_COUNT; tag++) {
+        const struct rs_field *f = &fields->at[tag];
+
+        if (f->data && tag != RS_TAG_KIND && tag != RS_TAG_OBJECT)
+            rs_field_put(out, (enum rs_tag)tag, f->data, f->len);
+    }
+}
+
 static int put(struct rs_channel *ch, struct rs_frame *f, const struct rs_fields *fields,
                const struct rs_object_id *id)
 {
@@ -367,9 +378,12 @@ static int put(struct rs_channel *ch, struct rs_frame *f, const struct rs_fields
     struct rs_store *s = store_of(ch);
     struct rs_object *x = rs_store_open(s, id, &ch->refs, &ch->refs, NULL);
     struct rs_chunk c = {f->body, f->h.body_len, f->body_fd};
-    struct rs_object_body b = body_of(f->meta, f->h.meta_len, &c);
+    rs_auto(rs_buf_fini) struct rs_buf meta = {0};
+    struct rs_object_body b;
     char full[200];
 
+    kept_fields(fields, &meta);
+    b = body_of(rs_buf_head(&meta), rs_buf_len(&meta), &c);
     f->body_fd = c.fd;
     if (rs_store_put(s, x, error, &b, full) == RS_OBJECTS_FULL) {
         write_failure(ch, f->h.stream, RS_WIRE_TOO_LARGE, "ObjectStoreFullError", full);

@@ -119,6 +119,9 @@ _encode = json.JSONEncoder(separators=(",", ":"), default=_default).encode
 def to_json(value: Any) -> bytes:
     """ASCII JSON without spaces; NaN stays `NaN`."""
     try:
-        return _encode(value).encode("ascii")
+        text = _encode(value)
     except TypeError:
         return _encode(jsonable(value)).encode("ascii")
+    if '"_sa' in text:  # perhaps a key, and those are left out
+        text = _encode(jsonable(value))
+    return text.encode("ascii")

@@ -263,6 +263,7 @@ class Request(_node.PendingCall):
         self.done = False
         self.failed = False
         self.fields: Dict[int, bytes] = {}
+        self.meta = b""  # of an error
         self.body: Any = b""
         self.error: Optional[BaseException] = None
         self._parts: List[Any] = []
@@ -277,6 +278,7 @@ class Request(_node.PendingCall):
     def on_answer(self, frame: w.Frame) -> None:
         if frame.type == w.ERROR:
             self.failed = True
+            self.meta = frame.meta
             self.fields = w.parse_fields(frame.meta)
             self.body = frame.body
         elif frame.type == w.RESPONSE:
@@ -488,6 +490,11 @@ def put_raw(
 
     The node counts one more reference for this process; `new_ref` has counted the first.
     """
+    meta = b"".join(
+        w.field(tag, value)
+        for tag, value in w.parse_fields(meta).items()
+        if tag not in (w.T_KIND, w.T_OBJECT)  # of a PUT that this came by
+    )
     request = Request(link, _F_PUT + w.field(w.T_OBJECT, ref._id) + meta, body)
     flush(link)
     return request
@@ -505,7 +512,7 @@ def get(refs: Refs, timeout: Optional[float] = None) -> Any:
     from ray.exceptions import GetTimeoutError
 
     one = isinstance(refs, ObjectRef)
-    several: List[Any] = [refs] if one else list(refs)  # type: ignore[arg-type]
+    several: List[Any] = [refs] if one or not isinstance(refs, (list, tuple)) else list(refs)
     for ref in several:
         if not isinstance(ref, ObjectRef):
             raise ValueError(

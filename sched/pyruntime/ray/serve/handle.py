@@ -87,6 +87,7 @@ class _DeploymentResponseBase(_node.PendingCall):
         self._content_type = w.PICKLE
         self._on_reserved = False  # `_stream` is there already, with a slot
         self._again: Optional[Callable[[Dict[int, bytes]], None]] = None
+        self._raw_error: Optional[Tuple[bytes, Any]] = None  # as it came
 
     @property
     def request_id(self) -> str:
@@ -153,6 +154,7 @@ class _DeploymentResponseBase(_node.PendingCall):
         if again is not None and fields.get(w.T_ERROR_TYPE) == b"ByValue":
             again(fields)
         else:
+            self._raw_error = (frame.meta, frame.body)
             self._read_error(fields, frame.body)
 
     def _read_error(self, fields: Dict[int, bytes], body: Any) -> None:
@@ -229,7 +231,6 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
         self._body: Any = None
         self._value: Any = None
         self._refs: "List[ObjectRef[Any]]" = []  # that came with the answer
-        self._raw_error: Optional[Tuple[bytes, Any]] = None
         self._ref: "Optional[ObjectRef[Any]]" = None  # what it is as an object
         self._held_stream = 0  # the call that the node was told about
         self._kept = False  # the node said that the answer goes to `_ref`
@@ -260,10 +261,6 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
                 self._settle()
                 return
         self._link.give_credit(frame.stream, len(frame.body))
-
-    def _on_failure(self, frame: w.Frame) -> None:
-        self._raw_error = (frame.meta, frame.body)
-        super()._on_failure(frame)
 
     def _settle(self) -> None:
         super()._settle()
@@ -348,6 +345,7 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
             if fetch.error is not None:
                 self.on_error(fetch.error)
             elif fetch.failed:
+                self._raw_error = (fetch.meta, fetch.body)
                 self._read_error(fetch.fields, fetch.body)
             else:
                 self._refs = fetch.held
@@ -882,9 +880,12 @@ def _send_by_value(
 
     def value(argument: Any) -> Any:
         if isinstance(argument, DeploymentResponse):
+            response._raw_error = argument._raw_error
             return argument._fetch()
         if isinstance(argument, ObjectRef):
-            return fetches[argument].value()
+            fetch = fetches[argument]
+            response._raw_error = (fetch.meta, fetch.body) if fetch.failed else None
+            return fetch.value()
         return argument
 
     def one_done() -> None:
@@ -899,6 +900,7 @@ def _send_by_value(
         except BaseException as e:
             response.on_error(e)
             return
+        response._raw_error = None
         response._handle._transmit(response, values, named, meta)
 
     for wait in waits:
