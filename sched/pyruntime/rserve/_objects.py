@@ -572,14 +572,14 @@ def _check_wait(refs: Any, num_returns: int, timeout: Optional[float]) -> None:
                 f"wait() expected a list of ray.ObjectRef, got list containing {type(ref)}"
             )
     if len(set(refs)) != len(refs):
-        raise ValueError("Wait requires a list of unique object refs.")
+        raise ValueError("Wait requires a list of unique ray_waitables.")
     if timeout is not None and timeout < 0:
         raise ValueError(f"The 'timeout' argument must be nonnegative. Received {timeout}")
     if refs and num_returns <= 0:
         raise ValueError("Invalid number of objects to return %d." % num_returns)
     if refs and num_returns > len(refs):
         raise ValueError(
-            "num_returns cannot be greater than the number of objects provided to ray.wait"
+            "num_returns cannot be greater than the number of ray_waitables provided to ray.wait."
         )
 
 

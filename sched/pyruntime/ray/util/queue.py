@@ -91,7 +91,10 @@ class Queue:
     def put_nowait(self, item: Any) -> None:
         import ray
 
-        ray.get(self.actor.put_nowait.remote(item))
+        try:
+            ray.get(self.actor.put_nowait.remote(item))
+        except Full:
+            raise Full from None
 
     def put_nowait_batch(self, items: Iterable[Any]) -> None:
         """All of them, or Full and none."""
@@ -104,7 +107,10 @@ class Queue:
     def get_nowait(self) -> Any:
         import ray
 
-        return ray.get(self.actor.get_nowait.remote())
+        try:
+            return ray.get(self.actor.get_nowait.remote())
+        except Empty:
+            raise Empty from None
 
     def get_nowait_batch(self, num_items: int) -> List[Any]:
         """Exactly so many, or Empty and none."""
