@@ -493,6 +493,11 @@ int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **htt
     return 0;
 }
 
+void rs_head_collect(struct rs_head *h)
+{
+    api_collect(h);
+}
+
 const struct rs_controller *rs_head_controller(const struct rs_head *h)
 {
     return h->controller;

@@ -58,6 +58,8 @@ RS_MUST_CHECK int rs_head_start_http(struct rs_head *h, struct rs_config *config
 json_t *rs_head_http(const struct rs_head *h);    /* the same of now */
 json_t *rs_head_details(const struct rs_head *h); /* of REST, Ray's members; a new reference */
 
+/* Brings the gauges of the cluster up to date, before figures are read. */
+void rs_head_collect(struct rs_head *h);
 const struct rs_controller *rs_head_controller(const struct rs_head *h);
 uint16_t rs_head_port(const struct rs_head *h);                             /* of the REST API */
 void rs_head_join_address(const struct rs_head *h, char *out, size_t size); /* "" : none */

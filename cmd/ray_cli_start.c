@@ -24,7 +24,7 @@ enum { READY_S = 60, NAME_S = 10 };
 struct start_options {
     struct rs_serve_options serve;
     const char *address, *node_ip, *name, *temp_dir, *http_host;
-    int64_t port, http_port;
+    int64_t port, http_port, health_port, metrics_port;
     bool head, block, no_http;
 };
 
@@ -50,6 +50,13 @@ static const struct rs_option start_options[] = {
      "configuration says, a node on 8000)",
      .min = 0, .max = 65535},
     {"no-http", 0, RS_OPT_FLAG, AT(no_http), NULL, "take no HTTP requests on this node"},
+    {"dashboard-agent-listen-port", 0, RS_OPT_INT, AT(health_port), "PORT",
+     "a port for the probes of containers: GET /api/healthz (default: none)", .min = 0,
+     .max = 65535},
+    {"metrics-export-port", 0, RS_OPT_INT, AT(metrics_port), "PORT",
+     "a port for Prometheus: GET /metrics of this node (default: none; a head has it at its REST "
+     "API too)",
+     .min = 0, .max = 65535},
     {"temp-dir", 0, RS_OPT_STRING, AT(temp_dir), "DIR", "as --state-dir"},
     RS_SERVE_HEAD_OPTIONS(struct start_options, serve),
     RS_SERVE_NODE_OPTIONS(struct start_options, serve),
@@ -61,11 +68,9 @@ static const struct rs_option start_options[] = {
     {"worker-port-list", 0, RS_OPT_IGNORED},
     {"ray-client-server-port", 0, RS_OPT_IGNORED},
     {"include-dashboard", 0, RS_OPT_IGNORED},
-    {"dashboard-agent-listen-port", 0, RS_OPT_IGNORED},
     {"dashboard-agent-grpc-port", 0, RS_OPT_IGNORED},
     {"dashboard-grpc-port", 0, RS_OPT_IGNORED},
     {"runtime-env-agent-port", 0, RS_OPT_IGNORED},
-    {"metrics-export-port", 0, RS_OPT_IGNORED},
     {"plasma-directory", 0, RS_OPT_IGNORED},
     {"plasma-store-socket-name", 0, RS_OPT_IGNORED},
     {"raylet-socket-name", 0, RS_OPT_IGNORED},
@@ -270,6 +275,9 @@ static int choose(struct start *s, struct rs_error *err)
     with_port(s->peer, sizeof(s->peer), s->ip, 0);
     o->serve.host = o->http_host ? o->http_host : s->exposed ? "0.0.0.0" : "127.0.0.1";
     o->serve.port = o->http_port >= 0 ? o->http_port : 8000;
+    s->conf.side_host = s->exposed ? "0.0.0.0" : "127.0.0.1";
+    s->conf.health_port = o->health_port;
+    s->conf.metrics_port = o->metrics_port;
     s->conf.options = &o->serve;
     s->conf.peer = s->peer;
     s->conf.name = o->name;

@@ -17,6 +17,7 @@
 #include "core/config/config.h"
 #include "core/resource/resources.h"
 
+#include "net/api/side.h"
 #include "net/wire/resolve.h"
 
 #include <errno.h>
@@ -42,8 +43,9 @@ struct serve {
     struct rs_node *node;
     struct rs_view *view; /* what people are shown; NULL: a worker */
     struct rs_running_file
-        *running;             /* tells others of us; NULL: not yet, or it cannot be written */
-    struct rs_reload *reload; /* NULL: no files are watched */
+        *running; /* tells others of us; NULL: not yet, or it cannot be written */
+    struct rs_side *health, *figures; /* NULL: no such port */
+    struct rs_reload *reload;         /* NULL: no files are watched */
     struct rs_io signals;
     struct rs_timer reconnect, note;
     struct rs_address head_address;
@@ -520,6 +522,30 @@ static void raise_limits(void)
     }
 }
 
+static void on_collect(void *arg)
+{
+    struct serve *s = arg;
+
+    if (s->head)
+        rs_head_collect(s->head);
+}
+
+static int open_sides(struct serve *s, struct rs_error *err)
+{
+    struct rs_side_conf conf = {
+        .host = s->conf->side_host, .metrics = s->metrics, .collect = on_collect, .arg = s};
+
+    conf.option = "--dashboard-agent-listen-port";
+    conf.port = (uint16_t)s->conf->health_port;
+    if (s->conf->health_port > 0 && rs_side_new(&s->health, s->loop, &conf, err) < 0)
+        return -1;
+    conf.option = "--metrics-export-port";
+    conf.port = (uint16_t)s->conf->metrics_port;
+    if (s->conf->metrics_port > 0 && rs_side_new(&s->figures, s->loop, &conf, err) < 0)
+        return -1;
+    return 0;
+}
+
 static int start(struct serve *s, struct rs_config **config, struct rs_error *err)
 {
     if (rs_loop_new(&s->loop, err) < 0 || take_signals(s, err) < 0)
@@ -529,7 +555,7 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0))
         return -1;
-    if (link_up(s, err) < 0)
+    if (open_sides(s, err) < 0 || link_up(s, err) < 0)
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
@@ -546,6 +572,8 @@ static void finish(struct serve *s)
 {
     rs_running_withdraw(s->running);
     rs_reload_free(s->reload);
+    rs_side_free(s->health);
+    rs_side_free(s->figures);
     rs_resolve_free(s->resolving);
     rs_timer_stop(&s->reconnect);
     rs_timer_stop(&s->note);

@@ -128,11 +128,13 @@ struct rs_serve_conf {
                          * nobody is to find it */
     const struct rs_serve_options *options;
     struct rs_config *config; /* taken; NULL: none yet */
-    const char *app_dir; /* of configurations that come over REST; NULL: the working directory */
-    const char *join;    /* a head's: where workers reach it, HOST:PORT; NULL: nowhere */
-    const char *head;    /* a worker's: the head's address; NULL: this process is the head */
-    const char *peer;    /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
-    const char *name;    /* of the node; NULL: the host's name */
+    const char *app_dir;   /* of configurations that come over REST; NULL: the working directory */
+    const char *join;      /* a head's: where workers reach it, HOST:PORT; NULL: nowhere */
+    const char *head;      /* a worker's: the head's address; NULL: this process is the head */
+    const char *peer;      /* where other nodes reach this one, HOST:PORT; NULL: nowhere */
+    const char *name;      /* of the node; NULL: the host's name */
+    const char *side_host; /* of the ports below */
+    int64_t health_port, metrics_port; /* of probes and of Prometheus; -1 and 0: none */
     int owner_fd; /* connection of the program that this is for, and ends with; 0: none. Taken */
     bool http;    /* has an HTTP listener */
     const char *later_http_host; /* a head's without one: see struct rs_head_conf */

@@ -281,14 +281,25 @@ class Foreground(RayTest):
 
     def test_options_of_manifests(self) -> None:
         """The line that an operator of Kubernetes writes."""
-        s = self.block("--dashboard-host=0.0.0.0", "--metrics-export-port=8080",
-                       "--dashboard-agent-listen-port=52365", "--memory=1000000000",
+        health, metrics = free_port(), free_port()
+        s = self.block("--dashboard-host=0.0.0.0", "--metrics-export-port=%d" % metrics,
+                       "--dashboard-agent-listen-port=%d" % health, "--memory=1000000000",
                        "--include-dashboard=true", "--no-monitor", "--num-gpus=1",
                        "--labels=a=b,c=d", '--resources={"Custom": 2}', "--log-color=false")
         s.wait_output("Ray runtime started.")
         out = self.assertDone(self.ray("status"))
         for text in ("0.0/1.0 CPU", "0.0/1.0 GPU", "0B/953.67MiB memory", "0.0/2.0 Custom"):
             self.assertIn(" %s\n" % text, out)
+        for path in ("/api/healthz", "/api/local_raylet_healthz"):
+            self.assertEqual(call(health, path).text, "success")
+        self.assertIn("process_resident_memory_bytes", call(metrics, "/metrics").text)
+        self.assertEqual(call(metrics, "/other").status, 404)
+        self.assertEqual(call(metrics, "/metrics", method="PUT", body=b"x" * 100000).status, 413)
+        self.assertEqual(call(metrics, "/metrics", method="DELETE").status, 405)
+        taken = self.ray("start", "--head", "--port=0", "--dashboard-port=0",
+                         "--metrics-export-port=%d" % metrics)
+        self.assertEqual(taken.returncode, 1)
+        self.assertOneLine(taken.stderr, "--metrics-export-port", str(metrics))
         self.assertEqual(s.stop(), 0)
 
     def test_as_the_first_process_of_a_container(self) -> None:
