@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { CONNECTIONS_MAX = 64, IDLE_S = 30 };
+enum { CONNECTIONS_MAX = 64, IDLE_S = 30, BODY_MAX = 64 * 1024 };
 
 struct rs_side {
     struct rs_side_conf conf;
@@ -74,6 +74,7 @@ int rs_side_new(struct rs_side **ret, struct rs_loop *loop, const struct rs_side
     const struct rs_web_conf web = {.host = conf->host,
                                     .port = conf->port,
                                     .option = conf->option,
+                                    .body_max = BODY_MAX,
                                     .connections = CONNECTIONS_MAX,
                                     .idle_s = IDLE_S};
 
