@@ -190,7 +190,12 @@ class LocalReplica:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.servable = None
+        servable, self.servable = self.servable, None
+        destructor = getattr(servable, "__del__", None)
+        if destructor is not None and not self.is_function:
+            pending = destructor()  # as in a replica: whoever else holds the object
+            if inspect.isawaitable(pending):
+                await pending
 
     def _end_loop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)

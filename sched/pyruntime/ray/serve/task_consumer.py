@@ -48,6 +48,8 @@ def instantiate_adapter_from_config(
     if not callable(adapter_class):
         raise TypeError(f"adapter must be an import path or a class, got {adapter_class!r}.")
     name = getattr(adapter_class, "__name__", repr(adapter_class))
+    if isinstance(adapter_class, type) and not issubclass(adapter_class, TaskProcessorAdapter):
+        raise TypeError(f"{name} must inherit from TaskProcessorAdapter.")
     try:
         adapter = adapter_class(task_processor_config)
     except Exception as e:
@@ -84,19 +86,26 @@ def task_consumer(*, task_processor_config: "TaskProcessorConfig") -> Callable[[
         class TaskConsumer(target):  # type: ignore[misc]
             _adapter: Optional[TaskProcessorAdapter] = None
 
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                self._adapter = instantiate_adapter_from_config(task_processor_config)
-                self._adapter.initialize(_concurrency())
-                for method, name in handlers.items():
-                    self._adapter.register_task_handle(getattr(self, method), name)
-                self._adapter.start_consumer()
-                logger.info(
-                    "Task consumer of queue '%s' started.", task_processor_config.queue_name
-                )
+            if inspect.iscoroutinefunction(target.__init__):
 
-            def initialize_callable(self, consumer_concurrency: int) -> None:
-                """Part of Ray's class; the constructor has done it."""
+                async def __init__(self, *args: Any, **kwargs: Any) -> None:
+                    await super().__init__(*args, **kwargs)
+                    self._start_consumer()
+
+            else:
+
+                def __init__(self, *args: Any, **kwargs: Any) -> None:
+                    super().__init__(*args, **kwargs)
+                    self._start_consumer()
+
+            def _start_consumer(self) -> None:
+                adapter = instantiate_adapter_from_config(task_processor_config)
+                adapter.initialize(_concurrency())
+                for method, name in handlers.items():
+                    adapter.register_task_handle(getattr(self, method), name)
+                adapter.start_consumer()
+                self._adapter = adapter
+                logger.info("Working on the tasks of '%s'.", task_processor_config.queue_name)
 
             def __del__(self) -> None:
                 adapter, self._adapter = self._adapter, None

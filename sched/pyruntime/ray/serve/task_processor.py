@@ -68,6 +68,7 @@ class CeleryTaskProcessorAdapter(TaskProcessorAdapter):
             task_default_queue=config.queue_name,
             loglevel="info",
             worker_hijack_root_logger=False,
+            worker_redirect_stdouts=False,
             **fixed,
             **custom,
         )
