@@ -115,9 +115,7 @@ class Peer:
         self.next_stream += 2
         return self.next_stream - 2
 
-    def send(
-        self, kind: int, flags: int, stream: int, meta: bytes = b"", body: Any = b""
-    ) -> None:
+    def send(self, kind: int, flags: int, stream: int, meta: bytes = b"", body: Any = b"") -> None:
         self.sock.setblocking(True)
         w.send_frame(self.sock, kind, flags, stream, meta, body)
 

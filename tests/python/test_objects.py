@@ -177,27 +177,23 @@ class Objects(unittest.TestCase):
         self.assertNothingLeft()
 
     def test_results_are_there_for_the_caller_too(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 first = b.slow.remote(0.05, x=1)
 second = b.add.remote(first, first)
 loop = asyncio.get_running_loop()
 third = b.add.remote(1, b=second)
 return [await second, await first, await first, await third,
         await loop.run_in_executor(None, b.add.remote(first, third).result)]
-"""
-        )
+""")
         self.assertEqual(got, [2, 1, 1, 3, 4])
         self.assertNothingLeft()
 
     def test_what_is_there_goes_along(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 first = b.value.remote(1)
 await first
 return await b.add.remote(first, 1)
-"""
-        )
+""")
         self.assertEqual((got, self.log()), (2, []))
 
     def test_those_that_take_values(self) -> None:
@@ -237,8 +233,7 @@ return out
             self.assertNothingLeft()
 
     def test_references_travel(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 ref = objects.put([1, 2])
 outer = objects.put({"ref": ref})
 same = pickle.loads(pickle.dumps(ref))
@@ -249,14 +244,12 @@ del ref, same
 out.append(await (await outer)["ref"])
 out.append(objects.get([back, back]))
 return out
-"""
-        )
+""")
         self.assertEqual(got, [[1, 2], [1, 2], True, True, "x", [1, 2], ["x", "x"]])
         self.assertNothingLeft()
 
     def test_from_threads_and_on_the_loop(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 def in_thread():
     refs = [objects.put(i) for i in range(50)]
     slow = b.slow.remote(0.1, x=7)._to_object_ref_sync()
@@ -265,14 +258,12 @@ def in_thread():
 threads = [asyncio.get_running_loop().run_in_executor(None, in_thread) for _ in range(4)]
 blocking = objects.get(b.slow.remote(0.1, x=3)._to_object_ref_sync(_allow_running_in_asyncio_loop=True))
 return [blocking, *[await t for t in threads]]
-"""
-        )
+""")
         self.assertEqual(got, [3, *[[1225, 51, 0, 7, 7]] * 4])
         self.assertNothingLeft()
 
     def test_waits(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 slow = await b.slow.remote(60)._to_object_ref()
 quick = objects.put(1)
 out = [[r is quick for r in objects.wait([slow, quick])[0]]]
@@ -287,8 +278,7 @@ for bad in (lambda: objects.get(5), lambda: objects.wait([quick, quick]), lambda
     except (ValueError, TypeError) as e:
         out.append(type(e).__name__)
 return out
-"""
-        )
+""")
         self.assertEqual(got[:2], [[True], [1, 1]])
         self.assertEqual(got[2], [True, "Get timed out: some object(s) not ready."])
         self.assertEqual(got[3:], ["ValueError", "ValueError", "TypeError"])
@@ -312,8 +302,7 @@ return out
         self.assertIn("not known", got[1][1])
 
     def test_what_may_not_be_passed(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 out = []
 for call in (
     lambda: b.value.remote([b.value.remote(1)]),
@@ -330,17 +319,17 @@ except RuntimeError as e:
     out.append(str(e)[:20])
 out.append(await b.add.remote(b.options(_by_reference=False).slow.remote(0.05, x=1), 1))
 return out
-"""
-        )
+""")
         self.assertEqual(
             got[0], ["RayServeException", "`DeploymentResponse` is not serializable. If you a"]
         )
-        self.assertEqual(got[1], ["RuntimeError", "Streaming deployment handle results cannot be pass"])
+        self.assertEqual(
+            got[1], ["RuntimeError", "Streaming deployment handle results cannot be pass"]
+        )
         self.assertEqual(got[2:], ["Converting by-value ", 2])
 
     def test_cancel(self) -> None:
-        got = self.run_code(
-            """
+        got = self.run_code("""
 first = b.slow.remote(60)
 second = b.add.remote(first)
 await asyncio.sleep(0.05)
@@ -356,8 +345,7 @@ try:
 except Exception as e:
     out.append(type(e).__name__)
 return out
-"""
-        )
+""")
         self.assertEqual(got, ["second", "RequestCancelledError"])
 
 

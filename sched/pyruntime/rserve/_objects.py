@@ -483,9 +483,7 @@ def put(value: Any) -> "ObjectRef[Any]":
     return ref
 
 
-def put_raw(
-    link: "_node.NodeLink", ref: "ObjectRef[Any]", meta: bytes, body: "w.Body"
-) -> Request:
+def put_raw(link: "_node.NodeLink", ref: "ObjectRef[Any]", meta: bytes, body: "w.Body") -> Request:
     """Makes the object of `ref` from an encoded value, or with the fields of an ERROR an error.
 
     The node counts one more reference for this process; `new_ref` has counted the first.

@@ -718,9 +718,7 @@ class DeploymentHandle(Generic[T]):
             return
         response._transmit(meta + content_type, body)
 
-    def broadcast(
-        self, method_name: str, *args: Any, **kwargs: Any
-    ) -> DeploymentBroadcastResponse:
+    def broadcast(self, method_name: str, *args: Any, **kwargs: Any) -> DeploymentBroadcastResponse:
         """Calls a method of every replica that runs now, whatever their slots and the queue."""
         from rserve._replicas import Broadcast
 
@@ -800,8 +798,7 @@ def _resolve(
         (handle._app_name, handle._deployment_name) in _by_value
         or handle._serialization == "orjson"
         or any(
-            isinstance(a, DeploymentResponse)
-            and not (a.by_reference and a._link is response._link)
+            isinstance(a, DeploymentResponse) and not (a.by_reference and a._link is response._link)
             for a in waits
         )
     ):
@@ -852,9 +849,7 @@ def _send_by_reference(
                 return refs[argument.id] if isinstance(argument, _Slot) else argument
 
             whole = tuple(filled(s) for s in slots)
-            _send_by_value(
-                response, whole, {k: filled(s) for k, s in named_slots.items()}, plain
-            )
+            _send_by_value(response, whole, {k: filled(s) for k, s in named_slots.items()}, plain)
 
         plain = meta[: -len(_objects.ids_field(w.T_AWAIT_OBJECTS, awaited))]
         response._again = again
