@@ -130,14 +130,28 @@ static int set_strategy(struct rs_controller *c, struct rs_ct_deployment *d, con
     return 0;
 }
 
+/* The environment of the application holds for its tasks and actors too, below their own. */
+static void inherit_env(json_t *config, const struct rs_ct_app *app)
+{
+    json_t *options = json_object_get(config, "ray_actor_options");
+    json_t *env = rs_runtime_env_merge(app->runtime_env, json_object_get(options, "runtime_env"));
+
+    options = json_is_object(options) ? json_copy(options) : json_object();
+    if (json_object_size(env) > 0)
+        json_object_set(options, "runtime_env", env);
+    json_object_set_new(config, "ray_actor_options", options);
+    json_decref(env);
+}
+
 int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg, const char *name,
                           json_t *config, json_t *core, struct rs_ct_deployment **ret,
                           struct rs_error *err)
 {
     struct rs_ct_deployment *d = rs_alloc(sizeof(*d));
-    struct rs_ct_app *app;
+    struct rs_ct_app *app = app_for(c, json_object_get(msg, "env"));
 
     json_object_set_new(config, "name", json_string(name));
+    inherit_env(config, app);
     d->raw = config;
     d->core = core;
     if (rs_deployment_conf_from_json(&d->conf, config, err) < 0 ||
@@ -151,7 +165,6 @@ int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg, const char
             core, "capture",
             json_boolean(rs_json_bool(json_object_get(msg, "strategy"), "capture", false)));
     }
-    app = app_for(c, json_object_get(msg, "env"));
     d->app = app;
     d->name = rs_strdup(name);
     d->heavy = rs_strdup("1");

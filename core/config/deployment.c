@@ -129,9 +129,7 @@ static void merge_replicas(struct merge *m)
         set(m, "num_replicas", json_integer(1), RS_SOURCE_DEFAULT);
 }
 
-/* Key by key, the deployment's over the application's; env_vars are united. Of pip, uv and conda, which
- * exclude each other, the deployment's displaces the application's. A new object. */
-static json_t *merge_env(const json_t *app, const json_t *own)
+json_t *rs_runtime_env_merge(const json_t *app, const json_t *own)
 {
     static const char *const tools[] = {"pip", "uv", "conda"};
     json_t *env = json_deep_copy(app);
@@ -159,7 +157,7 @@ static void merge_actor_options(struct merge *m, struct rs_walk *w)
 
     if (own && rs_runtime_env_resolve(own, dir, &err) < 0)
         rs_walk_error(w, 0, 0, "ray_actor_options.runtime_env.%s", err.msg);
-    env = merge_env(m->app->runtime_env, own);
+    env = rs_runtime_env_merge(m->app->runtime_env, own);
     if (!given(options, "num_cpus"))
         json_object_set_new(options, "num_cpus", json_real(1.0));
     if (json_object_size(env))

@@ -83,6 +83,10 @@ RS_MUST_CHECK int rs_deployment_merge(struct rs_deployment_conf **ret, const str
 /* Back from conf->json. */
 RS_MUST_CHECK int rs_deployment_conf_from_json(struct rs_deployment_conf **ret, const json_t *json,
                                                struct rs_error *err);
+/* A deployment's runtime_env (or NULL) over its application's, key by key; env_vars are united. Of pip,
+ * uv and conda, which exclude each other, the deployment's displaces the application's. A new object.
+ */
+json_t *rs_runtime_env_merge(const json_t *app, const json_t *own);
 void rs_deployment_conf_free(struct rs_deployment_conf *c);
 RS_DEFINE_AUTO(struct rs_deployment_conf *, rs_deployment_conf_free);
 

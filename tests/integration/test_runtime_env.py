@@ -326,7 +326,10 @@ class RuntimeEnv(ServeTest):
 
     def test_interpreter_and_setup_hook(self) -> None:
         """A wrapper that does not exec: the zygote is a grandchild."""
-        self.write("py", '#!/bin/sh\nRUN_BY="wrapper $1"; export RUN_BY; shift; python3 "$@"\n', 0o755)
+        self.write("py", """\
+            #!/bin/sh
+            RUN_BY="wrapper $1"; export RUN_BY; shift; python3 "$@"
+            """, 0o755)
         self.write("hooks.py", """\
             import os
             def start(): os.environ["HOOKED"] = "before the application"
@@ -358,11 +361,12 @@ class RuntimeEnv(ServeTest):
                 """)
             s = self.start(os.path.join(self.folder, "app.yaml"), env=self.env())
             s.wait_apps({"one": "RUNNING", "two": "DEPLOY_FAILED"})
-            self.assertEqual(s.call("/").json()[:2], ["before the application", "wrapper -x"], start)
+            got = s.call("/").json()
+            self.assertEqual(got[:2], ["before the application", "wrapper -x"], start)
             message = s.app("two")["message"]
             self.assertIn("worker_process_setup_hook hooks.bad failed:\nTraceback", message)
             self.assertIn("ValueError: no hook", message)
-            os.kill(s.call("/").json()[2], signal.SIGKILL)
+            os.kill(got[2], signal.SIGKILL)
             wait_until("another one answers", lambda: s.call("/").status == 200)
             self.assertEqual(s.stop(), 0)
 
@@ -382,10 +386,30 @@ class RuntimeEnv(ServeTest):
                     return tiny.V, os.environ["SECRET"]
 
             print("got", *serve.run(A.bind()).remote().result())
+
+            @ray.remote
+            def task():
+                import os, tiny
+                return tiny.V, os.environ["SECRET"]
+
+            @ray.remote(runtime_env={{"pip": ["--no-index", "--find-links=files", "tiny==2.0"]}})
+            class Actor:
+                def get(self):
+                    import os, tiny
+                    return tiny.V, os.environ["SECRET"]
+
+            print("task", *ray.get(task.remote()))
+            print("actor", *ray.get(Actor.remote().get.remote()))
+            other = task.options(runtime_env={{"env_vars": {{"SECRET": "own"}}}})
+            print("other", *ray.get(other.remote()))
+            print(ray.get_runtime_context().runtime_env["pip"][-1])
             """)
         done = rserve("python", "program.py", cwd=self.folder, timeout=60,
                       env=self.env(HOME=self.folder, XDG_STATE_HOME=self.folder))
-        self.assertIn(f"got 1.0 x{self.folder}\n", done.stdout, done.stderr)
+        self.assertEqual(
+            done.stdout,
+            f"got 1.0 x{self.folder}\ntask 1.0 x{self.folder}\nactor 2.0 x{self.folder}\n"
+            "other 1.0 own\ntiny==1.0\n", done.stderr)
 
     def test_values_of_env_vars_are_not_written_down(self) -> None:
         secret = "hunter2-hunter2"

@@ -98,11 +98,19 @@ def resources_of(options: Dict[str, Any], cpus: float) -> Dict[str, Any]:
 
 
 def runtime_env_of(options: Dict[str, Any]) -> Dict[str, Any]:
+    """What a task or an actor asks for beyond the job's, with absolute paths."""
     env = options.get("runtime_env")
-    if env is None:
+    if not env:
         return {}
-    to_dict = getattr(env, "to_dict", None)
-    return dict(to_dict() if to_dict is not None else env)
+    import os
+
+    from ray.runtime_env import normalised
+    from rserve._env_spec import EnvError, absolute_paths
+
+    try:
+        return absolute_paths(normalised(env), os.getcwd())
+    except EnvError as e:
+        raise ValueError(e.message) from None
 
 
 def strategy_of(options: Dict[str, Any]) -> Tuple[Optional[Dict[str, Any]], Any]:
@@ -142,5 +150,5 @@ def strategy_of(options: Dict[str, Any]) -> Tuple[Optional[Dict[str, Any]], Any]
     )
 
 
-def environment(options: Dict[str, Any]) -> Dict[str, Any]:
-    return _core.environment(runtime_env_of(options))
+def environment() -> Dict[str, Any]:
+    return _core.environment()

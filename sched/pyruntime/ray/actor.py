@@ -151,7 +151,7 @@ class ActorClass(Generic[T]):
             "max_ongoing": int(concurrency),
             "options": _options.resources_of(options, 0),
             "strategy": strategy or {},
-            "env": _options.environment(options),
+            "env": _options.environment(),
             "meta": facts,
         }
         if name:

@@ -89,7 +89,7 @@ class RemoteFunction(Generic[R]):
             {
                 "options": _options.resources_of(options, 1),
                 "strategy": strategy or {},
-                "env": _options.environment(options),
+                "env": _options.environment(),
                 "namespace": _core.namespace(),
             },
         )

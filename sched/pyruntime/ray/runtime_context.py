@@ -109,7 +109,9 @@ class RuntimeContext:
 
     def _runtime_env(self) -> Dict[str, Any]:
         options = _config().get("ray_actor_options") or {}
-        return dict(options.get("runtime_env") or {})
+        from rserve import _deploy
+
+        return dict(options.get("runtime_env") or _deploy.job_runtime_env())
 
     @property
     def runtime_env(self) -> Any:

@@ -92,8 +92,10 @@ def node_id() -> str:
     return str(getattr(link, "node_id", "") or getattr(link, "init", {}).get("node_id") or "")
 
 
-def environment(runtime_env: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+def environment() -> Dict[str, Any]:
     """Whose code the processes run that this one asks for: `env` of the ops."""
+    from rserve import _deploy
+
     link = _node.current()
     if link is not None and link.app:
         return {"app": link.app}
@@ -101,7 +103,7 @@ def environment(runtime_env: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     return {
         "python": sys.executable,
         "app_dir": os.getcwd(),
-        "runtime_env": runtime_env or {},
+        "runtime_env": _deploy.job_runtime_env(),
         "args": {"sys_path": [p for p in paths if not os.path.basename(p).startswith("rserve-")]},
     }
 

@@ -106,9 +106,12 @@ def set_job_runtime_env(env: Optional[Dict[str, Any]]) -> None:
     if env:
         from ray.runtime_env import normalised
 
-        from rserve._env_spec import absolute_paths
+        from rserve._env_spec import EnvError, absolute_paths
 
-        _job_runtime_env = absolute_paths(normalised(env), os.getcwd())
+        try:
+            _job_runtime_env = absolute_paths(normalised(env), os.getcwd())
+        except EnvError as e:
+            raise ValueError(e.message) from None
 
 
 def application(name: str) -> Optional[Dict[str, Any]]:

@@ -57,11 +57,11 @@ class Zygote:
         from rserve._errors import BuildError, one_line, user_traceback
 
         app = str(message.get("app") or "default")
-        if message.get("import_path") is None:
-            self._build_nothing(app, message)
-            return
         try:
             _process.run_setup_hook(message.get("runtime_env") or {}, message.get("app_dir"))
+            if message.get("import_path") is None:
+                self._build_nothing(app, message)
+                return
             self._graph = _graph.load(
                 app,
                 str(message.get("import_path") or ""),
