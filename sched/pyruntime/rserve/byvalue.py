@@ -12,6 +12,7 @@ import io
 import os
 import pickle
 import sys
+import threading
 import uuid
 from typing import Any, Dict, List
 
@@ -31,9 +32,14 @@ def store(application: Any, folder: str) -> str:
     return name
 
 
+#: Packages whose objects may hold locks and other things that are only of use inside of a process.
+_WEB = ("fastapi", "starlette")
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+
+
 def dumps(value: Any) -> bytes:
-    """cloudpickle, and what it cannot do by itself: Starlette's State (of a FastAPI application),
-    whose __getattr__ never ends on an object that is not filled yet.
+    """cloudpickle, and what it cannot do by itself with web applications: Starlette's State, whose
+    __getattr__ never ends on an object that is not filled yet, and locks inside of FastAPI's routes.
     """
     from ray import cloudpickle
 
@@ -42,13 +48,28 @@ def dumps(value: Any) -> bytes:
     class Pickler(base):  # type: ignore[misc]
         def reducer_override(self, obj: Any) -> Any:
             cls = type(obj)
-            if cls.__name__ == "State" and cls.__module__ == "starlette.datastructures":
-                return cls, (dict(obj._state),)
+            if cls.__module__.partition(".")[0] in _WEB:
+                if cls.__name__ == "State":
+                    return cls, (dict(obj._state),)
+                state = getattr(obj, "__dict__", None) or {}
+                locks = {name: type(v) for name, v in state.items() if isinstance(v, _LOCKS)}
+                if locks:
+                    kept = {name: v for name, v in state.items() if name not in locks}
+                    recursive = [name for name, kind in locks.items() if kind is _LOCKS[1]]
+                    return cls.__new__, (cls,), (kept, list(locks), recursive), None, None, _fill
             return super().reducer_override(obj)
 
     buffer = io.BytesIO()
     Pickler(buffer, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return buffer.getvalue()
+
+
+def _fill(obj: Any, state: Any) -> None:
+    """The state of an object, with locks of its own."""
+    kept, locks, recursive = state
+    for name in locks:
+        kept[name] = threading.RLock() if name in recursive else threading.Lock()
+    obj.__dict__.update(kept)
 
 
 def _paths() -> List[str]:
