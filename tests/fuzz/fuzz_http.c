@@ -1,6 +1,6 @@
 /* Bytes that an HTTP client sends, to a whole data plane: its ingress, its queue, and a replica that
- * sends back what it gets. A connection may carry several requests; pieces of the input that are
- * divided by a byte 0xff are sent one after the other. */
+ * sends back what it gets, WebSocket messages too. A connection may carry several requests; pieces of
+ * the input that are divided by a byte 0xff are sent one after the other. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "net/router/dataplane.h"
@@ -21,6 +21,32 @@ static struct rs_dataplane *dp;
 
 /* --- the replica ------------------------------------------------------------------------------- */
 
+/* Accepts; with a query that begins with "s" it ends at once. Records are the same in both directions,
+ * so all that comes goes back (echo). */
+static void accept_websocket(struct rs_conn *c, const struct rs_frame *f, bool ends)
+{
+    struct rs_buf meta = {0};
+
+    rs_field_put_uint(&meta, RS_TAG_STATUS, 101);
+    rs_conn_send(c, RS_MSG_RESPONSE, ends ? RS_FRAME_END : 0, f->h.stream, rs_buf_head(&meta),
+                 rs_buf_len(&meta), NULL, 0);
+    rs_buf_fini(&meta);
+}
+
+static void echo(struct rs_conn *c, const struct rs_frame *f)
+{
+    struct rs_buf credit = {0};
+
+    if (f->h.body_len)
+        rs_field_put_uint(&credit, RS_TAG_CREDIT, f->h.body_len);
+    if (f->h.body_len && !(f->h.flags & RS_FRAME_END))
+        rs_conn_send(c, RS_MSG_WINDOW, 0, f->h.stream, rs_buf_head(&credit), rs_buf_len(&credit),
+                     NULL, 0);
+    rs_conn_send(c, RS_MSG_BODY, f->h.flags & RS_FRAME_END, f->h.stream, NULL, 0, f->body,
+                 f->body ? (size_t)f->h.body_len : 0);
+    rs_buf_fini(&credit);
+}
+
 static void answer(struct rs_conn *c, const struct rs_frame *f)
 {
     struct rs_error err = {0};
@@ -33,6 +59,10 @@ static void answer(struct rs_conn *c, const struct rs_frame *f)
     assert(fields.at[RS_TAG_HEADERS].len == 0 ||
            fields.at[RS_TAG_HEADERS].data[fields.at[RS_TAG_HEADERS].len - 1] == '\0');
     streams = fields.at[RS_TAG_QUERY].len && fields.at[RS_TAG_QUERY].data[0] == 's';
+    if (rs_fields_uint(&fields, RS_TAG_KIND, 0) == RS_REQUEST_WEBSOCKET) {
+        accept_websocket(c, f, streams);
+        return;
+    }
     rs_field_put_uint(&meta, RS_TAG_STATUS, 200);
     rs_field_put(&meta, RS_TAG_HEADERS, fields.at[RS_TAG_HEADERS].data,
                  fields.at[RS_TAG_HEADERS].len);
@@ -48,6 +78,8 @@ static void on_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     (void)arg;
     if (f->h.type == RS_MSG_REQUEST)
         answer(c, f);
+    else if (f->h.type == RS_MSG_BODY)
+        echo(c, f);
 }
 
 static void on_close(struct rs_conn *c, const struct rs_error *why, void *arg)
@@ -61,12 +93,14 @@ static void on_close(struct rs_conn *c, const struct rs_error *why, void *arg)
 static void *replica_main(void *arg)
 {
     static const struct rs_conn_ops ops = {.on_frame = on_frame, .on_close = on_close};
+    static const char ready[] = "{\"websocket\": true}";
     struct rs_error err = {0};
     struct rs_loop *loop;
     struct rs_conn *c;
 
     if (rs_loop_new(&loop, &err) < 0 || rs_conn_new(&c, loop, *(int *)arg, &ops, NULL, &err) < 0)
         abort();
+    rs_conn_send(c, RS_MSG_READY, 0, 0, ready, sizeof(ready) - 1, NULL, 0);
     (void)rs_loop_run(loop);
     return NULL;
 }
