@@ -6,9 +6,9 @@
  */
 #include "cmd/node.h"
 
+#include "cmd/advice.h"
 #include "cmd/drivers.h"
 #include "cmd/envs.h"
-#include "cmd/helpers.h"
 #include "cmd/launch.h"
 #include "cmd/probes.h"
 #include "cmd/verb.h"
@@ -55,7 +55,7 @@ struct rs_node {
     struct rs_keeper *keeper;
     struct rs_dataplane *dataplane;
     struct rs_drivers *drivers;
-    struct rs_helpers *helpers;
+    struct rs_advice *advice;
     struct rs_agent *agent;
     struct rs_envs *envs;
     struct rs_listener *peers;
@@ -129,7 +129,7 @@ static void on_zygote_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     case RS_MSG_FAILED:
         if (replica_id) {
             rs_keeper_forget(n->keeper, replica_id);
-            (void)rs_helpers_exited(n->helpers, replica_id, 0, "");
+            (void)rs_helpers_exited(rs_advice_helpers(n->advice), replica_id, 0, "");
         }
         rs_agent_zygote_failed(n->agent, key, msg, now_of(n));
         break;
@@ -238,8 +238,6 @@ struct line {
     int status;
     char *output;
     struct rs_timer late;
-    json_t *stats;   /* what its record_autoscaling_stats said last, and when; NULL */
-    json_t *routing; /* the same of record_routing_stats */
 };
 
 static void line_free(struct line *l)
@@ -247,8 +245,6 @@ static void line_free(struct line *l)
     if (!l)
         return;
     rs_timer_stop(&l->late);
-    json_decref(l->stats);
-    json_decref(l->routing);
     free(l->replica_id);
     free(l->output);
     free(l);
@@ -383,6 +379,7 @@ static void do_detach(const char *replica_id, void *arg)
     struct rs_node *n = arg;
 
     line_free(line_take(n, replica_id));
+    rs_advice_forget(n->advice, replica_id);
     rs_dataplane_detach(n->dataplane, replica_id);
     rs_launch_forget(&n->launch, replica_id);
 }
@@ -414,6 +411,7 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .max_queued = d->max_queued,
             .backpressure_status = d->backpressure_status,
             .retry_after_s = d->retry_after_s,
+            .router = d->router,
             .by_value = d->by_value,
             .failed = d->failed,
         };
@@ -567,20 +565,9 @@ static void core_down(struct rs_node *n, const json_t *msg)
 static void on_stats(struct rs_node *n, const char *replica_id, const json_t *msg)
 {
     const json_t *metrics = json_object_get(msg, "metrics");
-    json_t *scaling = json_object_get(msg, "autoscaling_stats");
-    json_t *routing = json_object_get(msg, "routing_stats");
-    struct line *l = rs_map_get(&n->lines, replica_id);
     struct rs_error why = {0};
 
-    if (l && json_is_object(scaling)) {
-        json_decref(l->stats);
-        l->stats = json_pack("{s:f, s:O}", "at", rs_clock_wall(), "values", scaling);
-        n->dirty = true;
-    }
-    if (l && json_is_object(routing)) {
-        json_decref(l->routing);
-        l->routing = json_incref(routing);
-    }
+    n->dirty |= rs_advice_stats(n->advice, replica_id, msg);
     if (!n->metrics || !json_is_array(metrics) || !rs_map_get(&n->lines, replica_id))
         return;
     if (rs_metrics_report(n->metrics, replica_id, metrics, &why) > 0)
@@ -679,11 +666,21 @@ static void on_load(bool starving, void *arg)
     n->busy = true;
 }
 
+static void on_choose(const char *app, const char *deployment, const json_t *router, uint64_t id,
+                      json_t *question, void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (!n->closing)
+        rs_advice_choose(n->advice, app, deployment, router, id, question);
+}
+
 static const struct rs_dataplane_ops dataplane_ops = {
     .on_replica = on_replica,
     .on_replica_gone = on_replica_gone,
     .on_replica_idle = on_replica_idle,
     .on_load = on_load,
+    .on_choose = on_choose,
 };
 
 static void on_exit_of(const char *id, int status, const char *output, void *arg)
@@ -692,7 +689,7 @@ static void on_exit_of(const char *id, int status, const char *output, void *arg
     struct line *l = rs_map_get(&n->lines, id);
     struct zygote *z;
 
-    if (n->closing || rs_helpers_exited(n->helpers, id, status, output))
+    if (n->closing || rs_helpers_exited(rs_advice_helpers(n->advice), id, status, output))
         return;
     if (l && !l->ended) {
         l->ended = true;
@@ -732,43 +729,15 @@ static int fork_helper(const char *zygote, const json_t *msg, int fds[3], void *
     return rs_error_set(err, RS_NOT_FOUND, "the zygote '%s' is gone", zygote);
 }
 
-/* DECISION to the head: of the policies, or that there is none to be had. */
-static void decide(struct rs_node *n, const char *app, uint64_t stream, json_t *msg)
+static void on_decision(uint64_t question, const json_t *msg, void *arg)
 {
-    json_object_set_new(msg, "app", json_string(app));
-    if (n->head)
-        rs_conn_send_json(n->head, RS_MSG_DECISION, stream, msg);
+    struct rs_node *n = arg;
+
+    if (n->head && !n->closing)
+        rs_conn_send_json(n->head, RS_MSG_DECISION, question, msg);
 }
 
-static void on_helper_answer(const char *role, const char *app, enum rs_msg type, uint64_t stream,
-                             json_t *msg, void *arg)
-{
-    if (type == RS_MSG_DECISION)
-        decide(arg, app, stream, msg);
-}
-
-static void on_helper_lost(const char *role, const char *app, const char *why, void *arg)
-{
-    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s}", "lost", why);
-
-    if (strcmp(role, "policy") == 0)
-        decide(arg, app, 0, msg);
-}
-
-static const struct rs_helpers_ops helpers_ops = {
-    .fork = fork_helper,
-    .answer = on_helper_answer,
-    .lost = on_helper_lost,
-};
-
-static void ask_policy(struct rs_node *n, uint64_t stream, const json_t *msg)
-{
-    struct rs_error err = {0};
-
-    if (rs_helpers_ask(n->helpers, "policy", rs_json_str(msg, "app", ""), RS_MSG_POLICY, stream,
-                       msg, true, &err) < 0)
-        on_helper_lost("policy", rs_json_str(msg, "app", ""), err.msg, n);
-}
+static const struct rs_advice_ops advice_ops = {.fork = fork_helper, .decision = on_decision};
 
 /* Remembers the longest grace period that anything deployed here has. */
 static void note_grace(struct rs_node *n, const json_t *target)
@@ -805,9 +774,9 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     if (r == 0 && f->h.type == RS_MSG_TARGET) {
         note_grace(n, msg);
         r = rs_agent_target(n->agent, msg, now_of(n), &err);
-        rs_helpers_target(n->helpers);
+        rs_helpers_target(rs_advice_helpers(n->advice));
     } else if (r == 0 && f->h.type == RS_MSG_POLICY) {
-        ask_policy(n, f->h.stream, msg);
+        rs_advice_policy(n->advice, f->h.stream, msg);
     } else if (r == 0 && f->h.type == RS_MSG_BUILD) {
         r = rs_agent_build(n->agent, msg, now_of(n), &err);
     } else if (r == 0 && f->h.type == RS_MSG_CORE_DOWN) {
@@ -874,6 +843,7 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
         if (d) {
             d->queued = s->queued;
             d->load_us = s->load_us;
+            d->router_fallbacks = s->fallbacks;
         }
     }
 }
@@ -885,12 +855,9 @@ static void send_report(struct rs_node *n, int64_t now)
 
     rs_dataplane_stats(n->dataplane, add_figures, report);
     n->busy = false;
-    for (size_t i = 0; i < report->n_replicas; i++) {
-        const struct line *l = rs_map_get(&n->lines, report->replicas[i].replica_id);
-
+    rs_advice_report(n->advice, report);
+    for (size_t i = 0; i < report->n_replicas; i++)
         n->busy |= report->replicas[i].in_flight > 0;
-        report->replicas[i].stats = l ? json_incref(l->stats) : NULL;
-    }
     for (size_t i = 0; i < report->n_deployments; i++)
         n->busy |= report->deployments[i].queued > 0;
     j = rs_report_to_json(report);
@@ -903,7 +870,7 @@ static void drain_step(struct rs_node *n, int64_t now)
 {
     if (n->phase == FINISHING && (rs_dataplane_ongoing(n->dataplane) == 0 || now >= n->finish_by)) {
         n->phase = DRAINING;
-        rs_helpers_stop(n->helpers);
+        rs_helpers_stop(rs_advice_helpers(n->advice));
         rs_agent_drain(n->agent, now);
     }
     if ((n->phase == DRAINING || n->phase == KILLING) && rs_agent_done(n->agent)) {
@@ -942,9 +909,9 @@ static int64_t on_turn(struct rs_after *a)
     }
     next = rs_agent_deadline(n->agent);
     next = report_at < next ? report_at : next;
-    rs_helpers_tick(n->helpers, now);
-    if (rs_helpers_deadline(n->helpers) < next)
-        next = rs_helpers_deadline(n->helpers);
+    rs_helpers_tick(rs_advice_helpers(n->advice), now);
+    if (rs_helpers_deadline(rs_advice_helpers(n->advice)) < next)
+        next = rs_helpers_deadline(rs_advice_helpers(n->advice));
     if (n->phase == FINISHING && now + 10 * RS_MS < next)
         next = now + 10 * RS_MS;
     return until(next, now);
@@ -1008,8 +975,9 @@ static int start_agent(struct rs_node *n, struct rs_error *err)
     if (rs_agent_new(&n->agent, &conf, &agent_ops, n, err) < 0)
         return -1;
     n->envs = rs_envs_new(n->loop, &n->launch, n->keeper, n->agent);
-    n->helpers = rs_helpers_new(&(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch},
-                                &helpers_ops, n);
+    n->advice = rs_advice_new(
+        &(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch}, n->node_id,
+        &advice_ops, n);
     return 0;
 }
 
@@ -1071,6 +1039,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
             0 ||
         take_drivers(n, conf, err) < 0 || listen_for_peers(n, conf->peers, err) < 0)
         return -1;
+    rs_advice_dataplane(n->advice, n->dataplane);
     n->hook.fn = on_turn;
     rs_after_add(loop, &n->hook);
     *ret = rs_steal(n);
@@ -1098,7 +1067,7 @@ void rs_node_free(struct rs_node *n)
     rs_map_fini(&n->lines);
     rs_map_fini(&n->zygotes);
     rs_envs_free(n->envs);
-    rs_helpers_free(n->helpers);
+    rs_advice_free(n->advice);
     rs_keeper_free(n->keeper);
     rs_dataplane_free(n->dataplane);
     rs_agent_free(n->agent);
@@ -1152,7 +1121,7 @@ void rs_node_kill(struct rs_node *n)
     if (n->phase == DRAINED)
         return;
     n->phase = KILLING;
-    rs_helpers_stop(n->helpers);
+    rs_helpers_stop(rs_advice_helpers(n->advice));
     rs_agent_kill_all(n->agent, rs_clock_now());
 }
 

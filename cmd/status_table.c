@@ -201,7 +201,7 @@ static void put_replica(const struct table *t, const json_t *replica)
 /* What is to be known about a deployment beside its message, unless that says it already. */
 static void put_remarks(const struct table *t, const json_t *d, const char *message)
 {
-    static const char *const keys[] = {"blocked", "last_error", "notice", "autoscaling"};
+    static const char *const keys[] = {"blocked", "last_error", "notice", "autoscaling", "router"};
     bool well = is_well(rs_json_str(d, "status", ""));
 
     for (size_t i = 0; i < RS_COUNT(keys); i++) {

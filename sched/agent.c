@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEFAULT_ROUTER "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
+
 #define RETRY_AFTER_S 1 /* where backpressure_config does not say */
 
 /* --- small things --- */
@@ -147,11 +149,22 @@ static char *routes_text(const struct rs_agent_routes *r)
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
 
-        rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d\n", d->app, d->name, d->max_ongoing,
+        rs_auto(rs_freep) char *router = rs_json_dump(d->router);
+
+        rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d %s\n", d->app, d->name, d->max_ongoing,
                       d->max_queued, d->backpressure_status, d->retry_after_s, d->by_value,
-                      d->failed);
+                      d->failed, router);
     }
     return rs_buf_steal(&b);
+}
+
+/* Only one that is not built in: those of Ray that guess which replica is free are not needed. */
+static const json_t *router_of(const struct rs_deployment_conf *conf)
+{
+    const json_t *router = json_object_get(conf->json, "request_router_config");
+    const char *name = rs_json_str(router, "request_router_class", "");
+
+    return *name && strcmp(name, DEFAULT_ROUTER) != 0 ? router : NULL;
 }
 
 void rs_ag_routes(struct rs_agent *a)
@@ -183,6 +196,7 @@ void rs_ag_routes(struct rs_agent *a)
             .retry_after_s = d->conf->backpressure_retry_after < 0
                                  ? RETRY_AFTER_S
                                  : (double)d->conf->backpressure_retry_after / 1e9,
+            .router = router_of(d->conf),
             .by_value = takes_values(a, d),
             .failed = unavailable(a, d),
         };

@@ -79,6 +79,7 @@ struct rs_agent_route_deployment {
     int max_ongoing, max_queued;
     int backpressure_status;
     double retry_after_s; /* < 0: none */
+    const json_t *router; /* request_router_config of one of its own; NULL: none */
     bool by_value;
     bool failed;
 };

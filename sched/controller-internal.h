@@ -76,7 +76,8 @@ struct rs_ct_seen {
     bool ever_ran;
     bool fresh; /* every node has reported on the last target that it was sent */
     unsigned queued, in_flight;
-    const char *last_error, *blocked; /* borrowed from the reports */
+    uint64_t router_fallbacks;
+    const char *last_error, *blocked, *router; /* borrowed from the reports */
 };
 
 enum rs_ct_build { RS_BUILD_NONE, RS_BUILD_WANTED, RS_BUILD_RUNNING, RS_BUILD_DONE };

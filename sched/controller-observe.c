@@ -34,6 +34,9 @@ static void add_counters(struct rs_ct_seen *s, const struct rs_report_deployment
                          const struct rs_ct_deployment *d)
 {
     s->queued += r->queued;
+    s->router_fallbacks += r->router_fallbacks;
+    if (r->router)
+        s->router = r->router;
     if (strcmp(r->version, d->version) != 0)
         return;
     s->start_failures += r->start_failures;

@@ -7,7 +7,8 @@
  *               "draining"}}}
  *   application {"start": "fork"|"spawn", "start_reason", "building": bool}
  *   deployment  {"kind", "version", "queued", "in_flight", "pending", "blocked", "start_failures",
- *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not}
+ *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not,
+ *               "router_fallbacks", "router": why its own request router is not used}
  *   replica     {"node", "version", "rank", "state": our own name, "ready_time_s", "uptime_s",
  *               "in_flight", "done", "errors", "message"}
  */
@@ -160,6 +161,18 @@ static const char *message_of(const struct rs_ct_deployment *d)
     return d->notice;
 }
 
+static json_t *router_says(const struct rs_ct_seen *s)
+{
+    rs_auto(rs_freep) char *text = NULL;
+
+    if (!s->router)
+        return json_null();
+    text = rs_asprintf("the request router fails (%s); the built-in choice takes its place: %llu "
+                       "requests so far",
+                       s->router, (unsigned long long)s->router_fallbacks);
+    return json_string(text);
+}
+
 static json_t *deployment_extra(const struct rs_ct_deployment *d)
 {
     struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
@@ -174,6 +187,8 @@ static json_t *deployment_extra(const struct rs_ct_deployment *d)
     json_object_set_new(j, "last_error", text_or_null(s.last_error));
     json_object_set_new(j, "notice", text_or_null(d->notice));
     json_object_set_new(j, "autoscaling", rs_ct_scale_why(d));
+    json_object_set_new(j, "router_fallbacks", json_integer((json_int_t)s.router_fallbacks));
+    json_object_set_new(j, "router", router_says(&s));
     return j;
 }
 

@@ -153,26 +153,26 @@ const struct rs_object rs_object_policy =
     RS_OBJECT(D "autoscaling_config.policy", "A custom autoscaling policy.", policy_fields, false);
 
 static const struct rs_field router_fields[] = {
-    {"request_router_class", RS_TYPE_TEXT, .flags = RS_F_INERT,
+    {"request_router_class", RS_TYPE_TEXT,
      .def = "\"ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter\"",
      .reload = RS_RELOAD_RESTART,
-     .help = "Import path of a router. rserve gives each request to the first free replica."},
-    {"request_router_kwargs", RS_TYPE_MAP, .flags = RS_F_INERT, .def = "{}",
-     .reload = RS_RELOAD_RECONFIGURE, .help = "Keyword arguments for it."},
-    {"request_routing_stats_period_s", RS_TYPE_REAL, .flags = RS_F_ABOVE | RS_F_INERT, .def = "10",
-     .max = 1e9, .reload = RS_RELOAD_RECONFIGURE,
-     .help = "How often replicas report routing statistics."},
-    {"request_routing_stats_timeout_s", RS_TYPE_REAL, .flags = RS_F_ABOVE | RS_F_INERT, .def = "30",
-     .max = 1e9, .reload = RS_RELOAD_RECONFIGURE, .help = "How long such a report may take."},
-    {"initial_backoff_s", RS_TYPE_REAL, .flags = RS_F_ABOVE | RS_F_INERT, .def = "0.025",
-     .max = 1e9, .reload = RS_RELOAD_LIGHT, .help = "First pause of a router without a replica."},
-    {"backoff_multiplier", RS_TYPE_REAL, .flags = RS_F_ABOVE | RS_F_INERT, .def = "2", .max = 1e9,
+     .help = "Import path of a router of one's own, which runs in a process beside the node."},
+    {"request_router_kwargs", RS_TYPE_MAP, .def = "{}", .reload = RS_RELOAD_RECONFIGURE,
+     .help = "Keyword arguments for it."},
+    {"request_routing_stats_period_s", RS_TYPE_REAL, .flags = RS_F_ABOVE, .def = "10", .max = 1e9,
+     .reload = RS_RELOAD_RECONFIGURE, .help = "How often replicas report routing statistics."},
+    {"request_routing_stats_timeout_s", RS_TYPE_REAL, .flags = RS_F_ABOVE, .def = "30", .max = 1e9,
+     .reload = RS_RELOAD_RECONFIGURE, .help = "How long such a report may take."},
+    {"initial_backoff_s", RS_TYPE_REAL, .flags = RS_F_ABOVE, .def = "0.025", .max = 1e9,
+     .reload = RS_RELOAD_LIGHT, .help = "First pause of a router without a replica."},
+    {"backoff_multiplier", RS_TYPE_REAL, .flags = RS_F_ABOVE, .def = "2", .max = 1e9,
      .reload = RS_RELOAD_LIGHT, .help = "Growth of the pause."},
-    {"max_backoff_s", RS_TYPE_REAL, .flags = RS_F_ABOVE | RS_F_INERT, .def = "0.5", .max = 1e9,
+    {"max_backoff_s", RS_TYPE_REAL, .flags = RS_F_ABOVE, .def = "0.5", .max = 1e9,
      .reload = RS_RELOAD_LIGHT, .help = "Longest pause."},
 };
 const struct rs_object rs_object_router = RS_OBJECT(
-    D "request_router_config", "Ray's routers guess which replica is free; rserve's queue knows.",
+    D "request_router_config",
+    "Without a class of its own, a request goes to the first free replica: the queue knows it.",
     router_fields, false);
 
 static const struct rs_field backpressure_fields[] = {

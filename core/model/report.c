@@ -47,6 +47,8 @@ static const struct rs_member deployment_members[] = {
     {"blocked", RS_MEMBER_TEXT, AT(rs_report_deployment, blocked)},
     {"queued", RS_MEMBER_UINT, AT(rs_report_deployment, queued)},
     {"load_us", RS_MEMBER_U64, AT(rs_report_deployment, load_us)},
+    {"router_fallbacks", RS_MEMBER_U64, AT(rs_report_deployment, router_fallbacks)},
+    {"router", RS_MEMBER_TEXT, AT(rs_report_deployment, router)},
 };
 
 static const struct rs_member zygote_members[] = {

@@ -58,6 +58,8 @@ struct rs_report_deployment {
     /* The integral of those that wait and those under way, in request microseconds: its rise between
      * two reports, by the time between them, is the exact mean load. */
     uint64_t load_us;
+    uint64_t router_fallbacks; /* choices that the deployment's own request router did not make */
+    char *router;              /* why it does not; NULL: it does, or there is none */
 };
 
 struct rs_report_zygote {

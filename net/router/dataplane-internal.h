@@ -19,4 +19,6 @@ void rs_dataplane_post_replica(struct rs_dataplane *d, const char *replica_id, e
                                uint64_t stream, json_t *msg);
 void rs_dataplane_post_gone(struct rs_dataplane *d, const char *replica_id, const char *why);
 void rs_dataplane_post_idle(struct rs_dataplane *d, const char *replica_id);
+void rs_dataplane_post_choose(struct rs_dataplane *d, const char *app, const char *deployment,
+                              uint64_t id, json_t *question);
 void rs_dataplane_post_load(struct rs_dataplane *d, bool starving);

@@ -13,6 +13,7 @@
 #include "net/http/port.h"
 #include "net/http/server.h"
 #include "net/http/upstream.h"
+#include "net/router/choose.h"
 #include "net/router/dataplane-internal.h"
 #include "net/router/peer.h"
 #include "net/router/replica.h"
@@ -37,6 +38,7 @@ struct deployment {
     char *app, *name;
     unsigned lane;
     struct rs_figures figures;
+    json_t *router; /* of its own: its configuration; NULL: none */
     bool routed, seen;
 };
 
@@ -97,6 +99,7 @@ struct event {
     json_t *msg;
     char *why;
     bool starving;
+    char *app, *deployment;
     void (*tell)(struct rs_dataplane *d, struct event *e);
 };
 
@@ -105,6 +108,8 @@ static void close_door(struct door *door)
     if (atomic_fetch_sub_explicit(&door->refs, 1, memory_order_acq_rel) == 1)
         free(door);
 }
+
+static void tell_choose(struct rs_dataplane *d, struct event *e);
 
 static void on_event(void *arg)
 {
@@ -116,6 +121,8 @@ static void on_event(void *arg)
     json_decref(e->msg);
     free(e->replica_id);
     free(e->why);
+    free(e->app);
+    free(e->deployment);
     free(e);
 }
 
@@ -139,6 +146,16 @@ static void tell_gone(struct rs_dataplane *d, struct event *e)
 static void tell_idle(struct rs_dataplane *d, struct event *e)
 {
     d->ops->on_replica_idle(e->replica_id, d->arg);
+}
+
+void rs_dataplane_post_choose(struct rs_dataplane *d, const char *app, const char *deployment,
+                              uint64_t id, json_t *question)
+{
+    post_event(d, (struct event){.app = rs_strdup(app),
+                                 .deployment = rs_strdup(deployment),
+                                 .stream = id,
+                                 .msg = question,
+                                 .tell = tell_choose});
 }
 
 static void tell_load(struct rs_dataplane *d, struct event *e)
@@ -193,6 +210,7 @@ struct order {
     enum rs_msg type;
     uint64_t stream;
     struct listening *wait;
+    json_t *json;
 };
 
 static void on_order(void *arg)
@@ -206,6 +224,7 @@ static void on_order(void *arg)
     free(o->text);
     free(o->node_id);
     free(o->host);
+    json_decref(o->json);
     free(o);
 }
 
@@ -217,8 +236,18 @@ static void give_order(struct rs_dataplane *d, unsigned lane, struct order o)
 
 static void do_configure(struct rs_lane *l, struct order *o)
 {
-    rs_pool_configure(rs_lane_pool(l, o->app, o->deployment, o->pool), o->max_ongoing,
-                      o->max_queued, o->flag);
+    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
+
+    rs_pool_router(p, o->json);
+    rs_pool_configure(p, o->max_ongoing, o->max_queued, o->flag);
+}
+
+static void do_chosen(struct rs_lane *l, struct order *o)
+{
+    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, NULL);
+
+    if (p && p->chooser)
+        rs_chooser_answer(p->chooser, o->stream, o->json);
 }
 
 static void do_forget(struct rs_lane *l, struct order *o)
@@ -397,7 +426,10 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
                                   .pool = &dep->figures,
                                   .max_ongoing = r->max_ongoing,
                                   .max_queued = r->max_queued,
+                                  .json = r->router ? json_deep_copy(r->router) : NULL,
                                   .flag = r->failed});
+        json_decref(dep->router);
+        dep->router = r->router ? json_deep_copy(r->router) : NULL;
     }
     for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
         struct deployment *dep = rs_map_at(&d->deployments, i, NULL);
@@ -527,6 +559,27 @@ void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_m
     order_replica(d, o);
 }
 
+static void tell_choose(struct rs_dataplane *d, struct event *e)
+{
+    const struct deployment *dep = deployment(d, e->app, e->deployment);
+
+    if (d->ops->on_choose && dep->router)
+        d->ops->on_choose(e->app, e->deployment, dep->router, e->stream, e->msg, d->arg);
+    else if (e->stream)
+        rs_dataplane_chosen(d, e->app, e->deployment, e->stream, NULL);
+}
+
+void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *name, uint64_t id,
+                         const json_t *answer)
+{
+    give_order(d, deployment(d, app, name)->lane,
+               (struct order){.carry_out = do_chosen,
+                              .app = rs_strdup(app),
+                              .deployment = rs_strdup(name),
+                              .stream = id,
+                              .json = answer ? json_deep_copy(answer) : NULL});
+}
+
 void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd)
 {
     give_order(d, d->next_peer++ % d->n_lanes,
@@ -579,6 +632,7 @@ static void deployment_stat(const struct rs_dataplane *d, struct deployment *dep
     *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
     read_figures(&dep->figures, s);
     s->load_us = read_load(&dep->figures);
+    s->fallbacks = atomic_load_explicit(&dep->figures.fallbacks, memory_order_relaxed);
     for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
         const struct replica *x = rs_map_at(&d->replicas, i, NULL);
         struct rs_dataplane_stat one = {0};
@@ -794,6 +848,7 @@ static void free_maps(struct rs_dataplane *d)
 
         if (!dep)
             continue;
+        json_decref(dep->router);
         free(dep->app);
         free(dep->name);
         free(dep);

@@ -48,6 +48,7 @@ struct rs_route_deployment {
     double retry_after_s;    /* < 0: no Retry-After header */
     bool
         by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
+    const json_t *router; /* request_router_config of one of its own; NULL: the built-in one */
     bool failed;  /* it failed to deploy: answer UNAVAILABLE instead of waiting */
 };
 
@@ -71,6 +72,7 @@ struct rs_dataplane_stat {
     const char *app, *deployment, *replica_id;
     unsigned in_flight, queued; /* queued: deployments only */
     uint64_t done, errors;
+    uint64_t fallbacks; /* deployments: choices that its own request router did not make */
     uint64_t load_us; /* deployments: integral of the requests that are here, in microseconds */
 };
 
@@ -85,6 +87,11 @@ struct rs_dataplane_ops {
     /* Requests came to a deployment that had none when its figures were last read. `starving`: it
      * has no replica that could take them. */
     void (*on_load)(bool starving, void *arg);
+    /* A question to the deployment's own request router: CHOOSE without what the control thread knows.
+     * Answered by rs_dataplane_chosen with the same id; id 0: not answered. `router`: its
+     * configuration; both are borrowed, `question` may be changed. */
+    void (*on_choose)(const char *app, const char *deployment, const json_t *router, uint64_t id,
+                      json_t *question, void *arg);
 };
 
 RS_MUST_CHECK int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
@@ -125,6 +132,10 @@ void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id);
 /* INIT, PING, RECONFIGURE, STOP to a replica that speaks frames. `msg` may be NULL. */
 void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
                        uint64_t stream, const json_t *msg);
+
+/* CHOSEN for a question; NULL: there will be no answer, for id 0 to any of the deployment. */
+void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *deployment,
+                         uint64_t id, const json_t *answer);
 
 /* Takes a connection from another node (after its HELLO was read or not: HELLO is handled here). */
 void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd);

@@ -46,7 +46,14 @@ static void on_load(bool starving, void *arg)
     rs_dataplane_post_load(l->dataplane, starving);
 }
 
-static const struct rs_pool_ops pool_ops = {on_idle, on_gone, on_load};
+static void on_choose(struct rs_pool *p, uint64_t id, json_t *question, void *arg)
+{
+    const struct rs_lane *l = arg;
+
+    rs_dataplane_post_choose(l->dataplane, p->app, p->name, id, question);
+}
+
+static const struct rs_pool_ops pool_ops = {on_idle, on_gone, on_load, on_choose};
 
 struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *deployment,
                              struct rs_figures *figures)

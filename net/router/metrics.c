@@ -51,6 +51,12 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
         .handle_requests =
             counter(m, FAMILY("handle_request_counter_total", "Requests to a deployment.", "handle",
                               "deployment", "route", "application")),
+        .fallbacks = counter(
+            m, ((struct rs_family_conf){
+                   .name = "rserve_router_fallbacks_total",
+                   .help = "Requests that the built-in choice routed because the deployment's own "
+                           "request router failed or did not answer in time.",
+                   .labels = {"deployment", "application"}})),
         .replica_requests = counter(m, FAMILY("deployment_request_counter_total",
                                               "Requests that a replica finished.", "deployment",
                                               "replica", "route", "application")),

@@ -15,7 +15,7 @@ struct rs_router_metrics {
     /* HTTP */
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
-    struct rs_family *queued, *handle_requests;
+    struct rs_family *queued, *handle_requests, *fallbacks;
     struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
 };
 
@@ -30,6 +30,7 @@ struct rs_figures {
     atomic_uint turn, load;
     atomic_llong load_at; /* ns */
     atomic_ullong load_us;
+    atomic_ullong fallbacks; /* of a deployment: choices that its own router did not make */
     atomic_bool alarm; /* the control thread wants to be told when there is load again */
 };
 

@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "net/router/choose.h"
 #include "net/router/pool-internal.h"
 
 #include <assert.h>
@@ -54,6 +55,7 @@ void rs_pool_free(struct rs_pool *p)
         return;
     assert(rs_list_empty(&p->queue.slots) && p->queue.queued == 0);
     rs_timer_stop(&p->patience);
+    rs_chooser_free(p->chooser);
     free_cache(p->calls);
     free(p->app);
     free(p->name);
@@ -204,6 +206,8 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
         show_load(p);
     count(p, b, r, how, f);
     show_in_flight(b);
+    if (r->choice && how != RS_UNBIND_RETURNED)
+        rs_chooser_drop(p->chooser, r, b);
     if (b->retired && !b->gone && b->slots.in_flight == 0)
         p->ops->on_idle(b, p->arg);
 }
@@ -215,27 +219,36 @@ void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b)
     rs_list_push_back(&b->requests, &r->link);
     p->working += b->figures != NULL;
     show_in_flight(b);
+    if (p->chooser)
+        rs_chooser_bound(p->chooser, r, b);
+}
+
+/* The slot is taken. */
+static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
+{
+    struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
+
+    rs_pool_bind(p, r, b);
+    if (r->wants == RS_WANTS_SLOT)
+        r->reply->reserved(r, b->replica_id);
+    else
+        b->ops->send(b, r);
 }
 
 void rs_pool_pump(struct rs_pool *p)
 {
     int64_t now = rs_loop_now(p->loop), deadline;
+    struct rs_request *chosen;
     struct rs_slots *s;
     struct rs_waiter *w;
 
     if (p->pumping || !p->queue.queued)
         return; /* a backend that answers from inside send: the loop below goes on */
     p->pumping = true;
-    while ((w = rs_queue_next(&p->queue, now, &s))) {
-        struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
-        struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
-
-        rs_pool_bind(p, r, b);
-        if (r->wants == RS_WANTS_SLOT)
-            r->reply->reserved(r, b->replica_id);
-        else
-            b->ops->send(b, r);
-    }
+    while (p->chooser && (chosen = rs_chooser_next(p->chooser, &s)))
+        give(p, chosen, s);
+    while ((w = rs_queue_next(&p->queue, now, &s)))
+        give(p, rs_container_of(w, struct rs_request, waiter), s);
     p->pumping = false;
     deadline = rs_queue_deadline(&p->queue, now);
     if (deadline)
@@ -304,6 +317,8 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
         refuse_full(p, r);
         return;
     }
+    if (p->chooser)
+        rs_chooser_add(p->chooser, r);
     rs_pool_pump(p);
     rs_pool_show_queued(p);
 }
@@ -312,8 +327,12 @@ static void refuse_waiting(struct rs_pool *p)
 {
     struct rs_waiter *w;
 
-    while (is_closed(p) && (w = rs_queue_pop(&p->queue)))
-        refuse_unavailable(p, rs_container_of(w, struct rs_request, waiter));
+    while (is_closed(p) && (w = rs_queue_pop(&p->queue))) {
+        struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
+
+        rs_chooser_drop(p->chooser, r, NULL);
+        refuse_unavailable(p, r);
+    }
     rs_pool_show_queued(p);
 }
 
@@ -331,6 +350,22 @@ void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool 
     }
     refuse_waiting(p);
     rs_pool_pump(p);
+}
+
+void rs_pool_router(struct rs_pool *p, const json_t *conf)
+{
+    const char *const labels[] = {p->name, p->app};
+
+    if (conf && p->chooser) {
+        rs_chooser_configure(p->chooser, conf);
+    } else if (conf) {
+        p->fallbacks = rs_family_series(p->metrics->fallbacks, labels);
+        p->chooser = rs_chooser_new(p, conf);
+    } else if (p->chooser) {
+        rs_chooser_free(p->chooser);
+        p->chooser = NULL;
+        rs_pool_pump(p);
+    }
 }
 
 void rs_pool_forget(struct rs_pool *p)

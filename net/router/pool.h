@@ -18,6 +18,9 @@ struct rs_pool_ops {
     void (*on_gone)(struct rs_backend *b, const char *why, void *arg);
     /* There is load again, as figures->alarm asked to be told. `starving`: nothing can take it. */
     void (*on_load)(bool starving, void *arg);
+    /* A question to the deployment's own router, answered through rs_chooser_answer with the same
+     * `id`; 0: no answer is owed. `question` is taken. */
+    void (*on_choose)(struct rs_pool *p, uint64_t id, json_t *question, void *arg);
 };
 
 struct rs_pool {
@@ -37,6 +40,8 @@ struct rs_pool {
     unsigned working;              /* requests that replicas of this node have */
     unsigned load;                 /* those and the queued, as shown */
     int64_t load_rest;             /* ns of the integral that are no whole microsecond yet */
+    struct rs_chooser *chooser;    /* NULL: no router of its own */
+    struct rs_series *fallbacks;   /* with one; NULL before */
     struct rs_timer patience;      /* someone's for a busy replica with its model ends */
     struct rs_series_cache *calls; /* requests to it, by handle and route */
 };
@@ -49,6 +54,8 @@ RS_DEFINE_AUTO(struct rs_pool *, rs_pool_free);
 
 /* As the route table says. Those who wait are refused if it failed. */
 void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool failed);
+/* It has a router of its own from now on: request_router_config; NULL: it has none. */
+void rs_pool_router(struct rs_pool *p, const json_t *conf);
 /* The route table has it no longer: those who wait are refused. */
 void rs_pool_forget(struct rs_pool *p);
 

@@ -11,6 +11,7 @@ void rs_queue_init(struct rs_queue *q, int max_queued)
     rs_list_init(&q->waiting);
     rs_list_init(&q->waiting_local);
     rs_list_init(&q->patient);
+    rs_list_init(&q->held);
     rs_list_init(&q->slots);
 }
 
@@ -139,13 +140,28 @@ void rs_queue_remove(struct rs_queue *q, struct rs_waiter *w)
 
 enum { SCAN_MAX = 1024 }; /* of those; the rest is looked at when these are fewer */
 
-static void be_patient(struct rs_queue *q, struct rs_waiter *w)
+static void insert_by_seq(struct rs_list *list, struct rs_waiter *w)
 {
-    struct rs_list *at = q->patient.prev;
+    struct rs_list *at = list->prev;
 
-    while (at != &q->patient && rs_container_of(at, struct rs_waiter, link)->seq > w->seq)
+    while (at != list && rs_container_of(at, struct rs_waiter, link)->seq > w->seq)
         at = at->prev;
     rs_list_push_front(at, &w->link);
+}
+
+static void be_patient(struct rs_queue *q, struct rs_waiter *w)
+{
+    insert_by_seq(&q->patient, w);
+}
+
+void rs_queue_hold(struct rs_queue *q, struct rs_waiter *w)
+{
+    insert_by_seq(&q->held, w);
+}
+
+void rs_queue_unhold(struct rs_queue *q, struct rs_waiter *w)
+{
+    insert_by_seq(list_of(q, w), w);
 }
 
 /* The oldest of them that takes a slot now. */
@@ -229,21 +245,28 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
     }
     if (!w)
         return NULL;
+    rs_queue_take(q, w, s);
+    *ret = s;
+    return w;
+}
+
+void rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s)
+{
     rs_queue_remove(q, w);
     s->in_flight++;
     if (s->models.known && w->wish.model)
         rs_models_add(&s->models, w->wish.model); /* it will have it soon */
     rs_list_push_back(&q->slots, &s->link);
-    *ret = s;
-    return w;
 }
 
 struct rs_waiter *rs_queue_pop(struct rs_queue *q)
 {
-    struct rs_waiter *w = oldest(q, true), *p = head(&q->patient);
+    struct rs_waiter *w = oldest(q, true), *p = head(&q->patient), *h = head(&q->held);
 
     if (p && (!w || p->seq < w->seq))
         w = p;
+    if (h && (!w || h->seq < w->seq))
+        w = h;
     if (w)
         rs_queue_remove(q, w);
     return w;

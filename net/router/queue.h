@@ -42,6 +42,7 @@ struct rs_queue {
     struct rs_list waiting,
         waiting_local;      /* by seq; local: those that only a local slot may take */
     struct rs_list patient; /* by seq: those that let others go before them */
+    struct rs_list held;    /* by seq: those that somebody else chooses for */
     struct rs_list slots;
     int max_queued;
     unsigned queued, multiplexed; /* all that wait; slots that tell of their models */
@@ -59,6 +60,11 @@ void rs_queue_return(struct rs_queue *q, struct rs_waiter *w);
 void rs_queue_remove(struct rs_queue *q, struct rs_waiter *w); /* it no longer waits */
 /* The next waiter that a slot is free for: removed from the queue, its slot taken. NULL: none. */
 struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots **ret);
+/* It waits on, but rs_queue_next passes it by; and back again, to its place. */
+void rs_queue_hold(struct rs_queue *q, struct rs_waiter *w);
+void rs_queue_unhold(struct rs_queue *q, struct rs_waiter *w);
+/* This waiter gets a slot of these, of which one is free. */
+void rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s);
 /* When someone's patience ends next, and rs_queue_next may have a pair; 0: nobody's. */
 int64_t rs_queue_deadline(const struct rs_queue *q, int64_t now);
 struct rs_waiter *rs_queue_pop(struct rs_queue *q); /* the oldest, no slot; NULL: empty */

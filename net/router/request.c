@@ -5,6 +5,7 @@
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
 #include "net/router/backend.h"
+#include "net/router/choose.h"
 #include "net/router/pool-internal.h"
 #include "net/router/relay.h"
 
@@ -167,6 +168,7 @@ void rs_request_cancel(struct rs_request *r)
         rs_pool_pump(p);
     } else {
         rs_queue_remove(&p->queue, &r->waiter);
+        rs_chooser_drop(p->chooser, r, NULL);
         rs_pool_show_queued(p);
     }
 }
@@ -222,6 +224,8 @@ void rs_request_return(struct rs_request *r)
 
     rs_pool_unbind(p, r, RS_UNBIND_RETURNED, NULL);
     rs_queue_return(&p->queue, &r->waiter);
+    if (p->chooser)
+        rs_chooser_add(p->chooser, r);
     rs_pool_show_queued(p);
     rs_pool_pump(p);
 }

@@ -106,7 +106,8 @@ struct rs_request {
     struct rs_pool *pool;
     struct rs_backend *backend; /* NULL: waits */
     int64_t sent_at;
-    struct rs_relay *relay; /* it lives on another lane */
+    struct rs_relay *relay;   /* it lives on another lane */
+    struct rs_choice *choice; /* by the deployment's own router; NULL: it has none */
 
     /* --- the backend's own, from send to the end --- */
     void *via;       /* e.g. the exchange with an upstream */

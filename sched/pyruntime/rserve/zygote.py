@@ -182,6 +182,10 @@ class Zygote:
                 from rserve import _policy_process
 
                 status = _policy_process.run(sock, self._graph)
+            elif role == "router":
+                from rserve import _router_process
+
+                status = _router_process.run(sock, self._graph)
             else:
                 from rserve import replica
 
