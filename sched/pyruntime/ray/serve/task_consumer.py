@@ -86,17 +86,16 @@ def task_consumer(*, task_processor_config: "TaskProcessorConfig") -> Callable[[
         class TaskConsumer(target):  # type: ignore[misc]
             _adapter: Optional[TaskProcessorAdapter] = None
 
-            if inspect.iscoroutinefunction(target.__init__):
+            def __init__(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
+                pending = super().__init__(*args, **kwargs)
+                if inspect.isawaitable(pending):  # an async constructor, which replicas await
+                    return self._start_after(pending)
+                self._start_consumer()
+                return None
 
-                async def __init__(self, *args: Any, **kwargs: Any) -> None:
-                    await super().__init__(*args, **kwargs)
-                    self._start_consumer()
-
-            else:
-
-                def __init__(self, *args: Any, **kwargs: Any) -> None:
-                    super().__init__(*args, **kwargs)
-                    self._start_consumer()
+            async def _start_after(self, pending: Any) -> None:
+                await pending
+                self._start_consumer()
 
             def _start_consumer(self) -> None:
                 adapter = instantiate_adapter_from_config(task_processor_config)
