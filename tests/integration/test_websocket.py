@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """WebSocket connections through the real rserve: those that behave, and others."""
 
+import importlib.util
 import json
 import os
 import signal
 import socket
 import struct
 import time
+import unittest
 from typing import Any, List
 
 from harness import ServeTest, Server, free_port, main, wait_until
@@ -140,6 +142,47 @@ APP = '''\
     app = Sockets.bind()
 '''
 
+CHAT = '''\
+    from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+    from ray import serve
+
+    api = FastAPI()
+    left = []
+
+
+    @serve.deployment
+    class Model:
+        def words(self, prompt):
+            for word in prompt.split():
+                yield word.upper()
+
+
+    @serve.deployment
+    @serve.ingress(api)
+    class Chat:
+        def __init__(self, model):
+            self.model = model.options(stream=True)
+
+        @api.websocket("/talk/{name}")
+        async def talk(self, ws: WebSocket, name: str, greeting: str = "hello"):
+            await ws.accept(subprotocol="chat")
+            await ws.send_json({"say": f"{greeting} {name}", "id": ws.headers["x-request-id"]})
+            try:
+                async for prompt in ws.iter_text():
+                    async for word in self.model.words.remote(prompt):
+                        await ws.send_text(word)
+            except WebSocketDisconnect as e:
+                left.append(e.code)
+            left.append(name)
+
+        @api.get("/left")
+        def left(self):
+            return left
+
+
+    app = Chat.bind(Model.bind())
+'''
+
 PLAIN = '''\
     from ray import serve
 
@@ -230,6 +273,26 @@ class WebSockets(ServeTest):
             "server": ["127.0.0.1", s.port], "subprotocols": ["one", "two"],
             "extensions": {"websocket.http.response": {}}})
         self.wait_noted(s, "websocket.disconnect")
+
+    @unittest.skipUnless(importlib.util.find_spec("fastapi"), "FastAPI is not installed")
+    def test_fastapi_under_a_prefix(self) -> None:
+        """A class-based view that streams what another deployment generates."""
+        path = self.write_app(CHAT)
+        self.write("app.yaml", "applications:\n- name: app\n  route_prefix: /chat\n"
+                               "  import_path: served:app\n")
+        s = self.serve(path)
+        with WebSocket(s.port, "/chat/talk/you?greeting=hi",
+                       {"Sec-WebSocket-Protocol": "chat", "X-Request-Id": "r1"}) as ws:
+            self.assertEqual(ws.headers["sec-websocket-protocol"], "chat")
+            self.assertEqual(json.loads(ws.recv()), {"say": "hi you", "id": "r1"})
+            for _ in range(3):
+                ws.send("many little words")
+                self.assertEqual([ws.recv() for _ in range(3)], ["MANY", "LITTLE", "WORDS"])
+            ws.send("never read")
+        wait_until("the view ended", lambda: "you" in s.call("/chat/left").json())
+        for path, status in (("/chat/nowhere", 403), ("/elsewhere", 404)):
+            with WebSocket(s.port, path) as ws:
+                self.assertEqual(ws.status, status)
 
     # --- handshakes
 
