@@ -122,6 +122,10 @@ def take_ids() -> bytes:
     return w.field(w.T_OBJECTS, b"".join(ids))
 
 
+#: Where long bytes are looked for.
+_LONG = frozenset((bytes, tuple, list, dict))
+
+
 def _has_long_bytes(value: Any) -> bool:
     """Whether there are bytes worth not copying, where calls and answers usually have them."""
     kind = type(value)
@@ -154,22 +158,59 @@ def _gather(value: Any, aside: _Aside) -> Optional[_Gather]:
     return out
 
 
+class _Large(Exception):
+    """A buffer that is worth being kept out of the pickle."""
+
+
+def _probe(buffer: "pickle.PickleBuffer") -> bool:
+    """Leaves small buffers in the pickle; says that there is a large one."""
+    if memoryview(buffer).nbytes >= _ASIDE_FROM:
+        raise _Large
+    return True
+
+
+_dumps = pickle.dumps
+
+
 def encode(value: Any) -> "Tuple[bytes, w.Body]":
     """The CONTENT_TYPE and OBJECTS fields, and the body. Buffers in a long body are the value's
     own: it must be written before they change."""
+    return _encode_large(value) if _has_long_bytes(value) else _encode(value)
+
+
+def _encode(value: Any) -> "Tuple[bytes, w.Body]":
+    """The common case first: one plain pickle."""
+    try:
+        data = _dumps(value, 5, buffer_callback=_probe)
+    except _Large:
+        pickled.ids = None
+        return _encode_large(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pickled.ids = None
+    else:
+        if b"__main__" not in data:
+            return (_F_PICKLE if pickled.ids is None else _F_PICKLE + take_ids()), data
+    return _encode_by_value(value)
+
+
+def _encode_large(value: Any) -> "Tuple[bytes, w.Body]":
     aside = _Aside()
-    if _has_long_bytes(value):
-        pieces = _gather(value, aside)
-        if pieces is not None:
-            if aside.views:
-                return _F_PICKLE5 + take_ids(), _join(pieces.parts, pieces.size, aside.views)
-            return _F_PICKLE + take_ids(), w.Parts(pieces.parts, pieces.size)
-        aside.views.clear()
-        take_ids()
+    pieces = _gather(value, aside)
+    if pieces is None:
+        return _encode_by_value(value)
+    if aside.views:
+        return _F_PICKLE5 + take_ids(), _join(pieces.parts, pieces.size, aside.views)
+    if pieces.size <= w.MEMFD_FROM:
+        return _F_PICKLE + take_ids(), b"".join(pieces.parts)
+    return _F_PICKLE + take_ids(), w.Parts(pieces.parts, pieces.size)
+
+
+def _encode_by_value(value: Any) -> "Tuple[bytes, w.Body]":
+    aside = _Aside()
     data = _pickle(value, aside)
     if aside.views:
         return _F_PICKLE5 + take_ids(), _join([data], len(data), aside.views)
-    return (_F_PICKLE if pickled.ids is None else _F_PICKLE + take_ids()), data
+    return _F_PICKLE + take_ids(), data
 
 
 def _join(pieces: List[w.Buffer], length: int, views: List[memoryview]) -> "w.Body":
@@ -211,7 +252,7 @@ def _loads_with_buffers(body: Any) -> Any:
 def encode_value(value: Any, asked_in: bytes = w.PICKLE) -> "Tuple[bytes, w.Body]":
     """The fields and the body of an answer to a call that came as `asked_in`."""
     if asked_in == w.PICKLE or asked_in == w.PICKLE5 or not asked_in:
-        return encode(value)
+        return encode(value) if type(value) in _LONG else _encode(value)
     if isinstance(value, bytes):
         return _F_OCTETS, value
     if isinstance(value, str):
@@ -225,7 +266,12 @@ def encode_arguments(
     """The fields and the body of a call."""
     if serialization == "orjson" and len(args) == 1 and not kwargs:
         return _F_JSON, to_json(args[0])
-    return encode((args, kwargs))
+    for value in args:
+        if type(value) in _LONG and _has_long_bytes(value):
+            return _encode_large((args, kwargs))
+    if kwargs and _has_long_bytes(kwargs):
+        return _encode_large((args, kwargs))
+    return _encode((args, kwargs))
 
 
 def decode_value(content_type: bytes, body: Any) -> Any:
