@@ -319,7 +319,7 @@ static json_t *facts(const struct start *s, const struct rs_serve_ready *at)
     char join[100] = "";
 
     if (port)
-        with_port(join, sizeof(join), s->ip, atoi(port + 1));
+        with_port(join, sizeof(join), s->ip, strtol(port + 1, NULL, 10));
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "ip", s->ip, "join", join, "head",
                      s->head, "dashboard", at->dashboard, "http", at->http, "log_dir", at->log_dir,
                      "pid", (int)getpid(), "log", s->background.log);

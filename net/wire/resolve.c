@@ -66,15 +66,15 @@ struct servent *getservbyname(const char *name, const char *proto)
     return NULL;
 }
 
-int getservbyport_r(int port, const char *proto, struct servent *entry, char *buf, size_t size,
-                    struct servent **found)
+int getservbyport_r(int port, const char *proto, struct servent *result_buf, char *buf,
+                    size_t buflen, struct servent **result)
 {
     (void)port;
     (void)proto;
-    (void)entry;
+    (void)result_buf;
     (void)buf;
-    (void)size;
-    *found = NULL;
+    (void)buflen;
+    *result = NULL;
     return 0;
 }
 
