@@ -181,6 +181,13 @@ START_TEST(refusals_are_answers)
     fake_expect(&a, RS_MSG_REQUEST);
     fake_error(&a, a.h.stream, RS_WIRE_USER, "boom");
     client_expect(&c, 500, "Internal Server Error");
+    client_get(&c, "/"); /* the connection goes on, */
+    fake_expect(&a, RS_MSG_REQUEST);
+    fake_ok(&a, "ok");
+    client_expect(&c, 200, "ok");
+    accepted(); /* and may still be upgraded */
+    client_frame(RS_WS_TEXT, "hello", 5);
+    fake_expects_record(RS_RECORD_TEXT, 0, "hello", false);
     end();
 }
 END_TEST
