@@ -468,6 +468,8 @@ START_TEST(the_answer_was_on_its_way)
     expect_value(&a, 3, "second");
     /* A process that does not keep its word. */
     hold(&a, 1, id_y);
+    wait_for(&a, 7, id_y, 0, 0); /* it was read */
+    fake_expect(&a, RS_MSG_RESPONSE);
     get(&b, 1, id_y, 0);
     refs(&b, RS_TAG_ADD, id_y);
     wait_objects(2, 6);
@@ -516,6 +518,139 @@ START_TEST(ends_with_everything_under_way)
 }
 END_TEST
 
+/* --- random frames ----------------------------------------------------------------------------- */
+
+enum { ROUNDS = 3000, IDS = 6 };
+
+static unsigned seed;
+
+static unsigned dice(unsigned n)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 10) % n;
+}
+
+static const char *some_id(void)
+{
+    static char id[RS_OBJECT_ID + 1];
+
+    memset(id, 'a' + (int)dice(IDS), RS_OBJECT_ID);
+    return id;
+}
+
+static void put_ids(struct rs_buf *meta, enum rs_tag tag)
+{
+    struct rs_buf ids = {0};
+
+    for (unsigned n = dice(3); n; n--)
+        rs_buf_append(&ids, some_id(), RS_OBJECT_ID);
+    rs_field_put(meta, tag, rs_buf_len(&ids) ? rs_buf_head(&ids) : "", rs_buf_len(&ids));
+    rs_buf_fini(&ids);
+}
+
+/* Requests of all kinds, with and without objects in all their roles. */
+static void random_request(struct fake *f, uint64_t stream, uint64_t parent)
+{
+    static const unsigned kinds[] = {RS_REQUEST_CALL, RS_REQUEST_CALL, RS_REQUEST_GET,
+                                     RS_REQUEST_PUT, RS_REQUEST_WAIT};
+    unsigned kind = kinds[dice(RS_COUNT(kinds))];
+    struct rs_buf meta = {0};
+
+    rs_field_put_uint(&meta, RS_TAG_KIND, kind);
+    rs_field_put_str(&meta, RS_TAG_APP, "app");
+    rs_field_put_str(&meta, RS_TAG_DEPLOYMENT, dice(4) ? "back" : "front");
+    if (kind == RS_REQUEST_GET || kind == RS_REQUEST_PUT)
+        rs_field_put_str(&meta, RS_TAG_OBJECT, some_id());
+    else if (kind == RS_REQUEST_CALL && dice(2))
+        rs_field_put_str(&meta, RS_TAG_RETURN_OBJECT, some_id());
+    if (dice(2))
+        put_ids(&meta, RS_TAG_OBJECTS);
+    if (kind == RS_REQUEST_WAIT || dice(2))
+        put_ids(&meta, RS_TAG_AWAIT_OBJECTS);
+    if (kind == RS_REQUEST_PUT && dice(4) == 0)
+        rs_field_put_uint(&meta, RS_TAG_ERROR_CODE, RS_WIRE_USER);
+    if (dice(3) == 0)
+        rs_field_put_uint(&meta, RS_TAG_TIMEOUT_MS, 1 + dice(3));
+    if (parent && dice(2))
+        rs_field_put_uint(&meta, RS_TAG_PARENT, parent);
+    send_request(f, stream, &meta, "body", dice(5));
+}
+
+/* Answers what has come, as it comes to its mind. */
+static void random_answers(struct fake *f)
+{
+    struct pollfd p = {.fd = f->fd, .events = POLLIN};
+
+    while (poll(&p, 1, 0) > 0) {
+        struct rs_buf meta = {0};
+        uint64_t stream;
+
+        ck_assert_msg(fake_read(f), "the node closed the connection");
+        stream = f->h.stream;
+        if (f->h.type != RS_MSG_REQUEST || dice(5) == 0)
+            continue;
+        if (dice(3) == 0) {
+            fake_error(f, stream, RS_WIRE_USER, "bad");
+            continue;
+        }
+        rs_field_put_str(&meta, RS_TAG_CONTENT_TYPE, "text/x");
+        put_ids(&meta, RS_TAG_OBJECTS);
+        if (dice(3)) {
+            fake_send(f, RS_MSG_RESPONSE, RS_FRAME_END, stream, &meta, "value", dice(6));
+        } else {
+            fake_send(f, RS_MSG_RESPONSE, 0, stream, &meta, "val", 3);
+            fake_send(f, RS_MSG_BODY, RS_FRAME_END, stream, NULL, "ue", 2);
+        }
+        rs_buf_fini(&meta);
+    }
+}
+
+START_TEST(random_frames)
+{
+    struct fake *fakes[] = {&a, &b};
+    uint64_t next[] = {1, 1};
+
+    seed = (unsigned)_i * 7919u + 3;
+    begin(1 + _i % 2);
+    for (int i = 0; i < ROUNDS; i++) {
+        unsigned who = dice(2);
+        struct fake *f = fakes[who];
+        uint64_t old = next[who] > 1 ? 1 + 2 * dice((unsigned)(next[who] / 2)) : 1;
+        struct rs_buf meta = {0};
+
+        switch (dice(8)) {
+        case 0:
+        case 1:
+        case 2:
+            random_request(f, next[who], f->h.type == RS_MSG_REQUEST ? f->h.stream : 0);
+            next[who] += 2;
+            break;
+        case 3:
+            hold(f, old, some_id());
+            break;
+        case 4:
+            fake_send(f, RS_MSG_CANCEL, 0, old, NULL, NULL, 0);
+            break;
+        case 5:
+            put_ids(&meta, RS_TAG_ADD);
+            put_ids(&meta, RS_TAG_DROP);
+            fake_send(f, RS_MSG_REFS, 0, 0, &meta, NULL, 0);
+            rs_buf_fini(&meta);
+            break;
+        default:
+            random_answers(f);
+            break;
+        }
+    }
+    random_answers(&a);
+    random_answers(&b);
+    fake_end(&a);
+    fake_end(&b);
+    wait_objects(0, 0);
+    end();
+}
+END_TEST
+
 #define BOTH(test) tcase_add_loop_test(tc, test, 1, 3) /* lanes */
 
 RS_CHECK_MAIN("object_call", BOTH(put_and_get); BOTH(a_long_value_stays_in_its_memfd);
@@ -525,4 +660,4 @@ RS_CHECK_MAIN("object_call", BOTH(put_and_get); BOTH(a_long_value_stays_in_its_m
               BOTH(an_answer_in_pieces_is_kept); BOTH(its_error_is_theirs); BOTH(the_first_dies);
               BOTH(cancel_reaches_what_it_alone_waits_for); BOTH(cancel_spares_what_others_want);
               BOTH(the_answer_was_on_its_way); BOTH(some_take_values_only);
-              BOTH(ends_with_everything_under_way);)
+              BOTH(ends_with_everything_under_way); tcase_add_loop_test(tc, random_frames, 0, 6);)
