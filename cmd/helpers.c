@@ -157,6 +157,7 @@ static int make_process(struct helper *x, const struct rs_agent_helper *what, in
         .role = x->role,
         .python = what->python,
         .app_dir = what->app_dir,
+        .ready = what->ready,
         .env_vars = json_object_get(json_object_get(what->init, "runtime_env"), "env_vars")};
 
     int r;

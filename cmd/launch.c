@@ -166,7 +166,7 @@ int rs_launch_helper(const struct rs_launch_conf *c, struct rs_keeper *k,
 {
     const char *module =
         strcmp(x->role, "router") == 0 ? "rserve._router_process" : "rserve._policy_process";
-    const char *argv[] = {x->python ? x->python : c->python, "-m", module, NULL};
+    const char **argv = python_argv(x->python ? x->python : c->python, x->ready, module);
     struct rs_spawn_fd pass = {fd, CHILD_FD};
     struct rs_spawn spec = {.argv = argv, .cwd = x->app_dir, .fds = &pass, .n_fds = 1};
     struct rs_env env = {0};
@@ -179,11 +179,13 @@ int rs_launch_helper(const struct rs_launch_conf *c, struct rs_keeper *k,
     json_object_foreach ((json_t *)(uintptr_t)x->env_vars, name, value)
         if (json_is_string(value))
             rs_env_set(&env, name, json_string_value(value));
-    python_env(c, NULL, &env);
+    ready_env(x->ready, &env);
+    python_env(c, x->ready, &env);
     rs_env_set(&env, "RSERVE_FD", "3");
     spec.env = rs_env_list(&env);
     r = rs_keeper_spawn(k, x->id, x->label, &spec, &pid, err);
     rs_env_fini(&env);
+    free(argv);
     return r;
 }
 

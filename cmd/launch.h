@@ -45,6 +45,7 @@ struct rs_launch_helper {
     const char *id, *label;
     const char *role;             /* "policy" or "router" */
     const char *python, *app_dir; /* NULL: the node's default; none */
+    const json_t *ready;          /* its environment, as ENV_READY told; NULL: none was built */
     const json_t *env_vars;       /* object; NULL: none */
 };
 RS_MUST_CHECK int rs_launch_helper(const struct rs_launch_conf *c, struct rs_keeper *k,

@@ -161,7 +161,10 @@ int rs_agent_helper(struct rs_agent *a, const char *name, struct rs_agent_helper
 {
     const struct rs_target_app *app = rs_ag_app(a, name);
     const struct rs_ag_deployment *d = app ? helper_like(a, app) : NULL;
+    rs_auto(rs_json_decrefp) json_t *env = NULL;
+    const struct rs_ag_env *e;
     struct rs_ag_zygote *z;
+    const char *dir;
 
     if (!d || a->draining)
         return rs_error_set(err, RS_NOT_FOUND,
@@ -173,20 +176,23 @@ int rs_agent_helper(struct rs_agent *a, const char *name, struct rs_agent_helper
         rs_ag_zygotes_tick(a, now);
         return RS_AGENT_NOT_YET;
     }
-    if (z->spawn && (!app->import_path || z->env))
+    if (z->spawn && !app->import_path)
         return rs_error_set(err, RS_INVALID,
-                            "the application '%s' cannot be forked (%s), and %s cannot be imported "
-                            "by another process",
-                            name, z->reason ? z->reason : "it has threads",
-                            z->env ? "its environment" : "code that came by value");
+                            "the application '%s' cannot be forked (%s), and code that came by "
+                            "value cannot be imported by another process",
+                            name, z->reason ? z->reason : "it has threads");
+    e = rs_ag_env_find(a, z->env);
+    dir = rs_json_str(e ? e->ready : NULL, "cwd", z->app_dir);
+    env = rs_ag_env_vars(a, z->runtime_env);
     *ret = (struct rs_agent_helper){
         .key = z->key,
         .zygote = z->spawn ? NULL : z->key,
         .python = z->python,
-        .app_dir = z->app_dir,
-        .init = json_pack("{s:s, s:s?, s:s?, s:O, s:O}", "app", app->name, "import_path",
-                          app->import_path, "app_dir", app->app_dir, "args", app->args,
-                          "runtime_env", z->runtime_env),
+        .app_dir = dir,
+        .ready = e ? e->ready : NULL,
+        .init = json_pack("{s:s, s:s?, s:s?, s:O, s:{s:O}}", "app", app->name, "import_path",
+                          app->import_path, "app_dir", dir, "args", app->args, "runtime_env",
+                          "env_vars", env),
     };
     return 0;
 }

@@ -164,6 +164,7 @@ struct rs_agent_helper {
     const char *key;              /* "app@version" of its code */
     const char *zygote;           /* that forks it; NULL: a fresh interpreter */
     const char *python, *app_dir; /* of that; NULL: the node's default; none */
+    const json_t *ready;          /* its environment, as ENV_READY told; NULL: none was built */
     json_t *init;                 /* INIT for it; the caller's */
 };
 enum { RS_AGENT_NOT_YET = 1 };

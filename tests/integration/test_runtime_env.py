@@ -370,6 +370,26 @@ class RuntimeEnv(ServeTest):
             wait_until("another one answers", lambda: s.call("/").status == 200)
             self.assertEqual(s.stop(), 0)
 
+    def test_policies_run_in_it(self) -> None:
+        """User code in the control path sees the environment, forked or not."""
+        for threads in ("", "import threading, time\n"
+                        "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()\n"):
+            self.write("served.py", threads + CODE + """
+def policy(ctx):
+    import tiny
+    assert os.environ["SECRET"] == "s", os.environ
+    return float(tiny.V), {}
+
+app = A.options(autoscaling_config={
+    "min_replicas": 1, "max_replicas": 4, "upscale_delay_s": 0, "metrics_interval_s": 0.1,
+    "look_back_period_s": 0.4, "policy": {"policy_function": policy}}).bind()
+""")
+            env = self.pip("tiny==2.0")[:-1] + ", env_vars: {SECRET: s}}"
+            s = self.serve(self.config("one: " + env), env=self.env())
+            wait_until("two replicas", lambda: len(s.replicas("one", "A")) == 2)
+            self.assertEqual(s.app("one")["deployments"]["A"]["autoscaling_detail"]["errors"], [])
+            self.assertEqual(s.stop(), 0)
+
     def test_a_program_that_brings_its_environment(self) -> None:
         self.write("program.py", f"""\
             import ray

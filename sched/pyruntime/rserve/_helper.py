@@ -178,6 +178,7 @@ def main(run: Callable[[socket.socket, Optional[Any]], int]) -> None:
         sys.exit(2)
     os.environ.pop("RSERVE_FD", None)
     os.set_inheritable(fd, False)
+    _process.hold_environment()
     _process.die_with_parent()
     sys.exit(run(socket.socket(fileno=fd), None))
 
