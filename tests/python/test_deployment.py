@@ -35,7 +35,6 @@ class Decorator(unittest.TestCase):
         )
         self.assertIs(d.func_or_class, Plain)
         self.assertEqual(options_for_node(d), {})
-        self.assertIsNone(d.url)
         with self.assertRaises(ValueError):
             d.route_prefix
 

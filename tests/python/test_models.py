@@ -33,7 +33,7 @@ FILE = {
                     "num_replicas": "auto",
                     "autoscaling_config": {"max_replicas": 3},
                     "ray_actor_options": {"num_cpus": "0.5"},
-                    "logging_config": {"log_level": "debug"},
+                    "logging_config": {"log_level": "DEBUG"},
                 }
             ],
         },
@@ -87,7 +87,7 @@ class Values(Both):
             self.assertIs(m.HTTPOptions(host=None).location, config.ProxyLocation.Disabled)
             gang = m.GangSchedulingConfig(gang_size=2, gang_placement_strategy="SPREAD")
             self.assertIs(gang.gang_placement_strategy, config.GangPlacementStrategy.SPREAD)
-            log = m.LoggingConfig(log_level="warning", additional_log_standard_attrs=["name"])
+            log = m.LoggingConfig(log_level="WARNING", additional_log_standard_attrs=["name"])
             self.assertEqual([log.log_level, log.encoding], ["WARNING", "TEXT"])
             actor = m.DeploymentActorConfig(name="n", actor_class="collections:OrderedDict")
             self.assertEqual(actor.get_actor_class().__name__, "OrderedDict")

@@ -101,11 +101,14 @@ class LoggingConfig(Model, home=HOME, extra="forbid"):
     @classmethod
     def valid_log_level(cls, v: Any) -> Any:
         if isinstance(v, int):
-            return v
-        if not isinstance(logging.getLevelName(str(v).upper()), int):
-            names = [n for n in logging._nameToLevel if n != "NOTSET"]
+            if v not in logging._levelToName:
+                numbers = list(logging._levelToName)
+                raise ValueError(f'Got "{v}" for log_level. log_level must be one of {numbers}.')
+            return logging._levelToName[v]
+        if v not in logging._nameToLevel:
+            names = list(logging._nameToLevel)
             raise ValueError(f'Got "{v}" for log_level. log_level must be one of {names}.')
-        return str(v).upper()
+        return v
 
     @field_validator("additional_log_standard_attrs")
     @classmethod

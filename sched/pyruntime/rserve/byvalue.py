@@ -39,7 +39,7 @@ _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 
 def dumps(value: Any) -> bytes:
     """cloudpickle, and what it cannot do by itself with web applications: Starlette's State, whose
-    __getattr__ never ends on an object that is not filled yet, and locks inside of FastAPI's routes.
+    __getattr__ never ends on an object that is not filled yet, and the locks of FastAPI's routes.
     """
     from ray import cloudpickle
 

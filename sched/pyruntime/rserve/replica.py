@@ -158,9 +158,6 @@ class Replica:
     async def _construct(self, cls: Any, args: Any, kwargs: Any) -> Any:
         """An instance; __init__ may be a coroutine function and may ask for the context."""
         instance = cls.__new__(cls, *args, **kwargs) if _own_new(cls) else cls.__new__(cls)
-        context = serve_context._get_internal_replica_context()
-        if context is not None:
-            context.servable_object = instance
         if not isinstance(instance, cls):
             return instance
         pending = instance.__init__(*args, **kwargs)

@@ -38,7 +38,7 @@ from ray.serve.deployment import (
     OPTION_NAMES,
     Application,
     Deployment,
-    _warn_version,
+    version_removed,
     check_options,
 )
 from ray.serve.exceptions import RayServeException
@@ -148,7 +148,7 @@ def deployment(
     given: Dict[str, Any] = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
     check_options(given)
     if version is not DEFAULT:
-        _warn_version()
+        raise version_removed("@serve.deployment")
 
     def decorator(func_or_class: Callable[..., Any]) -> Deployment:
         if not (inspect.isclass(func_or_class) or inspect.isfunction(func_or_class)):
@@ -157,7 +157,6 @@ def deployment(
             func_or_class.__name__ if name is DEFAULT or name is None else name,
             func_or_class,
             given,
-            None if version is DEFAULT else version,
             _internal=True,
         )
 

@@ -167,7 +167,9 @@ def _check_actor_options(options: Any) -> None:
     if options is DEFAULT or options is None:
         return
     if not isinstance(options, dict):
-        raise TypeError(f"ray_actor_options must be a dictionary, got {type(options).__name__}.")
+        raise TypeError(
+            f'Got invalid type "{type(options)}" for ray_actor_options. Expected a dictionary.'
+        )
     for key in options:
         if key not in ACTOR_OPTIONS:
             allowed = "{" + ", ".join(repr(k) for k in sorted(ACTOR_OPTIONS)) + "}"
@@ -175,6 +177,15 @@ def _check_actor_options(options: Any) -> None:
                 f"Specifying '{key}' in ray_actor_options is not allowed. "
                 f"Allowed options: {allowed}"
             )
+    for key in ("num_cpus", "num_gpus", "memory"):
+        if isinstance(options.get(key), (int, float)) and options[key] < 0:
+            raise ValueError(f"The quantity of resource {key} cannot be negative")
+    named = options.get("resources") or {}
+    if "CPU" in named or "GPU" in named:
+        raise ValueError(
+            "Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in 'resources' "
+            "keyword"
+        )
     if options.get("runtime_env"):
         from ray.runtime_env import normalised
 
@@ -196,6 +207,11 @@ def _check_placement(given: Dict[str, Any]) -> None:
 
     bundles = value("placement_group_bundles")
     strategy = value("placement_group_strategy")
+    if bundles is not None and not bundles:
+        raise ValueError(
+            "Bundles must be a non-empty list of resource dictionaries. For example: "
+            '`[{"CPU": 1.0}, {"GPU": 1.0}]`. Got empty list instead.'
+        )
     per_node = value("max_replicas_per_node")
     labels = value("placement_group_bundle_label_selector")
     if strategy is not None:
@@ -243,7 +259,6 @@ class Deployment:
         name: str,
         func_or_class: Optional[Callable[..., Any]] = None,
         options: Optional[Dict[str, Any]] = None,
-        version: Optional[str] = None,
         _internal: bool = False,
     ) -> None:
         if not _internal:
@@ -253,8 +268,6 @@ class Deployment:
             )
         if not isinstance(name, str):
             raise TypeError("name must be a string.")
-        if version is not None and not isinstance(version, str):
-            raise TypeError("version must be a string.")
         if "#" in name:
             warnings.warn(
                 f"Deployment names should not contain the '#' character, this will raise an error "
@@ -264,7 +277,6 @@ class Deployment:
         self._name = name
         self._func_or_class = func_or_class
         self._options: Dict[str, Any] = dict(options or {})
-        self._version = version
 
     # --- what was set
 
@@ -274,7 +286,7 @@ class Deployment:
 
     @property
     def version(self) -> Optional[str]:
-        return self._version
+        return None
 
     @property
     def func_or_class(self) -> Any:
@@ -319,16 +331,6 @@ class Deployment:
     @property
     def init_kwargs(self) -> Dict[str, Any]:
         return {}
-
-    @property
-    def url(self) -> Optional[str]:
-        return None
-
-    @property
-    def route_prefix(self) -> Optional[str]:
-        raise ValueError(
-            "Property `Deployment.route_prefix` is deprecated: pass `route_prefix` to `serve.run`."
-        )
 
     def set_logging_config(self, logging_config: Dict[str, Any]) -> None:
         self._options["logging_config"] = logging_config
@@ -384,13 +386,12 @@ class Deployment:
         arguments = locals()
         given = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
         if version is not DEFAULT:
-            _warn_version()
+            raise version_removed("Deployment.options()")
         merged = merge_options(self._options, given)
         return Deployment(
             self._name if isinstance(name, _Default) else name,
             self._func_or_class if func_or_class is None else func_or_class,
             merged,
-            self._version if isinstance(version, _Default) else version,
             _internal=True,
         )
 
@@ -403,7 +404,6 @@ class Deployment:
         return (
             isinstance(other, Deployment)
             and self._name == other._name
-            and self._version == other._version
             and self._options == other._options
             and self._func_or_class is other._func_or_class
         )
@@ -430,10 +430,9 @@ def merge_options(base: Dict[str, Any], given: Dict[str, Any]) -> Dict[str, Any]
     return merged
 
 
-def _warn_version() -> None:
-    logger.warning(
-        "DeprecationWarning: `version` in `Deployment.options()` and `@serve.deployment` has been "
-        "deprecated. Explicitly specifying version will raise an error in the future!"
+def version_removed(where: str) -> ValueError:
+    return ValueError(
+        f"`version` in `{where}` has been removed. Serve manages deployment versions internally."
     )
 
 
@@ -465,8 +464,6 @@ def options_for_node(deployment: Deployment) -> Dict[str, Any]:
         from ray.runtime_env import normalised
 
         out["ray_actor_options"]["runtime_env"] = normalised(env)
-    if deployment._version is not None:
-        out["version"] = deployment._version
     return out
 
 
