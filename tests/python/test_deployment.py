@@ -35,14 +35,14 @@ class Decorator(unittest.TestCase):
         )
         self.assertIs(d.func_or_class, Plain)
         self.assertEqual(options_for_node(d), {})
-        with self.assertRaises(ValueError):
-            d.route_prefix
+        for name in ("url", "route_prefix"):
+            self.assertFalse(hasattr(d, name))
 
     def test_only_what_was_set_is_told(self) -> None:
         d = serve.deployment(
             num_replicas="auto",
             autoscaling_config={"max_replicas": 4, "target_num_ongoing_requests_per_replica": 3},
-            logging_config=schema.LoggingConfig(log_level="debug"),
+            logging_config=schema.LoggingConfig(log_level="DEBUG"),
             request_router_config=config.RequestRouterConfig(request_router_class=Plain),
             backpressure_config={"status_code": 429},
         )(Plain)
