@@ -6,7 +6,8 @@ import signal
 import subprocess
 from typing import Any, Dict, List, Optional
 
-from harness import RSERVE, SLOW, ServeTest, Server, read_process, still_runs, wait_until
+from harness import (RSERVE, SANITIZER, SLOW, ServeTest, Server, read_process, still_runs,
+                     wait_until)
 
 ONE = """
     from ray import serve
@@ -79,6 +80,11 @@ class AliasTest(ServeTest):
             except ProcessLookupError:
                 pass
         wait_until("the background is empty", lambda: not any(still_runs(p) for p in left))
+        logs = os.path.join(self.state, "rserve", "logs")
+        for name in os.listdir(logs) if os.path.isdir(logs) else []:
+            with open(os.path.join(logs, name), encoding="utf-8", errors="replace") as f:
+                found = SANITIZER.search(f.read())
+            self.assertIsNone(found, "a sanitizer speaks in %s" % name)
         super().tearDown()
 
     def running(self) -> List[Dict[str, Any]]:
