@@ -358,6 +358,47 @@ A = serve.deployment(serve.ingress(api)(A))
         with FakeNode(source) as node:
             self.assertIn("must have ``self``", node.build()["error"])
 
+    def test_router_and_other_kinds_of_application(self) -> None:
+        source = """
+from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from ray import serve
+
+router = APIRouter(prefix="/v1")
+
+@serve.deployment
+@serve.ingress(router)
+class Router:
+    def __init__(self): self.name = "mine"
+    @router.get("/word/{x}")
+    def word(self, x: int): return [self.name, x]
+
+def build():
+    api = FastAPI()
+    @api.get("/")
+    def root(): return "built"
+    return api
+
+Built = serve.deployment(serve.ingress(build)())
+star = Starlette(routes=[Route("/", lambda request: PlainTextResponse("star"))])
+Star = serve.deployment(serve.ingress(star)())
+router_app, built_app = Router.bind(), Built.options(name="Built").bind()
+star_app = Star.options(name="Star").bind()
+"""
+        for path, what in (
+            ("/v1/word/3", b'["mine",3]'),
+            ("/", b'"built"'),
+            ("/", b"star"),
+        ):
+            name = what.strip(b'"[').split(b'"')[0].decode().replace("mine", "router")
+            with self.subTest(name), FakeNode(source) as node:
+                peer = node.serve(f"app:{name}_app")
+                self.assertEqual(peer.http(path).body, what)
+                if name == "router":
+                    self.assertEqual(peer.http("/v1/word/x").status, 422)
+
     def test_two_fastapi_deployments(self) -> None:
         source = """
 from fastapi import FastAPI

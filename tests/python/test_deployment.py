@@ -77,6 +77,17 @@ class Decorator(unittest.TestCase):
         with self.assertRaises(TypeError):
             a.options(nonsense=1)
 
+    def test_bundles_that_fit(self) -> None:
+        d = serve.deployment(
+            placement_group_bundles=[{"CPU": 2, "GPU": 1}],
+            placement_group_strategy="PACK",
+            ray_actor_options={"num_cpus": 2, "num_gpus": 0.5},
+        )(Plain)
+        self.assertEqual(d.options(ray_actor_options={"num_cpus": 0}).name, "Plain")
+        with self.assertRaisesRegex(ValueError, "must be a subset of the first bundle"):
+            d.options(ray_actor_options={"resources": {"special": 1}})
+        serve.deployment(num_replicas=4, gang_scheduling_config={"gang_size": 2})(Plain)
+
     def refused(self, kind: type, text: str, f: Callable[[], Any]) -> None:
         with self.assertRaises(kind) as caught:
             f()
@@ -132,6 +143,41 @@ class Decorator(unittest.TestCase):
                 ValueError,
                 "not allowed when placement_group_bundles",
                 {"max_replicas_per_node": 1, "placement_group_bundles": [{"CPU": 1}]},
+            ),
+            (
+                ValueError,
+                "`num_cpus` for the actor is 1 but the bundle only has 0 `CPU`",
+                {"placement_group_bundles": [{"GPU": 1}]},
+            ),
+            (
+                ValueError,
+                "`num_gpus` for the actor is 2 but the bundle only has 1 `GPU`",
+                {
+                    "placement_group_bundles": [{"GPU": 1}, {"GPU": 1}],
+                    "ray_actor_options": {"num_cpus": 0, "num_gpus": 2},
+                },
+            ),
+            (
+                ValueError,
+                "num_replicas (3) must be a multiple of gang_size (2)",
+                {"num_replicas": 3, "gang_scheduling_config": {"gang_size": 2}},
+            ),
+            (
+                ValueError,
+                "max_replicas (3) must be a multiple",
+                {
+                    "autoscaling_config": {"min_replicas": 2, "max_replicas": 3},
+                    "gang_scheduling_config": {"gang_size": 2},
+                },
+            ),
+            (
+                ValueError,
+                "Use gang_placement_strategy",
+                {
+                    "placement_group_bundles": [{"CPU": 1}],
+                    "placement_group_strategy": "PACK",
+                    "gang_scheduling_config": {"gang_size": 2},
+                },
             ),
             (ValueError, "log_level", {"logging_config": {"log_level": "LOUD"}}),
             (ValueError, "Extra inputs", {"logging_config": {"level": "INFO"}}),

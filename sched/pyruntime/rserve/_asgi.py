@@ -129,7 +129,18 @@ def bind_views(found: Ingress, cls: type, instance: Any) -> Any:
         mark()
     if hasattr(app, "openapi_schema"):
         app.openapi_schema = None
+    if any(base.__name__ == "APIRouter" for base in type(app).__mro__):
+        app = _around_router(app)
     _add_handlers(app)
+    return app
+
+
+def _around_router(router: Any) -> Any:
+    """The application that a FastAPI router alone lacks: its routes need FastAPI's middlewares."""
+    from fastapi import FastAPI
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(router)
     return app
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from typing import Any, Callable, Coroutine, Dict, List, Optional, Tuple
+from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
@@ -79,6 +79,7 @@ class Executor:
         self.pool = ThreadPool(max_ongoing)
         self.sync_in_pool = os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL", "1") != "0"
         self._methods: Dict[str, Method] = {}
+        self._warned: Set[str] = set()  # methods that run on the loop although they are not async
         self._driver = Driver(loop, self._done, self._failed)
         self._base = contextvars.copy_context()
         self._started = 0
@@ -305,6 +306,14 @@ class Executor:
         if self.sync_in_pool:
             self.pool.submit(self._in_thread, call, context, function, args, kwargs)
             return
+        if call.method not in self._warned:
+            self._warned.add(call.method)
+            logger.warning(
+                "Calling sync method '%s' directly on the asyncio loop because "
+                "RAY_SERVE_RUN_SYNC_IN_THREADPOOL=0. This can block other requests. Make the "
+                "method `async def`, or set RAY_SERVE_RUN_SYNC_IN_THREADPOOL=1.",
+                call.method,
+            )
         self._driver.start(call, _call_sync(function, args, kwargs), context)
 
     def _in_thread(

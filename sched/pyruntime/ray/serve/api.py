@@ -38,8 +38,8 @@ from ray.serve.deployment import (
     OPTION_NAMES,
     Application,
     Deployment,
+    merge_options,
     version_removed,
-    check_options,
 )
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
@@ -146,7 +146,7 @@ def deployment(
     """
     arguments = locals()
     given: Dict[str, Any] = {n: arguments[n] for n in OPTION_NAMES if arguments[n] is not DEFAULT}
-    check_options(given)
+    given = merge_options({}, given)
     if version is not DEFAULT:
         raise version_removed("@serve.deployment")
 

@@ -249,6 +249,55 @@ def _check_placement(given: Dict[str, Any]) -> None:
                 "Setting max_replicas_per_node is not allowed when placement_group_bundles is "
                 "provided."
             )
+    _check_gang(value)
+
+
+def _check_gang(value: Callable[[str], Any]) -> None:
+    gang = value("gang_scheduling_config")
+    if gang is None:
+        return
+    for name, instead in (
+        ("max_replicas_per_node", ""),
+        ("placement_group_strategy", " Use gang_placement_strategy."),
+    ):
+        if value(name) is not None:
+            raise ValueError(
+                f"Setting {name} is not allowed when gang_scheduling_config is provided.{instead}"
+            )
+    size = gang.get("gang_size") if isinstance(gang, dict) else gang.gang_size
+    scaling = value("autoscaling_config")
+    counts: Dict[str, Any] = {"num_replicas": value("num_replicas")}
+    if scaling is not None:
+        told = scaling if isinstance(scaling, dict) else vars(scaling)
+        names = ("min_replicas", "max_replicas", "initial_replicas")
+        counts.update({name: told.get(name) for name in names})
+        if told.get("min_replicas") == 0:
+            raise ValueError("min_replicas=0 is not allowed with gang_scheduling_config.")
+    for name, count in counts.items():
+        if isinstance(count, int) and isinstance(size, int) and size > 0 and count % size:
+            raise ValueError(f"{name} ({count}) must be a multiple of gang_size ({size}).")
+
+
+def _check_first_bundle(merged: Dict[str, Any]) -> None:
+    """The replica runs in the first bundle, so that must hold what it asks for."""
+    bundles = merged.get("placement_group_bundles")
+    if not bundles or not isinstance(bundles, (list, tuple)) or not isinstance(bundles[0], dict):
+        return
+    options = merged.get("ray_actor_options") or {}
+    asked = {
+        "CPU": ("num_cpus", options.get("num_cpus", 1)),
+        "GPU": ("num_gpus", options.get("num_gpus", 0)),
+    }
+    asked.update({n: (n, a) for n, a in (options.get("resources") or {}).items()})
+    for resource, (name, amount) in asked.items():
+        held = bundles[0].get(resource, 0)
+        if isinstance(amount, (int, float)) and held < amount:
+            raise ValueError(
+                "When using `placement_group_bundles`, the replica actor will be placed in the "
+                "first bundle, so the resource requirements for the actor must be a subset of the "
+                f"first bundle. `{name}` for the actor is {amount} but the bundle only has {held} "
+                f"`{resource}` specified."
+            )
 
 
 class Deployment:
@@ -427,6 +476,7 @@ def merge_options(base: Dict[str, Any], given: Dict[str, Any]) -> Dict[str, Any]
         merged.pop("num_replicas", None)
     merged.update(given)
     _check_placement(merged)
+    _check_first_bundle(merged)
     return merged
 
 
