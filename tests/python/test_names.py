@@ -130,8 +130,10 @@ def compare_class(fact: Dict[str, Any], cls: Any) -> Iterator[Tuple[str, str]]:
             elif ours[name] != [kind, default]:
                 yield f".{name}", f"{kind} = {default}, ours {ours[name]}"
     if "init" in fact:
-        found = ", ".join(p for p in signature(cls.__init__).split(", ") if p != "self")
-        if found != fact["init"]:
+        own = cls.__init__ is not object.__init__
+        found = signature(cls.__init__ if own else cls)
+        found = ", ".join(p for p in found.split(", ") if p != "self")
+        if found != fact["init"] and [fact["init"], found] != ["*args, **kwargs", ""]:
             yield ".__init__", f"({fact['init']}), ours ({found})"
     for name, call in fact.get("methods", {}).items():
         if not callable(getattr(cls, name, None)):

@@ -108,7 +108,7 @@ class Router:
         pending = self.pending(message.get("request") or {})
         router._pending += 1
         try:
-            groups = router.choose_replicas(list(router.curr_replicas.values()), pending)
+            groups: Any = router.choose_replicas(list(router.curr_replicas.values()), pending)
             if inspect.isawaitable(groups):
                 groups = await groups
         finally:
@@ -143,7 +143,7 @@ class Routers:
 
     def _target(self, name: str, path: str) -> Any:
         node = self._graph.nodes.get(name)
-        config = node.deployment._options.get("request_router_config") if node else None
+        config: Any = node.deployment._options.get("request_router_config") if node else None
         if getattr(config, "_pickled", None):
             return config.get_request_router_class()
         if isinstance(config, dict):

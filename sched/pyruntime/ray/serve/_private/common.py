@@ -53,18 +53,19 @@ class ReplicaID:
         return "#".join(p for p in parts if p)
 
     @staticmethod
-    def is_full_id_str(text: str) -> bool:
-        return text.count("#") in (1, 2)
+    def is_full_id_str(s: str) -> bool:
+        """Whether a text has the form app#deployment#id, or deployment#id."""
+        return s.count("#") in (1, 2)
 
     @classmethod
-    def from_full_id_str(cls, text: str) -> "ReplicaID":
-        text = text.split("::")[-1]
-        parts = text.split("#")
+    def from_full_id_str(cls, s: str) -> "ReplicaID":
+        """The id that `to_full_id_str` wrote, or an actor's name; ValueError for anything else."""
+        parts = s.split("::")[-1].split("#")
         if len(parts) == 3:
             return cls(parts[2], DeploymentID(parts[1], parts[0]))
         if len(parts) == 2:
             return cls(parts[1], DeploymentID(parts[0], ""))
-        raise ValueError(f"replica id {text!r} is not of the form app#deployment#id")
+        raise ValueError(f"replica id {s!r} is not of the form app#deployment#id")
 
     def __str__(self) -> str:
         d = self.deployment_id
