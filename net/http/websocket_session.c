@@ -426,6 +426,8 @@ void rs_ws_wrote(struct rs_ws_session *s, int64_t now)
 {
     if (s->close_by)
         s->close_by = now + s->conf->close_patience;
+    if (s->pong_by) /* the ping lies behind much that it is still taking */
+        s->pong_by = now + s->conf->ping_patience;
 }
 
 int64_t rs_ws_tick(struct rs_ws_session *s, bool held_back, int64_t now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Deque, Dict, List, Optional, Union
 
 from rserve import _http
 from rserve import _wire as w
@@ -56,8 +56,11 @@ class Inbox:
         self.messages: Deque[Dict[str, Any]] = deque()
 
     def feed(self, chunk: bytes) -> None:
-        data = self._data
-        data += chunk
+        rest = self._data
+        data: Union[bytes, bytearray] = chunk  # mostly whole records: nothing to keep
+        if rest:
+            rest += chunk
+            data = rest
         at, end = 0, len(data)
         while end - at >= RECORD.size:
             kind, flags, code, length = RECORD.unpack_from(data, at)
@@ -66,8 +69,10 @@ class Inbox:
                 break
             at = start + length
             self._record(kind, flags, code, bytes(data[start:at]))
-        if at:
-            del data[:at]
+        if data is rest:
+            del rest[:at]
+        elif at < end:
+            rest += chunk[at:]
 
     def _record(self, kind: int, flags: int, code: int, body: bytes) -> None:
         if kind == CLOSE:

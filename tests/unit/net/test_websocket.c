@@ -548,6 +548,23 @@ START_TEST(no_ping_times_out_while_nothing_is_read)
 }
 END_TEST
 
+/* Over a slow line a ping arrives late. */
+START_TEST(no_ping_times_out_while_the_client_reads)
+{
+    begin();
+    now += 20 * RS_SEC;
+    (void)rs_ws_tick(&s, false, now);
+    ck_assert_str_eq(client_hears(), "ping!");
+    now += 14 * RS_SEC;
+    rs_ws_wrote(&s, now);
+    ck_assert_int_eq(rs_ws_tick(&s, false, now), now + 15 * RS_SEC);
+    now += 15 * RS_SEC;
+    (void)rs_ws_tick(&s, false, now);
+    ck_assert_str_eq(client_hears(), "close!1011:keepalive ping timeout");
+    end();
+}
+END_TEST
+
 /* A client that sends many pings and reads nothing costs no memory. */
 START_TEST(only_the_last_ping_is_answered)
 {
@@ -583,4 +600,5 @@ RS_CHECK_MAIN("websocket", tcase_add_test(tc, keys);
               tcase_add_loop_test(tc, bad_applications, 0, RS_COUNT(bad_records));
               tcase_add_test(tc, the_server_stops); tcase_add_test(tc, pings);
               tcase_add_test(tc, no_ping_times_out_while_nothing_is_read);
+              tcase_add_test(tc, no_ping_times_out_while_the_client_reads);
               tcase_add_test(tc, only_the_last_ping_is_answered);)
