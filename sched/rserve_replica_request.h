@@ -465,12 +465,16 @@ static int rserve_i_admit(struct rserve_i *c, struct rserve_i_job *j)
         rserve_i_send_error(c, j->res.stream, RSERVE_NOT_FOUND, "AttributeError", why);
         return 0;
     }
-    if (strcmp(q->content_type, RSERVE_I_PICKLE) != 0 || c->options.raw_calls)
+    /* Also with a 5 behind it: arrays, which are neither bytes nor str. */
+    if (strncmp(q->content_type, RSERVE_I_PICKLE, strlen(RSERVE_I_PICKLE)) != 0 ||
+        c->options.raw_calls)
         return 1;
-    j->res.pickle = 1;
-    q->content_type = "application/octet-stream";
-    if (rserve_i_arguments(q) == 0)
-        return 1;
+    if (strcmp(q->content_type, RSERVE_I_PICKLE) == 0) {
+        j->res.pickle = 1;
+        q->content_type = "application/octet-stream";
+        if (rserve_i_arguments(q) == 0)
+            return 1;
+    }
     snprintf(why, sizeof(why),
              "deployment %s is an executable: call %s with one argument of type bytes or str",
              c->deployment, q->method);

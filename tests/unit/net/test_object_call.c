@@ -530,22 +530,38 @@ static unsigned dice(unsigned n)
     return (seed >> 10) % n;
 }
 
-static const char *some_id(void)
+static const char *id_between(unsigned from, unsigned to)
 {
     static char id[RS_OBJECT_ID + 1];
 
-    memset(id, 'a' + (int)dice(IDS), RS_OBJECT_ID);
+    memset(id, 'a' + (int)(from + dice(to - from)), RS_OBJECT_ID);
     return id;
 }
 
-static void put_ids(struct rs_buf *meta, enum rs_tag tag)
+static const char *some_id(void)
+{
+    return id_between(0, IDS);
+}
+
+static void put_ids_below(struct rs_buf *meta, enum rs_tag tag, unsigned to)
 {
     struct rs_buf ids = {0};
 
     for (unsigned n = dice(3); n; n--)
-        rs_buf_append(&ids, some_id(), RS_OBJECT_ID);
+        rs_buf_append(&ids, id_between(0, to), RS_OBJECT_ID);
     rs_field_put(meta, tag, rs_buf_len(&ids) ? rs_buf_head(&ids) : "", rs_buf_len(&ids));
     rs_buf_fini(&ids);
+}
+
+static void put_ids(struct rs_buf *meta, enum rs_tag tag)
+{
+    put_ids_below(meta, tag, IDS);
+}
+
+/* Values of the upper half name objects of the lower one: circles would keep themselves alive. */
+static const char *upper_id(void)
+{
+    return id_between(IDS / 2, IDS);
 }
 
 /* Requests of all kinds, with and without objects in all their roles. */
@@ -559,12 +575,18 @@ static void random_request(struct fake *f, uint64_t stream, uint64_t parent)
     rs_field_put_uint(&meta, RS_TAG_KIND, kind);
     rs_field_put_str(&meta, RS_TAG_APP, "app");
     rs_field_put_str(&meta, RS_TAG_DEPLOYMENT, dice(4) ? "back" : "front");
-    if (kind == RS_REQUEST_GET || kind == RS_REQUEST_PUT)
+    if (kind == RS_REQUEST_GET)
         rs_field_put_str(&meta, RS_TAG_OBJECT, some_id());
+    else if (kind == RS_REQUEST_PUT)
+        rs_field_put_str(&meta, RS_TAG_OBJECT, upper_id());
     else if (kind == RS_REQUEST_CALL && dice(2))
-        rs_field_put_str(&meta, RS_TAG_RETURN_OBJECT, some_id());
-    if (dice(2))
-        put_ids(&meta, RS_TAG_OBJECTS);
+        rs_field_put_str(&meta, RS_TAG_RETURN_OBJECT, upper_id());
+    if (kind == RS_REQUEST_PUT && dice(2)) { /* of the lower half, without any */
+        rs_buf_clear(&meta);
+        rs_field_put_uint(&meta, RS_TAG_KIND, kind);
+        rs_field_put_str(&meta, RS_TAG_OBJECT, id_between(0, IDS / 2));
+    } else if (dice(2))
+        put_ids_below(&meta, RS_TAG_OBJECTS, kind == RS_REQUEST_PUT ? IDS / 2 : IDS);
     if (kind == RS_REQUEST_WAIT || dice(2))
         put_ids(&meta, RS_TAG_AWAIT_OBJECTS);
     if (kind == RS_REQUEST_PUT && dice(4) == 0)
@@ -594,7 +616,7 @@ static void random_answers(struct fake *f)
             continue;
         }
         rs_field_put_str(&meta, RS_TAG_CONTENT_TYPE, "text/x");
-        put_ids(&meta, RS_TAG_OBJECTS);
+        put_ids_below(&meta, RS_TAG_OBJECTS, IDS / 2);
         if (dice(3)) {
             fake_send(f, RS_MSG_RESPONSE, RS_FRAME_END, stream, &meta, "value", dice(6));
         } else {
@@ -626,7 +648,7 @@ START_TEST(random_frames)
             next[who] += 2;
             break;
         case 3:
-            hold(f, old, some_id());
+            hold(f, old, upper_id());
             break;
         case 4:
             fake_send(f, RS_MSG_CANCEL, 0, old, NULL, NULL, 0);

@@ -404,6 +404,19 @@ START_TEST(takes_python_calls)
 }
 END_TEST
 
+/* Arrays come with their buffers beside the pickle. */
+START_TEST(takes_no_arrays)
+{
+    start(echo, NULL);
+    call_meta(NULL, RSERVE_I_PICKLE "5", 0);
+    send_frame(RSERVE_I_REQUEST, RSERVE_I_END, 2, meta, meta_len, "anything", 8);
+    failed(2, RSERVE_USER, "TypeError",
+           "deployment Echo is an executable: call __call__ with one argument of type bytes or "
+           "str");
+    stop();
+}
+END_TEST
+
 START_TEST(takes_other_calls)
 {
     static const char *const methods[] = {"embed", NULL};
@@ -742,8 +755,9 @@ RS_CHECK_MAIN("rserve_replica", tcase_add_test(tc, lives); tcase_add_test(tc, re
               tcase_add_test(tc, gathers_streamed_bodies); tcase_add_test(tc, survives_handlers);
               tcase_add_test(tc, waits_for_credit); tcase_add_test(tc, stops_a_cancelled_stream);
               tcase_add_loop_test(tc, takes_python_calls, 0, sizeof(pickles) / sizeof(*pickles));
-              tcase_add_test(tc, takes_other_calls); tcase_add_test(tc, calls_others);
-              tcase_add_test(tc, works_in_threads); tcase_add_test(tc, threads_end_with_their_node);
+              tcase_add_test(tc, takes_no_arrays); tcase_add_test(tc, takes_other_calls);
+              tcase_add_test(tc, calls_others); tcase_add_test(tc, works_in_threads);
+              tcase_add_test(tc, threads_end_with_their_node);
               tcase_add_loop_test(tc, refuses_garbage, 0, sizeof(bads) / sizeof(*bads));
               tcase_add_test(tc, refuses_a_short_memfd);
               tcase_add_test(tc, refuses_requests_before_init);
