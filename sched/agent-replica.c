@@ -528,7 +528,8 @@ void rs_agent_gone(struct rs_agent *a, const char *replica_id, const char *why, 
     if (!r || r->state == RS_REPLICA_STOPPED || r->state == RS_REPLICA_STOPPING)
         return;
     if (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) {
-        count_death(r, why && *why ? why : "it closed its connection", now);
+        if (!rs_ag_is_core(r->deployment)) /* of an actor the end is counted once it is known how */
+            count_death(r, why && *why ? why : "it closed its connection", now);
         r->cut = true;
     }
     if (r->state == RS_REPLICA_STARTING) {
@@ -588,6 +589,8 @@ void rs_agent_exited(struct rs_agent *a, const char *replica_id, int wait_status
     } else if (r->state == RS_REPLICA_STOPPING && r->cut) { /* counted when the connection closed */
         rs_auto(rs_freep) char *why = end_text(r, wait_status, "", NULL);
 
+        if (rs_ag_is_core(r->deployment))
+            count_death(r, why, now);
         rs_ag_set(&r->message, rs_strdup(why));
         if (current(r))
             rs_ag_set(&r->deployment->last_error, rs_asprintf("replica %s: %s", r->id, why));

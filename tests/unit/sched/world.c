@@ -1,6 +1,7 @@
 #include "tests/unit/sched/world.h"
 
 #include "core/base/buf.h"
+#include "core/base/json.h"
 
 #include <stdlib.h>
 
@@ -248,6 +249,64 @@ static void op_build(const char *node_id, const json_t *build, void *arg)
     struct world *w = arg;
 
     post(w, DELAY, ev_build, find_node(w, node_id), NULL, json_deep_copy(build));
+}
+
+static void ev_kill(struct world *w, struct event *e)
+{
+    rs_agent_kill_deployment(e->node->agent, rs_json_str(e->json, "app", ""), e->id, "killed",
+                             w->now);
+}
+
+static void op_core(const char *node_id, const json_t *down, void *arg)
+{
+    struct world *w = arg;
+    const char *kill = rs_json_str(down, "kill", NULL);
+
+    if (kill) {
+        post(w, DELAY, ev_kill, find_node(w, node_id), kill, json_deep_copy(down));
+    } else if (json_object_get(down, "to")) {
+        json_decref(w->answer);
+        w->answer = json_deep_copy(json_object_get(down, "msg"));
+    } else {
+        w->orders++;
+    }
+}
+
+const json_t *world_ask(struct world *w, unsigned node, const char *who, const char *text)
+{
+    rs_auto(rs_json_decrefp) json_t *msg = json_loads(text, 0, NULL);
+    rs_auto(rs_json_decrefp) json_t *up =
+        json_pack("{s:s, s:i, s:O?}", "from", who, "stream", 1, "msg", msg);
+
+    ck_assert_msg(msg != NULL, "not JSON: %s", text);
+    rs_controller_core(w->controller, w->nodes[node].id, up, w->now);
+    ck_assert_ptr_nonnull(w->answer);
+    return w->answer;
+}
+
+void world_gone(struct world *w, unsigned node, const char *who)
+{
+    rs_auto(rs_json_decrefp) json_t *up = json_pack("{s:s}", "gone", who);
+
+    rs_controller_core(w->controller, w->nodes[node].id, up, w->now);
+}
+
+bool world_waits(struct world *w, const char *deployment, bool waits)
+{
+    for (unsigned i = 0; i < NODES; i++) {
+        const char *id = NULL;
+
+        for (size_t k = 0; k < rs_map_slots(&w->nodes[i].procs); k++) {
+            const struct proc *p = rs_map_at(&w->nodes[i].procs, k, &id);
+
+            if (!p || !p->admitted || p->waits == waits || strcmp(p->deployment, deployment) != 0)
+                continue;
+            proc_of(&w->nodes[i], id)->waits = waits;
+            rs_agent_waiting(w->nodes[i].agent, id, waits, w->now);
+            return true;
+        }
+    }
+    return false;
 }
 
 static void op_event(const struct rs_controller_event *e, void *arg)
@@ -557,7 +616,7 @@ static const struct rs_agent_ops agent_ops = {
 };
 
 static const struct rs_controller_ops controller_ops = {
-    .target = op_target, .build = op_build, .event = op_event};
+    .target = op_target, .build = op_build, .core = op_core, .event = op_event};
 
 /* --- the world --- */
 
@@ -629,6 +688,8 @@ static void node_clear(struct world *w, struct node *n)
 
 void world_close(struct world *w)
 {
+    json_decref(w->answer);
+    w->answer = NULL;
     for (unsigned i = 0; i < NODES; i++)
         node_clear(w, &w->nodes[i]);
     rs_controller_free(w->controller);

@@ -51,7 +51,7 @@ struct node {
 struct proc {
     char deployment[32];
     pid_t pid;
-    bool admitted;
+    bool admitted, waits;
     char *env;
 };
 
@@ -84,7 +84,9 @@ struct world {
     char env_asked[1024]; /* the last one */
     unsigned lowest_up;   /* fewest admitted replicas of `watch` since it was last set */
     const char *watch;
-    char log[8192]; /* statuses as they were told */
+    json_t *answer;  /* of the head to the last CORE */
+    unsigned orders; /* of the head to processes */
+    char log[8192];  /* statuses as they were told */
 };
 
 void world_open(struct world *w, struct behaviour *behaviours, size_t n);
@@ -101,6 +103,11 @@ void world_load(struct world *w, const char *deployment, unsigned n);
 struct behaviour *world_behaviour(struct world *w, const char *deployment);
 /* SIGKILL from outside to one running replica of the deployment; false: there is none. */
 bool world_kill_one(struct world *w, const char *deployment);
+/* CORE of a process on that node, JSON text; what the head answers, until the next one. */
+const json_t *world_ask(struct world *w, unsigned node, const char *who, const char *text);
+void world_gone(struct world *w, unsigned node, const char *who);
+/* One running process of the deployment lends its CPUs, or has them again; false: none is left. */
+bool world_waits(struct world *w, const char *deployment, bool waits);
 unsigned world_admitted(const struct world *w, const char *deployment);
 unsigned world_processes(const struct world *w);
 /* Environment of the first process of `deployment` ("zygote", "env"), with what was built for it; ""
