@@ -176,13 +176,14 @@ void rs_ct_pools_client_gone(struct rs_controller *c, const char *client, int64_
 
 static json_t *open_pool(struct rs_controller *c, const json_t *msg)
 {
-    const char *key = rs_json_str(msg, "key", "");
+    rs_auto(rs_freep) char *key =
+        rs_ct_core_name(c, msg, rs_json_str(msg, "key", "")); /* the same shape, the same code */
     json_t *options = json_object_get(msg, "options");
     struct rs_ct_pool *p = rs_map_get(&c->core.pools, key);
     struct rs_ct_deployment *d = NULL;
     struct rs_error err = {0};
 
-    if (!*key)
+    if (!*rs_json_str(msg, "key", ""))
         return rs_ct_core_refuse("ValueError", "pool: expected a key");
     if (p && p->d->failed) { /* another try */
         rs_ct_set(&p->d->version, rs_asprintf("%u", ++c->core.serial));

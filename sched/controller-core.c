@@ -101,6 +101,17 @@ static struct rs_ct_app *app_for(struct rs_controller *c, const json_t *env)
     return bare(c, env);
 }
 
+char *rs_ct_core_name(struct rs_controller *c, const json_t *msg, const char *key)
+{
+    const struct rs_ct_app *app = app_for(c, json_object_get(msg, "env"));
+    const struct rs_ct_pool *p = rs_map_get(&c->core.pools, key);
+    rs_auto(rs_json_decrefp) json_t *name = json_string(app->name);
+
+    if (!p || p->d->app == app)
+        return rs_strdup(key);
+    return rs_asprintf("%s:%08" PRIx32, key, (uint32_t)rs_json_hash(name));
+}
+
 /* --- their deployments --- */
 
 static int set_strategy(struct rs_controller *c, struct rs_ct_deployment *d, const json_t *strategy,

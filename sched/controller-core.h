@@ -100,6 +100,8 @@ int64_t rs_ct_core_deadline(const struct rs_controller *c);
 RS_MUST_CHECK int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg,
                                         const char *name, json_t *config, json_t *core,
                                         struct rs_ct_deployment **ret, struct rs_error *err);
+/* `key`, told apart where another application has workers of that name. The caller's. */
+char *rs_ct_core_name(struct rs_controller *c, const json_t *msg, const char *key);
 void rs_ct_core_deployment_gone(struct rs_ct_deployment *d);
 RS_PRINTF(2, 3) json_t *rs_ct_core_refuse(const char *kind, const char *fmt, ...);
 

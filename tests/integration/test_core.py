@@ -228,6 +228,12 @@ class OneNode(CoreTest):
             return len(ray.get(a, timeout=50))
         """)
         self.assertEqual(got, 4)
+        # of two shapes: the one that waits for an argument keeps no CPU from the other
+        got = self.run_code(s, """
+            refs = [total.remote(square.options(num_cpus=0.5).remote(i), 1) for i in range(4)]
+            return ray.get(refs, timeout=50)
+        """)
+        self.assertEqual(got, [1, 2, 5, 10])
         self.run_code(s, """
             wait_for_condition(lambda: ray.available_resources().get("CPU") == 1)
             return True
@@ -575,9 +581,9 @@ class TwoNodes(CoreTest):
         pending = self.run_code(head, """
             global far
             far = Counter.options(resources={"far": 1}, max_restarts=5, name="far").remote()
-            return error(lambda: ray.get(far.add.remote(), timeout=0.2))[0]
+            return [error(lambda: ray.get(far.add.remote(), timeout=0.2))[0]]
         """)
-        self.assertEqual(pending, "GetTimeoutError")
+        self.assertEqual(pending, ["GetTimeoutError"])
         worker = self.worker(head)
         got = self.run_code(head, """
             far = ray.get_actor("far")
@@ -606,8 +612,8 @@ class TwoNodes(CoreTest):
             def answers():
                 return ray.get(far.add.remote(), timeout=5) >= 1
             wait_for_condition(answers, timeout=40)
-            return ray.util.state.get_actor(far._actor_id.hex()).num_restarts
-        """), 1)
+            return [ray.util.state.get_actor(far._actor_id.hex()).num_restarts]
+        """), [1])
 
 
 SCRIPT = '''

@@ -520,10 +520,11 @@ class Pool:
         with _state:
             if call.state == "done":
                 return
-            if call.state == "waiting":
-                call.state = "queued"
-                self.outstanding += 1
             if call.ready:
+                if not call.counted:  # what waits for others asks for no worker yet
+                    call.counted = True
+                    self.outstanding += 1
+                call.state = "queued"
                 self._queue.append(call)
                 self._flush()
                 return
@@ -566,17 +567,18 @@ class Pool:
         self._announced = self.outstanding
         _core.tell(self.link, "demand", deployment=self.deployment, n=self.outstanding)
 
-    def ended(self) -> None:
+    def ended(self, call: "TaskCall") -> None:
         with _state:
+            if not call.counted:
+                return
             self.outstanding -= 1
             if self._lag:
                 return
             self._lag = True
-        loop = self.link.loop
-        try:
-            loop.call_soon_threadsafe(loop.call_later, _DEMAND_LAG_S, self._fell)
-        except RuntimeError:
-            pass  # its loop was closed: the link is gone
+        # Not the loop's: code that blocks the loop may wait for workers that are kept back by this.
+        timer = threading.Timer(_DEMAND_LAG_S, self._fell)
+        timer.daemon = True
+        timer.start()
 
     def _fell(self) -> None:
         with _state:
@@ -592,13 +594,15 @@ _pools: "weakref.WeakKeyDictionary[_node.NodeLink, Dict[str, Pool]]" = weakref.W
 
 def pool_for(link: "_node.NodeLink", members: Dict[str, Any]) -> Pool:
     """From any thread."""
-    text = json.dumps(members, sort_keys=True, default=str)
+    # Whose code it is does not matter here: the head knows which of these are the same workers.
+    text = json.dumps({**members, "env": None}, sort_keys=True, default=str)
     key = "task:" + hashlib.sha256(text.encode()).hexdigest()[:16]
     with _state:
         pools = _pools.setdefault(link, {})
-        pool = pools.get(key)
+        here = key + json.dumps(members["env"], sort_keys=True, default=str)
+        pool = pools.get(here)
         if pool is None:
-            pool = pools[key] = Pool(link, key, members)
+            pool = pools[here] = Pool(link, key, members)
         return pool
 
 
@@ -608,6 +612,7 @@ class TaskCall(RemoteCall):
     def __init__(self, pool: Pool, *args: Any, **kwargs: Any) -> None:
         super().__init__(pool.link, *args, **kwargs)
         self.pool = pool
+        self.counted = False
         note_task(self)
 
     def start(self) -> None:
@@ -618,7 +623,7 @@ class TaskCall(RemoteCall):
         self.pool.submit(self)
 
     def ended(self) -> None:
-        self.pool.ended()
+        self.pool.ended(self)
 
     def on_trouble(self, code: int, message: str) -> None:
         if code == w.E_DIED:
