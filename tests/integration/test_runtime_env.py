@@ -14,7 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from harness import SOURCE, ServeTest, Server, descendants, main, rserve, still_runs, wait_until
+from harness import (SOURCE, ServeTest, Server, descendants, free_port, main, rserve, still_runs,
+                     wait_until)
 
 sys.path.insert(0, os.path.join(SOURCE, "tests", "python"))
 
@@ -461,6 +462,28 @@ app = A.options(autoscaling_config={
             self.assertEqual(answer.status, status, answer.text)
             if status == 400:
                 self.assertIn("support only remote URIs in working_dir and py_modules", answer.text)
+
+    def test_a_worker_without_the_folder(self) -> None:
+        """The head's node imports the application, which takes the folder away; the worker says so."""
+        self.write("gone/__init__.py", "")
+        self.write("served.py", "import shutil\nshutil.rmtree(%r, ignore_errors=True)\n%s"
+                   % (os.path.join(self.folder, "gone"), CODE))
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
+                          "--dashboard-port", str(dashboard), "--listen", f"127.0.0.1:{join}",
+                          env=self.env())
+        head.port, head.dashboard = port, dashboard
+        head.wait_rest()
+        self.spawn("worker", "--address", f"127.0.0.1:{join}", "--num-cpus", "2", "--host",
+                   "127.0.0.1", "--port", "0", "--node-name", "second", env=self.env())
+        answer = head.rest("PUT", {"applications": [{
+            "name": "one", "import_path": "served:app", "rserve": {"app_dir": self.folder},
+            "runtime_env": {"py_modules": [os.path.join(self.folder, "gone")]},
+            "deployments": [{"name": "A", "ray_actor_options": {"num_cpus": 1}}]}]})
+        self.assertEqual(answer.status, 200, answer.text)
+        head.wait_apps("DEPLOY_FAILED")
+        self.assertIn(f"py_modules[0]: {self.folder}/gone does not exist on node 'second'",
+                      head.app("one")["deployments"]["A"]["message"])
 
     def test_check(self) -> None:
         config = self.config("one: {image_uri: x, pipp: [a]}", "two: " + self.pip("tiny==7.0"))
