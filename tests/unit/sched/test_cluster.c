@@ -590,7 +590,10 @@ START_TEST(zygote_death)
     ck_assert_ptr_nonnull(id);
     rs_auto(rs_freep) char *key = rs_strdup(id);
 
-    free(rs_map_remove(&w.nodes[0].procs, key));
+    struct proc *zygote = rs_map_remove(&w.nodes[0].procs, key);
+
+    free(zygote->env);
+    free(zygote);
     rs_agent_zygote_exited(w.nodes[0].agent, key, SIGKILL, "", w.now);
     check_text(STATUS, "RUNNING"); /* replicas go on without it */
     world_run(&w, RS_SEC);
