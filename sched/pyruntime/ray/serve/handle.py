@@ -23,7 +23,7 @@ from typing import (
     TypeVar,
 )
 
-from rserve import _node, _objects, _values
+from rserve import _chain, _node, _objects, _values
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._errors import pack_user_error, unpack_error
@@ -684,7 +684,7 @@ class DeploymentHandle(Generic[T]):
         response = kind(self, link, request_id)
         waits = [a for a in (*args, *kwargs.values()) if isinstance(a, _AWAITED)]
         if waits:
-            _resolve(response, waits, args, kwargs, self._fields() + inherited)
+            _chain.resolve(response, waits, args, kwargs, self._fields() + inherited)
         else:
             self._transmit(response, args, kwargs, self._fields() + inherited)
         return response
@@ -749,7 +749,7 @@ class DeploymentHandle(Generic[T]):
         meta = self._fields() + inherited
         dispatch(self, selection, response)
         if any(isinstance(a, _AWAITED) for a in (*args, *kwargs.values())):
-            _send_by_value(response, args, kwargs, meta)
+            _chain.send_by_value(response, args, kwargs, meta)
         else:
             self._transmit(response, args, kwargs, meta)
         return response
@@ -761,143 +761,3 @@ def _rebuild(deployment_name: str, app_name: str, state: Dict[str, Any]) -> "Dep
 
 #: Arguments that are awaited for the call; only where they are not inside others.
 _AWAITED = (_DeploymentResponseBase, ObjectRef)
-
-#: Deployments that said that they take no objects of this node: they run elsewhere too, or are not
-#: Python.
-_by_value: "set[Tuple[str, str]]" = set()
-
-
-class _Slot:
-    """Where an object was among the arguments of a call that may have to be sent once more."""
-
-    __slots__ = ("id",)
-
-    def __init__(self, id: bytes) -> None:
-        self.id = id
-
-
-def _resolve(
-    response: _DeploymentResponseBase,
-    waits: List[Any],
-    args: Tuple[Any, ...],
-    kwargs: Dict[str, Any],
-    meta: bytes,
-) -> None:
-    """Sends a call whose arguments are results of others, or objects. From any thread."""
-    if any(isinstance(a, DeploymentResponseGenerator) for a in waits):
-        response.on_error(
-            RuntimeError(
-                "Streaming deployment handle results cannot be passed to downstream handle calls. "
-                "If you have a use case requiring this feature, please file a feature request on "
-                "GitHub."
-            )
-        )
-        return
-    handle = response._handle
-    if (
-        (handle._app_name, handle._deployment_name) in _by_value
-        or handle._serialization == "orjson"
-        or any(
-            isinstance(a, DeploymentResponse) and not (a.by_reference and a._link is response._link)
-            for a in waits
-        )
-    ):
-        _send_by_value(response, args, kwargs, meta)
-    else:
-        _send_by_reference(response, args, kwargs, meta)
-
-
-def _send_by_reference(
-    response: _DeploymentResponseBase,
-    args: Tuple[Any, ...],
-    kwargs: Dict[str, Any],
-    meta: bytes,
-) -> None:
-    """The node is told which objects the call waits for; what is here already goes along."""
-    handle = response._handle
-    awaited: "Dict[ObjectRef[Any], None]" = {}
-
-    def passed(argument: Any) -> Any:
-        if isinstance(argument, DeploymentResponse):
-            if argument._done:
-                return argument._fetch()
-            argument = argument._hold()
-        if isinstance(argument, ObjectRef):
-            awaited[argument] = None
-        return argument
-
-    def slot(argument: Any) -> Any:
-        return _Slot(argument.binary()) if isinstance(argument, ObjectRef) else argument
-
-    try:
-        values = tuple(passed(a) for a in args)
-        named = {k: passed(v) for k, v in kwargs.items()}
-        fields, body = _values.encode_arguments(values, named, handle._serialization)
-    except BaseException as e:
-        response.on_error(e)
-        return
-    if awaited:
-        meta += _objects.ids_field(w.T_AWAIT_OBJECTS, awaited)
-        slots = tuple(slot(v) for v in values)
-        named_slots = {k: slot(v) for k, v in named.items()}
-
-        def again(fields: Dict[int, bytes]) -> None:
-            _by_value.add((handle._app_name, handle._deployment_name))
-            refs = {ref.binary(): ref for ref in _objects.adopt(fields)}
-
-            def filled(argument: Any) -> Any:
-                return refs[argument.id] if isinstance(argument, _Slot) else argument
-
-            whole = tuple(filled(s) for s in slots)
-            _send_by_value(response, whole, {k: filled(s) for k, s in named_slots.items()}, plain)
-
-        plain = meta[: -len(_objects.ids_field(w.T_AWAIT_OBJECTS, awaited))]
-        response._again = again
-    response._transmit(meta + fields, body)
-
-
-def _send_by_value(
-    response: _DeploymentResponseBase,
-    args: Tuple[Any, ...],
-    kwargs: Dict[str, Any],
-    meta: bytes,
-) -> None:
-    """Sends a call once the values of all arguments are here."""
-    fetches: "Dict[ObjectRef[Any], _objects.Fetch]" = {}
-    waits: List[Any] = []
-    for argument in (*args, *kwargs.values()):
-        if isinstance(argument, DeploymentResponse):
-            waits.append(argument._subscribe)
-        elif isinstance(argument, ObjectRef) and argument not in fetches:
-            fetches[argument] = fetch = _objects.Fetch(response._link, argument)
-            waits.append(fetch.subscribe)
-    left = len(waits)
-
-    def value(argument: Any) -> Any:
-        if isinstance(argument, DeploymentResponse):
-            response._raw_error = argument._raw_error
-            return argument._fetch()
-        if isinstance(argument, ObjectRef):
-            fetch = fetches[argument]
-            response._raw_error = (fetch.meta, fetch.body) if fetch.failed else None
-            return fetch.value()
-        return argument
-
-    def one_done() -> None:
-        nonlocal left
-        with _lock:
-            left -= 1
-            if left or response._done:
-                return
-        try:
-            values = tuple(value(a) for a in args)
-            named = {k: value(v) for k, v in kwargs.items()}
-        except BaseException as e:
-            response.on_error(e)
-            return
-        response._raw_error = None
-        response._handle._transmit(response, values, named, meta)
-
-    for wait in waits:
-        if not wait(one_done):
-            one_done()
