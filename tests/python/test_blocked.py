@@ -33,6 +33,11 @@ class A:
         open(until + ".blocked", "w").close()
         block(until)
         return "unblocked"
+    async def flood(self, until):
+        open(until + ".blocked", "w").close()
+        block(until)
+        while True:
+            yield b"x" * 1000  # it never waits by itself
     async def quick(self, what):
         started.append(what)
         return what
@@ -138,6 +143,15 @@ class Blocked(unittest.TestCase):
         for number in numbers[11::2]:
             peer.wait(number)
         self.assertEqual(peer.call("seen").value(), list(range(11, 20, 2)))
+
+    def test_a_generator_that_never_waits_is_cancelled(self) -> None:
+        peer = self.node.fork("A")
+        stream = peer.open_call("flood", self.path("go"), stream=True)
+        self.wait_file("go.blocked")
+        peer.cancel(stream)
+        self.assertTrue(peer.ping()["ok"])  # the cancellation was read
+        Path(self.path("go")).touch()
+        self.assertEqual(peer.call("quick", 1).value(), 1)
 
     def test_answers_that_were_ready_leave(self) -> None:
         peer = self.node.fork("A")

@@ -239,10 +239,13 @@ try:
 except Exception as e:
     text = str(e)
     return [type(e).__name__, e.code, type(e.cause).__name__,
-            "Custom: 11" in text, "in chain" in text]
+            "Custom: 11" in text, "in chain" in text, e.pid, text.count("(pid=%d)" % e.pid)]
 """
         )
-        self.assertEqual(got, ["RayTaskError(Custom)", 11, "Custom", True, True])
+        self.assertEqual(got[:5], ["RayTaskError(Custom)", 11, "Custom", True, True])
+        pids = {p.pid: p.name for p in self.node.replicas.values()}
+        self.assertEqual(pids[got[5]], "Back", "each hop tells the process that raised")
+        self.assertGreaterEqual(got[6], 1)
 
     def test_unserializable_result(self) -> None:
         got = self.run_code(

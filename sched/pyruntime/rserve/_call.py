@@ -31,6 +31,7 @@ class Call:
         "credit",
         "task",
         "cancelled",
+        "threaded",
         "answered",
         "http",
         "started_at",
@@ -54,6 +55,7 @@ class Call:
         self.credit = w.INITIAL_CREDIT
         self.task: Optional["asyncio.Task[Any]"] = None
         self.cancelled = False
+        self.threaded = False  # the user's code runs in a thread, now or soon
         self.answered = False
         self.http = fields.get(w.T_KIND) != b"\x02"
         self.started_at = 0.0
@@ -184,9 +186,10 @@ class Call:
         """One BODY frame without END, as soon as there is credit."""
         while self.credit <= 0 and not self.cancelled:
             await self.wait_for_input()  # several tasks may wait at the same time
-        if not self.cancelled:
-            self.credit -= len(data)
-            self.link.send_frame(w.BODY, 0, self.stream, b"", data)
+        if self.cancelled:  # a generator that never waits would never learn of it
+            raise asyncio.CancelledError
+        self.credit -= len(data)
+        self.link.send_frame(w.BODY, 0, self.stream, b"", data)
 
     def open_answer(self, meta: bytes, body: bytes = b"") -> None:
         """RESPONSE without END: BODY frames follow."""

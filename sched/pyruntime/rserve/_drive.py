@@ -156,8 +156,10 @@ class Driver:
         assert job is not None
         call, coro, context, waiting = job
         if error is not None and waiting is not None:
-            waiting.cancel()  # its cancellation reaches the coroutine when it is waited for
-            error = None
+            if waiting.cancel():  # its cancellation reaches the coroutine when it is waited for
+                error = None
+            else:  # it is there already: the coroutine gets ours
+                waiting = None
         await self._finish(call, coro, context, waiting, error)
 
     async def _finish(

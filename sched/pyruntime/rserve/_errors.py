@@ -5,6 +5,7 @@ the wire.
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import sys
 import traceback
@@ -113,7 +114,7 @@ def pack_user_error(
         one_line(cause),
         trace,
         _pickle_error(cause),
-        where if deployment else b"",
+        (where if deployment else b"") + w.field_u32(w.T_PID, os.getpid()),
     )
 
 
@@ -156,7 +157,8 @@ def unpack_error(
             deployment = w.text(fields, w.T_DEPLOYMENT)
             method = w.text(fields, w.T_METHOD, "__call__")
         where = f"{deployment}.{method}" if method != "__call__" else deployment
-        error = ray_exceptions.RayTaskError(where, trace, cause)
+        pid = w.number(fields, w.T_PID) or None
+        error = ray_exceptions.RayTaskError(where, trace, cause, pid=pid)
         return error.as_instanceof_cause()
     kind = w.text(fields, w.T_ERROR_TYPE)
     if kind == "ObjectStoreFullError":

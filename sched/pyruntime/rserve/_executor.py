@@ -304,6 +304,7 @@ class Executor:
         kwargs: Dict[str, Any],
     ) -> None:
         if self.sync_in_pool:
+            call.threaded = True
             self.pool.submit(self._in_thread, call, context, function, args, kwargs)
             return
         if call.method not in self._warned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any, Coroutine, Dict, List, Optional, Tuple
 from urllib.parse import unquote
@@ -126,6 +127,7 @@ class Channel:
                 body = bytes(body)
             more = message.get("more_body", False)
             if call.cancelled or call.answered:
+                await asyncio.sleep(0)  # an application that never waits learns of it here
                 return
             if self.opened:
                 if not more:

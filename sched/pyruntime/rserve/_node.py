@@ -251,8 +251,8 @@ class NodeLink:
             return self.on_blocked_ping(stream, blocked_s)
         if kind == w.CANCEL:
             call = self.calls.get(stream)
-            if call is not None:
-                call.cancelled = True  # it will not be started; the loop does the rest
+            if call is not None and (call.threaded or call in self._fresh):
+                call.cancelled = True  # it need not be started; the loop does the rest
             return False
         mine = kind in _TO_CALLS or (kind == w.BODY and stream & 1)
         if not mine and (kind not in ANSWERS or not stream):

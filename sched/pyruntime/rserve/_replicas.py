@@ -181,7 +181,7 @@ class ReplicaSelection:
                 )
             self._open = False
             stream = self._question._stream
-            if not self._link.hand_over(stream, response):
+            if not self._link.hand_over(stream, response._as_pending()):
                 raise ReplicaUnavailableError(self.replica_id)
             return stream
 

@@ -120,6 +120,7 @@ T_NEED = 46
 T_READY = 47
 T_REPLICA = 56
 T_LIST = 57
+T_PID = 58
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}
 

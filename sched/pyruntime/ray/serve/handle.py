@@ -7,6 +7,7 @@ import random
 import string
 import threading
 import uuid
+import weakref
 from collections import deque
 from typing import (
     Any,
@@ -126,10 +127,14 @@ class _DeploymentResponseBase(_node.PendingCall):
             if self._on_reserved:
                 self._link.send_from_any(w.REQUEST, w.END, self._stream, meta, body)
                 return
-            self._stream = self._link.open_call(self, meta, body)
+            self._stream = self._link.open_call(self._as_pending(), meta, body)
             if self._cancelled:  # while this was on its way
                 self._link.cancel_call(self._stream)
             self._transmitted()
+
+    def _as_pending(self) -> _node.PendingCall:
+        """Who is told of the answer."""
+        return self
 
     def _transmitted(self) -> None:
         """The call is on its way as `_stream`."""
@@ -417,8 +422,28 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
         return self._hold()
 
 
+class _Weakly(_node.PendingCall):
+    """Tells a response as long as somebody else has it."""
+
+    def __init__(self, target: _node.PendingCall) -> None:
+        self._target = weakref.ref(target)
+
+    def on_answer(self, frame: w.Frame) -> None:
+        target = self._target()
+        if target is not None:
+            target.on_answer(frame)
+
+    def on_error(self, error: BaseException) -> None:
+        target = self._target()
+        if target is not None:
+            target.on_error(error)
+
+
 class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
-    """The items of a streaming call: `async for`, or `for` outside of asyncio."""
+    """The items of a streaming call: `async for`, or `for` outside of asyncio.
+
+    The call is cancelled when nobody has this object any more: nobody could take its items.
+    """
 
     def __init__(
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
@@ -426,6 +451,16 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         super().__init__(handle, link, request_id)
         self._items: Deque[bytes] = deque()
         self._taken = 0
+
+    def _as_pending(self) -> _node.PendingCall:
+        return _Weakly(self)
+
+    def __del__(self) -> None:
+        try:  # no locks here: this may run anywhere
+            if not self._done and self._stream:
+                self._link.loop.call_soon_threadsafe(self._link.cancel_call, self._stream)
+        except (AttributeError, RuntimeError):
+            pass  # it was never sent, or the loop is closed
 
     def on_answer(self, frame: w.Frame) -> None:
         if frame.type == w.ERROR:
