@@ -127,7 +127,7 @@ class Local(unittest.TestCase):
         self.assertEqual(response.result(timeout_s=0), 9)
         self.assertEqual(self.handle.sync.remote(4).result(), 9)
         self.assertEqual(self.handle.chain.remote(4).result(), 16)
-        self.assertEqual(self.handle.facts.remote().result(), [{"a": 1}, "LocalHandle"])
+        self.assertEqual(self.handle.facts.remote().result(), [{"a": 1}, "DeploymentHandle"])
 
     def test_in_an_event_loop(self) -> None:
         async def work() -> List[Any]:

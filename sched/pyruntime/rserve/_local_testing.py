@@ -322,7 +322,7 @@ def _warn(deployment: Deployment) -> None:
 
 
 class LocalHandle(DeploymentHandle[Any]):
-    """The handle of a deployment in this process."""
+    """The handle of a deployment in this process. Shown as what it stands in for."""
 
     @property
     def is_initialized(self) -> bool:
@@ -391,6 +391,9 @@ class LocalHandle(DeploymentHandle[Any]):
 
     def dispatch(self, selection: Any, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError("dispatch is not available in local testing mode.")
+
+
+LocalHandle.__name__ = LocalHandle.__qualname__ = "DeploymentHandle"
 
 
 def _rebuild(deployment_name: str, app_name: str, state: Dict[str, Any]) -> LocalHandle:
@@ -596,7 +599,7 @@ class LocalResponse(_LocalCall, DeploymentResponse[Any]):
         if not _skip_asyncio_check:
             _not_in_event_loop()
         if not self._over and not self._wait_in_thread(timeout_s):
-            raise TimeoutError("Timed out waiting for the response.")
+            raise TimeoutError("Timed out waiting for result.")
         return self._result()
 
     async def _to_object_ref(self) -> Any:

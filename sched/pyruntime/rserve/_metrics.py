@@ -195,7 +195,7 @@ class Histogram(Metric):
         if not bounds:
             raise ValueError(
                 "boundaries argument should be provided when using the Histogram class. "
-                "e.g., Histogram('name', boundaries=[1.0, 2.0])"
+                'e.g., Histogram("name", boundaries=[1.0, 2.0])'
             )
         if any(b <= 0 for b in bounds) or sorted(bounds) != bounds:
             raise ValueError(f"Invalid `boundaries`: {bounds}. They must be > 0 and sorted.")

@@ -63,7 +63,7 @@ class PlacementGroup:
     def bundle_specs(self) -> List[Dict[str, Any]]:
         if self.bundle_cache is None:
             self.bundle_cache = self._info()["bundles"]
-        return self.bundle_cache
+        return [{k: float(v) for k, v in b.items()} for b in self.bundle_cache]
 
     @property
     def bundle_count(self) -> int:
@@ -129,7 +129,10 @@ def validate_placement_group(
     if not isinstance(bundles, list):
         raise ValueError(f"Placement group bundles must be a list, got {type(bundles)}.")
     if not bundles:
-        raise ValueError("Bundles must be a non-empty list of resource dictionaries. Got empty list.")
+        raise ValueError(
+            "Bundles must be a non-empty list of resource dictionaries. For example: "
+            '`[{"CPU": 1.0}, {"GPU": 1.0}]`. Got empty list instead.'
+        )
     for bundle in bundles:
         if not isinstance(bundle, dict):
             raise ValueError("Bundles must be a list of resource dictionaries. For example:")
