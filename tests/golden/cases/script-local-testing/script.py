@@ -132,7 +132,6 @@ f = serve.run(function.bind(), name="f", route_prefix="/f", _local_testing_mode=
 attempt("function", lambda: f.remote(1).result())
 attempt("object ref", lambda: one.add.remote(1)._to_object_ref_sync())
 attempt("names", lambda: [h.deployment_name, h.app_name, one.app_name])
-attempt("is initialized", lambda: ray.is_initialized())
 r = one.slow.remote()
 time.sleep(0.1)
 r.cancel()
