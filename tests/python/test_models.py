@@ -390,6 +390,20 @@ class Lean(unittest.TestCase):
         )
         self.assertEqual(done.stdout.decode().strip(), "[]")
 
+    def test_importing_loads_little(self) -> None:
+        heavy = (
+            "http.client ipaddress pydantic urllib.request rserve._details rserve._driver "
+            "rserve._schema ray.serve.schema starlette"
+        )
+        program = f"import sys, ray.serve; print([m for m in {heavy.split()} if m in sys.modules])"
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", program],
+            env={"PYTHONPATH": str(fakenode.ROOT)},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        self.assertEqual(done.stdout.decode().strip(), "[]")
+
     def test_without_pydantic_the_classes_are_our_own(self) -> None:
         with mock.patch.object(_model, "pydantic", lambda: None):
             self.assertIs(_model.public(_config.HTTPOptions), _config.HTTPOptions)

@@ -85,6 +85,19 @@ def import_attr(path: str) -> Any:
     return value
 
 
+def check_route_prefix(prefix: Optional[str]) -> Optional[str]:
+    """A route prefix as it is; ValueError for one that no application may have."""
+    if prefix is None:
+        return prefix
+    if not prefix.startswith("/"):
+        raise ValueError(f"Invalid route_prefix '{prefix}', must start with a forward slash ('/').")
+    if prefix != "/" and prefix.endswith("/"):
+        raise ValueError(f"Invalid route_prefix '{prefix}', may not end with a trailing '/'.")
+    if "{" in prefix or "}" in prefix:
+        raise ValueError(f"Invalid route_prefix '{prefix}', may not contain wildcards.")
+    return prefix
+
+
 def _loaded(pickled: Optional[bytes], value: Union[str, Callable[..., Any]]) -> Any:
     if pickled:
         import pickle

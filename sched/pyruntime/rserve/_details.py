@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Dict, List, Optional
 
-from rserve._config import ProxyLocation
+from rserve._config import ProxyLocation, check_route_prefix
 from rserve._model import Field, Model, field_validator
 from rserve._schema import (
     DeploymentSchema,
@@ -169,19 +169,6 @@ class ApplicationDetails(Model, home=HOME, extra="forbid"):
     @classmethod
     def application_details_route_prefix_format(cls, v: Any) -> Any:
         return check_route_prefix(v)
-
-
-def check_route_prefix(prefix: Optional[str]) -> Optional[str]:
-    """A route prefix as it is; ValueError for one that no application may have."""
-    if prefix is None:
-        return prefix
-    if not prefix.startswith("/"):
-        raise ValueError(f"Invalid route_prefix '{prefix}', must start with a forward slash ('/').")
-    if prefix != "/" and prefix.endswith("/"):
-        raise ValueError(f"Invalid route_prefix '{prefix}', may not end with a trailing '/'.")
-    if "{" in prefix or "}" in prefix:
-        raise ValueError(f"Invalid route_prefix '{prefix}', may not contain wildcards.")
-    return prefix
 
 
 class Target(Model, home=HOME):

@@ -9,47 +9,51 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import datetime
-import decimal
 import enum
-import ipaddress
+import functools
 import json
-import pathlib
 import re
 import sys
 import types
-import uuid
 from typing import Any, Callable, Dict
 
 
-def _decimal(value: decimal.Decimal) -> Any:
-    exponent = value.as_tuple().exponent
-    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+@functools.lru_cache(maxsize=None)
+def _encoders() -> Dict[type, Callable[[Any], Any]]:
+    """What is made of values that JSON has no type for. The modules are loaded at first use."""
+    import datetime
+    import decimal
+    import ipaddress
+    import pathlib
+    import uuid
 
+    def number(value: decimal.Decimal) -> Any:
+        exponent = value.as_tuple().exponent
+        return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
 
-_ENCODERS: Dict[type, Callable[[Any], Any]] = {
-    bytes: lambda v: v.decode(),
-    datetime.date: lambda v: v.isoformat(),
-    datetime.datetime: lambda v: v.isoformat(),
-    datetime.time: lambda v: v.isoformat(),
-    datetime.timedelta: lambda v: v.total_seconds(),
-    decimal.Decimal: _decimal,
-    frozenset: list,
-    set: list,
-    collections.deque: list,
-    types.GeneratorType: list,
-    ipaddress.IPv4Address: str,
-    ipaddress.IPv4Interface: str,
-    ipaddress.IPv4Network: str,
-    ipaddress.IPv6Address: str,
-    ipaddress.IPv6Interface: str,
-    ipaddress.IPv6Network: str,
-    pathlib.PurePath: str,
-    re.Pattern: lambda v: v.pattern,
-    uuid.UUID: str,
-    enum.Enum: lambda v: v.value,
-    BaseException: str,
-}
+    return {
+        bytes: lambda v: v.decode(),
+        datetime.date: lambda v: v.isoformat(),
+        datetime.datetime: lambda v: v.isoformat(),
+        datetime.time: lambda v: v.isoformat(),
+        datetime.timedelta: lambda v: v.total_seconds(),
+        decimal.Decimal: number,
+        frozenset: list,
+        set: list,
+        collections.deque: list,
+        types.GeneratorType: list,
+        ipaddress.IPv4Address: str,
+        ipaddress.IPv4Interface: str,
+        ipaddress.IPv4Network: str,
+        ipaddress.IPv6Address: str,
+        ipaddress.IPv6Interface: str,
+        ipaddress.IPv6Network: str,
+        pathlib.PurePath: str,
+        re.Pattern: lambda v: v.pattern,
+        uuid.UUID: str,
+        enum.Enum: lambda v: v.value,
+        BaseException: str,
+    }
 
 
 def _numpy(value: Any) -> Any:
@@ -75,10 +79,10 @@ def _default(value: Any) -> Any:
             return dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    encoder = _ENCODERS.get(type(value))
+    encoder = _encoders().get(type(value))
     if encoder is not None:
         return encoder(value)
-    for kind, encoder in _ENCODERS.items():
+    for kind, encoder in _encoders().items():
         if isinstance(value, kind):
             return encoder(value)
     array = _numpy(value)

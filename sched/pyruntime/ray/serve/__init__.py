@@ -64,10 +64,19 @@ __all__ = [
 
 if not TYPE_CHECKING:
 
+    #: Loaded when they are asked for, as importing them costs time.
+    _LAZY = frozenset(
+        "autoscaling_policy config exceptions gang grpc_util handle metrics request_router schema "
+        "task_consumer task_processor".split()
+    )
+
     def __getattr__(name):
         """The models, which are made when they are asked for; see `ray.serve.config`."""
-        from ray.serve import config, schema
+        import importlib
 
+        if name in _LAZY:
+            return importlib.import_module(f"ray.serve.{name}")
         if name in ("ControllerOptions", "HTTPOptions", "TracingConfig"):
-            return getattr(schema if name == "TracingConfig" else config, name)
+            module = "schema" if name == "TracingConfig" else "config"
+            return getattr(importlib.import_module(f"ray.serve.{module}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,9 @@ import logging
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union, overload
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union, overload
 
-from rserve import _deploy, _node, _session
+from rserve import _node
 from rserve._asgi import ingress
 from rserve._config import (
     AutoscalingConfig,
@@ -22,12 +22,11 @@ from rserve._config import (
     HTTPOptions,
     ProxyLocation,
     RequestRouterConfig,
+    check_route_prefix,
     gRPCOptions,
 )
-from rserve._details import check_route_prefix
-from rserve._schema import LoggingConfig, TracingConfig
+from rserve._lazy import LazyModule
 
-from ray.serve._private.common import DeploymentStatus, DeploymentStatusTrigger
 from ray.serve.context import (
     _get_internal_replica_context,
     _get_serve_request_context,
@@ -43,13 +42,15 @@ from ray.serve.deployment import (
 )
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import (
-    ApplicationStatus,
-    ApplicationStatusOverview,
-    DeploymentStatusOverview,
-    ProxyStatus,
-    ServeStatus,
-)
+
+if TYPE_CHECKING:
+    from rserve import _deploy, _session
+    from rserve._schema import LoggingConfig, TracingConfig
+
+    from ray.serve.schema import ServeStatus
+else:
+    _deploy = LazyModule("rserve._deploy")
+    _session = LazyModule("rserve._session")
 
 logger = logging.getLogger("ray.serve")
 
@@ -256,6 +257,8 @@ def start(
     for key in ("http_host", "http_port", "http_middlewares"):
         if key in kwargs:
             raise ValueError(f"`{key}` is deprecated, please use `http_options` instead.")
+    from rserve._schema import LoggingConfig, TracingConfig
+
     for value, model in (
         (http_options, HTTPOptions),
         (grpc_options, gRPCOptions),
@@ -441,6 +444,16 @@ def _local_status(running: Dict[str, List[str]]) -> Dict[str, Any]:
 
 def status_of(told: Dict[str, Any]) -> ServeStatus:
     """What the head told, with the types of ray.serve.schema."""
+    from ray.serve.schema import (
+        ApplicationStatus,
+        ApplicationStatusOverview,
+        DeploymentStatus,
+        DeploymentStatusOverview,
+        DeploymentStatusTrigger,
+        ProxyStatus,
+        ServeStatus,
+    )
+
     applications = {}
     for name, app in told["applications"].items():
         applications[name] = ApplicationStatusOverview(
