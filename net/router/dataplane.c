@@ -23,6 +23,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -739,6 +740,20 @@ static int start_servers(struct rs_dataplane *d, struct rs_error *err)
     return 0;
 }
 
+/* What the machine has, or the container may use. */
+static uint64_t usable_memory(void)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
+    unsigned long long limit;
+
+    if (f && fscanf(f, "%llu", &limit) == 1 && limit && limit < memory)
+        memory = limit;
+    if (f)
+        fclose(f);
+    return memory;
+}
+
 /* Large objects need a descriptor each; half of them are left for connections and requests. */
 static struct rs_store *new_store(const struct rs_ingress_conf *conf, struct rs_metrics *metrics)
 {
@@ -746,7 +761,7 @@ static struct rs_store *new_store(const struct rs_ingress_conf *conf, struct rs_
     struct rlimit limit = {.rlim_cur = 1024};
 
     if (!bytes)
-        bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 10 * 3;
+        bytes = usable_memory() / 10 * 3;
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     return rs_store_new(bytes, limit.rlim_cur / 2, metrics);
 }

@@ -2,7 +2,8 @@
  *
  * An object is pending until it is put or failed, once; from then on it does not change. It lives as
  * long as somebody refers to it: a process (struct rs_object_refs), another object whose body names
- * it, a request, its maker. A watch is told once, when enough of its objects are ready.
+ * it, a request, its maker; those that name each other in a circle keep each other. A watch is told
+ * once, when enough of its objects are ready.
  *
  * Thread:    whoever holds the lock of the table (store.h). What is ready does not change: who has
  *            a reference may read it without the lock.

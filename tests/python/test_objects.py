@@ -98,6 +98,17 @@ class Values(unittest.TestCase):
         with self.assertRaises(w.ProtocolError):
             w.map_memfd(w.make_memfd(b"short"), 100)
 
+    def test_maps_leave_descriptors_for_others(self) -> None:
+        before, w._most_mapped = w._most_mapped, 1
+        try:
+            fds = len(os.listdir("/proc/self/fd"))
+            kind, array = self.travel(Array(bytearray(b"x") * 100_000))
+            self.assertEqual((kind, bytes(array.data)), (w.PICKLE5, b"x" * 100_000))
+            memoryview(array.data)[0] = 1
+            self.assertEqual(len(os.listdir("/proc/self/fd")), fds)
+        finally:
+            w._most_mapped = before
+
     @unittest.skipUnless(_has_cloudpickle(), "cloudpickle is in the zip only")
     def test_main_goes_by_value(self) -> None:
         import __main__

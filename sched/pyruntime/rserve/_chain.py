@@ -2,8 +2,8 @@
 them.
 
 Where it can, it leaves them to the node (`_by_reference`): a response that is not there yet becomes
-an object (`DeploymentResponse._hold`), and the call says which objects it waits for. Where the callee
-cannot ask this node for objects, the values are fetched first (`send_by_value`).
+an object (`DeploymentResponse._hold`), and the call says which objects it waits for. Where the
+callee cannot ask this node for objects, the values are fetched first (`send_by_value`).
 """
 
 from __future__ import annotations

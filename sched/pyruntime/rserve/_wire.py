@@ -11,6 +11,7 @@ import fcntl
 import json
 import mmap
 import os
+import resource
 import socket
 import struct
 import sys
@@ -439,6 +440,36 @@ def read_memfd(fd: int, size: int) -> bytes:
         os.close(fd)
 
 
+def _read_writable(fd: int, size: int) -> memoryview:
+    """As read_memfd, into memory of its own."""
+    view = memoryview(bytearray(size))
+    try:
+        at = 0
+        while at < size:
+            got = os.preadv(fd, [view[at : at + (1 << 30)]], at)
+            if not got:
+                raise ProtocolError("a memfd shrank while it was read")
+            at += got
+    except OSError as e:
+        raise ProtocolError(f"a body's descriptor cannot be read: {e}") from None
+    finally:
+        os.close(fd)
+    return view
+
+
+_most_mapped = 0
+
+
+def _may_map(fd: int) -> bool:
+    """Whether a map may keep a descriptor (before Python 3.13 it does): not more than half of them,
+    so that there are some left for the next bodies."""
+    global _most_mapped
+    if not _most_mapped:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        _most_mapped = soft // 2 if soft > 0 else 1 << 30
+    return fd < _most_mapped
+
+
 def map_memfd(fd: int, size: int) -> Buffer:
     """The first `size` bytes of a memfd, mapped copy on write; closes it.
 
@@ -451,6 +482,8 @@ def map_memfd(fd: int, size: int) -> Buffer:
         sealed = 0
     if not sealed or not size or os.fstat(fd).st_size < size:
         return read_memfd(fd, size)
+    if not _may_map(fd):
+        return _read_writable(fd, size)
     try:
         more: Dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
         return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_COPY, **more))
