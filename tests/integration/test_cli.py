@@ -16,8 +16,8 @@ def run(*args: str, **kwargs) -> subprocess.CompletedProcess:
                           check=False, **kwargs)
 
 
-def verbs() -> List[str]:
-    text = run("--help").stdout
+def verbs(*group: str) -> List[str]:
+    text = run(*group, "--help").stdout
     block = text[text.index("Verbs:\n"):].split("\n\n")[0].splitlines()[1:]
     return [line.split()[0] for line in block if line[:3].strip()]
 
@@ -37,8 +37,19 @@ class Help(unittest.TestCase):
                 self.assertEqual(long.stdout, run("help", verb).stdout)
                 self.assertEqual(long.stderr, "")
 
+    def test_help_of_the_verbs_of_groups(self) -> None:
+        for group in ("serve", "ray"):
+            self.assertGreaterEqual(len(verbs(group)), 4)
+            for verb in verbs(group):
+                with self.subTest(group=group, verb=verb):
+                    long = run(group, verb, "--help")
+                    self.assertEqual((long.returncode, long.stderr), (0, ""))
+                    self.assertTrue(long.stdout.startswith("Usage: %s %s [OPTIONS]" % (group, verb)))
+                    self.assertEqual(long.stdout, run("help", group, verb).stdout)
+
     def test_fits_80_columns(self) -> None:
-        for args in [["--help"], ["help", "config"]] + [["help", verb] for verb in verbs()]:
+        groups = [["help", group, verb] for group in ("serve", "ray") for verb in verbs(group)]
+        for args in [["--help"], ["help", "config"]] + [["help", v] for v in verbs()] + groups:
             for line in run(*args).stdout.splitlines():
                 self.assertLessEqual(len(line), 80, line)
 
@@ -115,9 +126,9 @@ class Completion(unittest.TestCase):
                     if word.startswith("--") and word[2:].isalpha():
                         self.assertIn(word if shell != "fish" else "-l " + word[2:], script)
 
-    def complete(self, *words: str) -> List[str]:
+    def complete(self, *words: str, name: str = "rserve") -> List[str]:
         """What bash offers for the last word."""
-        script = ('source <("$0" completion bash); COMP_WORDS=(rserve "$@"); '
+        script = ('source <("$0" completion bash); COMP_WORDS=(' + name + ' "$@"); '
                   'COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); compopt() { :; }; _rserve; '
                   'printf "%s\\n" "${COMPREPLY[@]}"')
         r = subprocess.run(["bash", "-c", script, RSERVE, *words], stdout=subprocess.PIPE,
@@ -138,6 +149,9 @@ class Completion(unittest.TestCase):
         self.assertEqual(self.complete("serve", "con"), ["config", "controller-health"])
         self.assertEqual(self.complete("serve", "shutdown", "--y"), ["--yes"])
         self.assertIn("README.md", self.complete("serve", "deploy", "READ"))
+        self.assertEqual(self.complete("sta", name="/some/bin/ray"), ["start", "status"])
+        self.assertEqual(self.complete("build", "--app", name="serve"), ["--app-dir"])
+        self.assertEqual(self.complete("start", "--cgroup", name="ray"), [])  # it is refused
 
     def test_the_shells_accept_it(self) -> None:
         for shell in ("bash", "zsh", "fish"):
