@@ -464,7 +464,7 @@ app = A.options(autoscaling_config={
                 self.assertIn("support only remote URIs in working_dir and py_modules", answer.text)
 
     def test_a_worker_without_the_folder(self) -> None:
-        """The head's node imports the application, which takes the folder away; the worker says so."""
+        """The head's node imports the application, which takes the folder away."""
         self.write("gone/__init__.py", "")
         self.write("served.py", "import shutil\nshutil.rmtree(%r, ignore_errors=True)\n%s"
                    % (os.path.join(self.folder, "gone"), CODE))

@@ -449,6 +449,10 @@ class Run(Folder):
             with self.assertRaises(spec.EnvError) as caught:
                 self.runner().run("x", ["sh", "-c", 'echo "$1"; exit 1', "sh", text])
             self.assertTrue(caught.exception.retry, text)
+            script = 'echo "$1"; echo "ERROR: no such package"; exit 1'
+            with self.assertRaises(spec.EnvError) as caught:
+                self.runner().run("x", ["sh", "-c", script, "sh", text])
+            self.assertEqual(caught.exception.lines, [text, "ERROR: no such package"])
 
     def test_no_program(self) -> None:
         with self.assertRaises(spec.EnvError) as caught:
@@ -484,6 +488,9 @@ class Run(Folder):
             "Installing collected packages: a, b": "installing a, b",
             "Resolved 3 packages in 5ms": "resolved 3 packages in 5ms",
             "Requirement already satisfied: pip": None,
+            "WARNING: Retrying (Retry(total=4)) after connection broken by 'X'": (
+                "the package index cannot be reached; trying again"
+            ),
         }
         for line, want in cases.items():
             self.assertEqual(run.progress_of(line), want, line)

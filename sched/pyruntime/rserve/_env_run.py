@@ -74,6 +74,8 @@ def progress_of(line: str) -> Optional[str]:
     found = re.match(r"Installing collected packages: (.*)", text)
     if found:
         return f"installing {_short(found.group(1))}"
+    if re.match(r"WARNING: Retrying .* after connection broken", text):
+        return "the package index cannot be reached; trying again"
     found = re.match(r"(Resolved|Prepared|Installed|Downloaded) \d+ packages? in .*", text)
     if found:
         return text[0].lower() + text[1:]
@@ -111,7 +113,7 @@ class Runner:
     def run(self, what: str, argv: Sequence[str], cwd: Optional[str] = None) -> List[str]:
         """The lines printed. EnvError with the last of them if the status is not 0."""
         lines: Deque[str] = deque(maxlen=_KEPT)
-        network = False
+        network = ""
         self.reporter.say(what)
         _process.load_libc()
         try:
@@ -136,7 +138,8 @@ class Runner:
                 log.write(line + "\n")
                 log.flush()
                 lines.append(line)
-                network = network or _NETWORK.search(line) is not None
+                if _NETWORK.search(line):
+                    network = line.strip()
                 progress = progress_of(line)
                 if progress:
                     self.reporter.say(progress, must=False)
@@ -144,7 +147,8 @@ class Runner:
         if status != 0:
             how = f"status {status}" if status > 0 else f"signal {-status}"
             tool = os.path.basename(argv[0])
-            raise EnvError(
-                f"{what} failed ({tool} ended with {how})", error_lines(list(lines)), retry=network
-            )
+            said = error_lines(list(lines))
+            if network and network not in [line.strip() for line in said]:
+                said.insert(0, network)  # why "no such package" may not be true
+            raise EnvError(f"{what} failed ({tool} ended with {how})", said, retry=bool(network))
         return list(lines)
