@@ -400,6 +400,7 @@ static void send_init(struct rs_ag_replica *r)
     json_object_set_new(msg, "args", app && app->args ? json_incref(app->args) : json_object());
     json_object_set(msg, "config", d->conf->json);
     json_object_set(msg, "env", r->env);
+    json_object_set_new(msg, "version", json_string(r->version));
     if (rs_ag_is_core(d))
         json_object_set(msg, "core", d->core);
     a->ops.tell(r->id, RS_TELL_INIT, 0, msg, a->arg);

@@ -140,6 +140,42 @@ static void observe(struct rs_controller *c, struct rs_ct_actor *a, int64_t now)
     }
 }
 
+/* The deployment of Serve that it is for, in that version, is wanted or still runs. */
+static bool served(const struct rs_controller *c, const json_t *serve)
+{
+    const struct rs_ct_app *app = rs_map_get(&c->apps, rs_json_str(serve, "app", ""));
+    const char *name = rs_json_str(serve, "deployment", "");
+    const char *version = rs_json_str(serve, "version", "");
+    const struct rs_ct_deployment *d = app ? rs_map_get(&app->deployments, name) : NULL;
+
+    if (d && !d->gone && strcmp(d->version, version) == 0)
+        return true;
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        for (size_t k = 0; n && n->report && k < n->report->n_replicas; k++) {
+            const struct rs_report_replica *r = &n->report->replicas[k];
+
+            if (strcmp(r->deployment, name) == 0 && strcmp(r->version, version) == 0 &&
+                strcmp(r->app, rs_json_str(serve, "app", "")) == 0 &&
+                r->state != RS_REPLICA_STOPPED)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void end_with_deployment(struct rs_controller *c, struct rs_ct_actor *a, int64_t now)
+{
+    const json_t *serve = json_object_get(a->d->core, "serve");
+
+    if (serve && !served(c, serve))
+        die(c, a,
+            rs_strdup("The actor is dead because the deployment that it was for, in this version, "
+                      "does not run any more."),
+            now);
+}
+
 void rs_ct_actors_update(struct rs_controller *c, int64_t now)
 {
     for (size_t i = 0; i < rs_map_slots(&c->core.actors); i++) {
@@ -147,6 +183,8 @@ void rs_ct_actors_update(struct rs_controller *c, int64_t now)
 
         if (a && a->state != RS_ACTOR_DEAD)
             observe(c, a, now);
+        if (a && a->state != RS_ACTOR_DEAD)
+            end_with_deployment(c, a, now);
     }
 }
 
@@ -251,6 +289,8 @@ static json_t *create(struct rs_controller *c, const char *client, const json_t 
                                  MAX_ACTORS);
     core = json_pack("{s:s, s:s, s:s, s:s?, s:s}", "kind", "actor", "actor_id", id, "namespace", ns,
                      "name", name, "class_name", rs_json_str(msg, "class_name", ""));
+    if (json_is_object(json_object_get(msg, "serve")))
+        json_object_set(core, "serve", json_object_get(msg, "serve"));
     if (rs_ct_core_deployment(c, msg, id, config_of(msg), core, &d, &err) < 0)
         return rs_ct_core_refuse("ValueError", "%s", err.msg);
     a = rs_alloc(sizeof(*a));

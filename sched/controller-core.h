@@ -8,7 +8,7 @@
  *
  * Ops of CORE (all have "op"; "error" and "kind", an exception class, answer what cannot be done):
  *   create_actor {actor_id, class_name, name?, namespace, lifetime?, get_if_exists?, max_restarts,
- *                 max_ongoing, options, strategy?, env, spec, meta}
+ *                 max_ongoing, options, strategy?, env, spec, meta, serve?}
  *                -> {actor_id, app, existing}
  *   get_actor    {name, namespace} -> {actor_id, app, class_name, meta, ..}
  *   actor_info   {actor_id} -> {actor_id, app, state, cause?, ..}

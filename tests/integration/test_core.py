@@ -616,6 +616,85 @@ class TwoNodes(CoreTest):
         """), [1])
 
 
+SHARED = '''
+import os
+import ray
+from ray import serve
+from ray.serve.config import DeploymentActorConfig
+
+@ray.remote
+class Store:
+    def __init__(self, start, step=1):
+        if start < 0:
+            raise ValueError("below zero")
+        self.n, self.step = start, step
+    def add(self):
+        self.n += self.step
+        return self.n
+    def pid(self):
+        return os.getpid()
+    def whose(self):
+        c = serve.get_deployment_actor_context()
+        return [c.app_name, c.deployment, c.actor_name]
+
+@serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0}, deployment_actors=[
+    DeploymentActorConfig(name="store", actor_class=Store, init_args=(START,),
+                          init_kwargs={"step": 2})])
+class Users:
+    async def __call__(self, request):
+        store = serve.get_deployment_actor("store")
+        try:
+            serve.get_deployment_actor("other")
+        except ValueError as e:
+            assert "has no deployment actor named 'other'" in str(e)
+        return [os.getpid(), await store.add.remote(), await store.pid.remote(),
+                await store.whose.remote()]
+
+app = Users.bind()
+'''
+
+
+class DeploymentActors(ServeTest):
+    def test_replicas_share_one_until_a_new_version(self) -> None:
+        s = self.serve_code(SHARED.replace("START", "10"))
+        pids, last, actor = set(), 10, 0
+        while len(pids) < 2:
+            pid, n, actor, whose = s.call().json()
+            self.assertEqual([n, whose], [last + 2, ["app", "Users", "store"]])
+            pids.add(pid)
+            last = n
+        os.kill(actor, signal.SIGKILL)  # it is started anew
+        again = wait_until("it answers again", lambda: (
+            lambda answer: answer.json() if answer.status == 200 else None)(s.call()))
+        self.assertEqual(again[1], 12, "it counts from the start")
+        now = again[2]
+        self.assertNotEqual(now, actor)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)  # it outlives replicas
+        wait_until("there are new replicas", lambda: len(s.pids("app", "Users") - pids) == 2)
+        self.assertEqual(s.call().json()[2], now)
+        self.write("app.yaml", "applications:\n- name: app\n  route_prefix: /\n"
+                   "  import_path: served:app\n  deployments:\n  - name: Users\n"
+                   "    deployment_actors:\n    - {name: store, actor_class: 'served:Store', "
+                   "init_args: [100]}\n")
+        with open(os.path.join(self.folder, "app.yaml"), encoding="utf-8") as f:
+            text = f.read().replace("route_prefix", "rserve: {app_dir: '%s'}\n  route_prefix"
+                                    % self.folder)
+        self.assertEqual(s.rest("PUT", text.encode()).status, 200)
+        wait_until("the new version has one of its own", lambda: s.call().json()[1] > 100)
+        wait_until("the old one is gone", lambda: read_process(now) is None)
+        new = s.call().json()[2]
+        s.rest("PUT", {"applications": []})
+        wait_until("it ends with its deployment", lambda: read_process(new) is None)
+
+    def test_one_that_cannot_start(self) -> None:
+        self.write_app(SHARED.replace("START", "-1"), "- {name: Users, max_constructor_retry_count: 2}")
+        s = self.start(os.path.join(self.folder, "app.yaml"))
+        s.wait_apps("DEPLOY_FAILED", timeout=40)
+        self.assertIn("ValueError: below zero",
+                      s.app("app")["deployments"]["Users"]["message"])
+
+
 SCRIPT = '''
 import os
 import ray

@@ -119,7 +119,11 @@ class ActorClass(Generic[T]):
         raise NotImplementedError("Ray DAGs of actors are not available in rserve.")
 
     def _remote(
-        self, args: Tuple[Any, ...], kwargs: Dict[str, Any], options: Dict[str, Any]
+        self,
+        args: Tuple[Any, ...],
+        kwargs: Dict[str, Any],
+        options: Dict[str, Any],
+        serve: Optional[Dict[str, Any]] = None,
     ) -> "ActorHandle":
         link = _node.require("ray.remote")
         meta = self.__ray_metadata__
@@ -157,6 +161,8 @@ class ActorClass(Generic[T]):
         if name:
             members["name"] = name
             members["get_if_exists"] = bool(options.get("get_if_exists"))
+        if serve is not None:
+            members["serve"] = serve
         if options.get("lifetime") == "detached":
             members["lifetime"] = "detached"
         creation = _Creation(link, meta, args, kwargs, int(concurrency), members)

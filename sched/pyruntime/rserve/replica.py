@@ -132,6 +132,7 @@ class Replica:
         target = node.target()
         is_function = inspect.isfunction(target)
         self._set_default_executor()
+        await self._start_actors(node)
         try:
             self._servable = (
                 target if is_function else await self._construct(target, node.args, node.kwargs)
@@ -154,6 +155,24 @@ class Replica:
             await self._check_health()
         except BaseException as e:
             raise Refused("health_check", e) from None
+
+    async def _start_actors(self, node: Any) -> None:
+        wanted = self._config.get("deployment_actors")
+        if not wanted:
+            return
+        from rserve import _deployment_actors
+
+        link = self._link
+        try:
+            await _deployment_actors.start(
+                link.app,
+                link.deployment,
+                str(self._init.get("version") or ""),
+                wanted,
+                node.deployment._options.get("deployment_actors"),
+            )
+        except BaseException as e:
+            raise Refused("constructor", e) from None
 
     async def _construct(self, cls: Any, args: Any, kwargs: Any) -> Any:
         """An instance; __init__ may be a coroutine function and may ask for the context."""

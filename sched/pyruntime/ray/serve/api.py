@@ -27,7 +27,9 @@ from rserve._config import (
 )
 from rserve._lazy import LazyModule
 
+from ray.serve._private.common import DeploymentID
 from ray.serve.context import (
+    DeploymentActorContext,
     _get_internal_replica_context,
     _get_serve_request_context,
     get_replica_context,
@@ -478,10 +480,25 @@ def status_of(told: Dict[str, Any]) -> ServeStatus:
 
 
 def get_deployment_actor(actor_name: str) -> Any:
-    """The handle of an actor of this deployment (`deployment_actors`)."""
-    raise RayServeException("Deployment actors are not available in this version of rserve.")
+    """The handle of an actor of this deployment (`deployment_actors`). Inside of a replica only.
+
+    Raises ValueError when the deployment has none of that name.
+    """
+    from rserve import _deployment_actors
+
+    return _deployment_actors.get(actor_name)
 
 
-def get_deployment_actor_context() -> Any:
+def get_deployment_actor_context() -> DeploymentActorContext:
     """Inside of a deployment's actor: whose it is."""
-    raise RayServeException("Deployment actors are not available in this version of rserve.")
+    from rserve import _deployment_actors
+
+    here = _deployment_actors.context()
+    if here is None:
+        raise RayServeException(
+            "`serve.get_deployment_actor_context()` may only be called from within an actor of "
+            "`deployment_actors`."
+        )
+    return DeploymentActorContext(
+        DeploymentID(here["deployment"], here["app"]), here["actor"], here.get("version")
+    )
