@@ -12,6 +12,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
 
 void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply)
@@ -69,6 +71,25 @@ void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len)
 
 /* --- origins ----------------------------------------------------------------------------------- */
 
+/* A copy that can grow, in place of a memfd that its maker has sealed. */
+static int unseal(struct rs_request *r)
+{
+    int fd = memfd_create("rserve-body", MFD_CLOEXEC);
+    off_t at = 0;
+
+    while (fd >= 0 && (uint64_t)at < r->body_len) {
+        ssize_t n = sendfile(fd, r->body_fd, &at, (size_t)(r->body_len - (uint64_t)at));
+
+        if (n == 0 || (n < 0 && errno != EINTR))
+            rs_closep(&fd);
+    }
+    if (fd < 0)
+        return -1;
+    rs_closep(&r->body_fd);
+    r->body_fd = fd;
+    return 0;
+}
+
 /* It still waits: what comes is kept with what is there. */
 static void keep(struct rs_request *r, struct rs_chunk *body)
 {
@@ -95,7 +116,7 @@ static void keep(struct rs_request *r, struct rs_chunk *body)
     while (left) {
         ssize_t n = pwrite(r->body_fd, data, (size_t)left, (off_t)r->body_len);
 
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EPERM && unseal(r) == 0)))
             continue;
         if (n <= 0)
             return; /* out of memory for memfds: the length tells */

@@ -323,7 +323,7 @@ static void fake_send(struct fake *f, enum rs_msg type, unsigned flags, uint64_t
     rs_buf_fini(&b);
 }
 
-/* With a body in a memfd. */
+/* With a body in a memfd, sealed as the library's are. */
 static void fake_send_memfd(struct fake *f, enum rs_msg type, unsigned flags, uint64_t stream,
                             const struct rs_buf *meta, const void *body, size_t len)
 {
@@ -333,7 +333,7 @@ static void fake_send_memfd(struct fake *f, enum rs_msg type, unsigned flags, ui
                           .fds = 1,
                           .stream = stream,
                           .body_len = len};
-    int fd = memfd_create("body", MFD_CLOEXEC);
+    int fd = memfd_create("body", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     struct rs_buf b = {0};
     union {
         char space[CMSG_SPACE(sizeof(int))];
@@ -347,6 +347,7 @@ static void fake_send_memfd(struct fake *f, enum rs_msg type, unsigned flags, ui
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
     ck_assert_int_eq(write(fd, body, len), len);
+    ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE), 0);
     rs_header_encode(&h, (uint8_t *)rs_buf_reserve(&b, RS_FRAME_HEADER));
     rs_buf_commit(&b, RS_FRAME_HEADER);
     if (meta)

@@ -507,6 +507,41 @@ START_TEST(some_take_values_only)
 }
 END_TEST
 
+/* A body whose first piece is a memfd that can no longer change, while the call waits for a slot. */
+START_TEST(a_body_goes_on_behind_a_sealed_memfd)
+{
+    enum { LEN = 100000 };
+    char *body = rs_alloc(LEN);
+    struct rs_buf meta = {0};
+    struct fake c = {.fd = -1, .body_fd = -1};
+
+    begin(_i);
+    rs_dataplane_retire(w.dp, "r2");
+    expect_event(&w, "idle", "r2");
+    memset(body, 'b', LEN);
+    rs_field_put_uint(&meta, RS_TAG_KIND, RS_REQUEST_CALL);
+    rs_field_put_str(&meta, RS_TAG_APP, "app");
+    rs_field_put_str(&meta, RS_TAG_DEPLOYMENT, "back");
+    fake_send_memfd(&a, RS_MSG_REQUEST, 0, 1, &meta, body, LEN);
+    fake_send(&a, RS_MSG_BODY, 0, 1, NULL, "and", 3);
+    fake_send(&a, RS_MSG_BODY, RS_FRAME_END, 1, NULL, "more", 4);
+    wait_for(&a, 3, id_x, 0, 0); /* it was read */
+    fake_expect(&a, RS_MSG_RESPONSE);
+    wait_queued(&w, "back", 1);
+    fake_attach(&w, &c, "back", "r3", true);
+    fake_expect(&c, RS_MSG_REQUEST);
+    ck_assert_uint_eq(c.h.body_len, LEN + 7);
+    ck_assert_mem_eq(c.body, body, LEN);
+    ck_assert_mem_eq(c.body + LEN, "andmore", 7);
+    answer(&c, c.h.stream, "done", NULL);
+    expect_value(&a, 1, "done");
+    fake_end(&c);
+    rs_buf_fini(&meta);
+    free(body);
+    end();
+}
+END_TEST
+
 START_TEST(ends_with_everything_under_way)
 {
     begin_chain(_i);
@@ -682,4 +717,5 @@ RS_CHECK_MAIN("object_call", BOTH(put_and_get); BOTH(a_long_value_stays_in_its_m
               BOTH(an_answer_in_pieces_is_kept); BOTH(its_error_is_theirs); BOTH(the_first_dies);
               BOTH(cancel_reaches_what_it_alone_waits_for); BOTH(cancel_spares_what_others_want);
               BOTH(the_answer_was_on_its_way); BOTH(some_take_values_only);
-              BOTH(ends_with_everything_under_way); tcase_add_loop_test(tc, random_frames, 0, 6);)
+              BOTH(a_body_goes_on_behind_a_sealed_memfd); BOTH(ends_with_everything_under_way);
+              tcase_add_loop_test(tc, random_frames, 0, 6);)
