@@ -21,6 +21,13 @@ import fakenode  # noqa: F401  (puts the library on sys.path)
 from facts import plain_type
 from rserve import _model
 
+#: Modules in which every public name has a docstring.
+DOCUMENTED = (
+    "ray.exceptions ray.serve ray.serve.batching ray.serve.config ray.serve.context "
+    "ray.serve.exceptions ray.serve.gang ray.serve.grpc_util ray.serve.handle ray.serve.schema "
+    "ray.serve.task_consumer"
+).split()
+
 DATA = os.path.join(os.path.dirname(__file__), "..", "..", "testdata", "names")
 
 
@@ -67,6 +74,13 @@ def signature(function: Any) -> str:
 def same(kind: str, asked: Any, found: Any) -> Iterator[Tuple[str, str]]:
     if asked != found:
         yield "", f"{kind} is {found}, in Ray {asked}"
+
+
+def _own(name: str) -> Any:
+    """The library's own class of a model."""
+    from rserve import _config, _details, _schema
+
+    return next((getattr(m, name) for m in (_config, _schema, _details) if hasattr(m, name)), None)
 
 
 def type_text(kind: Any) -> str:
@@ -193,6 +207,29 @@ class Names(unittest.TestCase):
         done = [n for n, why in allowed.items() if not why.startswith("built by")]
         unneeded = [n for n in done if n not in needed]
         self.assertEqual([], unneeded, "lines of missing.txt that nothing needs: remove them")
+
+    def test_everything_says_what_it_is(self) -> None:
+        silent = []
+        for module_name, names in facts("ray-2.60.json").items():
+            if module_name not in DOCUMENTED:
+                continue
+            module = importlib.import_module(module_name)
+            for name, fact in names.items():
+                item = getattr(module, name, None)
+                if "value" in fact or item is None:
+                    continue
+                doc = vars(item).get("__doc__") if inspect.isclass(item) else item.__doc__
+                if not doc or doc.startswith(f"{name}("):
+                    silent.append(f"{module_name}.{name}")
+                validators = {n for n, _ in getattr(_own(name), "_validators", ())}
+                for part in [*fact.get("methods", ()), *fact.get("properties", ())]:
+                    member = inspect.getattr_static(item, part, None)
+                    member = getattr(member, "__func__", member)
+                    if member is None or part in validators:
+                        continue
+                    if not getattr(member, "__doc__", None):
+                        silent.append(f"{module_name}.{name}.{part}")
+        self.assertEqual([], silent)
 
     def test_constants(self) -> None:
         from ray.serve._private import constants

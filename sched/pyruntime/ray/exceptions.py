@@ -68,6 +68,7 @@ class RayTaskError(RayError):
         return dual
 
     def as_instanceof_cause(self) -> "RayTaskError":
+        """The error as an instance of the cause's class too, so that `except` finds it."""
         if self.cause is None or isinstance(self.cause, RayTaskError):
             return self
         try:
@@ -139,10 +140,12 @@ class RayActorError(RayError):
 
     @property
     def actor_init_failed(self) -> bool:
+        """Whether the constructor failed."""
         return self._actor_init_failed
 
     @property
     def preempted(self) -> bool:
+        """Whether the node was taken away."""
         return self._preempted
 
 
@@ -160,10 +163,13 @@ class ActorDiedError(RayActorError):
 
     @classmethod
     def from_task_error(cls, task_error: RayTaskError) -> "ActorDiedError":
+        """The actor's constructor failed with this error."""
         return cls(task_error)
 
 
 class ActorUnavailableError(RayActorError):
+    """The process cannot be reached just now."""
+
     def __init__(self, error_message: str = "", actor_id: Optional[bytes] = None) -> None:
         text = actor_id.hex() if actor_id else None
         super().__init__(text, f"The actor is temporarily unavailable: {error_message}")
@@ -201,97 +207,119 @@ class _Message(RayError):
 
 
 class RuntimeEnvSetupError(_Message):
+    """The environment of a process could not be made."""
+
     default = "Failed to set up runtime environment."
 
 
 class TaskUnschedulableError(_Message):
+    """No node can ever run the task."""
+
     default = "The task is not schedulable."
 
 
 class ActorUnschedulableError(_Message):
+    """No node can ever run the actor."""
+
     default = "The actor is not schedulable."
 
 
 class OutOfMemoryError(_Message):
+    """A process was ended because memory ran out."""
+
     default = "Task was killed because the node ran out of memory."
 
 
 class NodeDiedError(_Message):
+    """The node is gone."""
+
     default = "The node died."
 
 
 class AuthenticationError(_Message):
+    """The token is missing or wrong."""
+
     default = "Authentication failed."
 
 
 class UnserializableException(_Message):
+    """An exception that cannot be pickled; its text is here."""
+
     default = "An exception could not be serialized."
 
 
 class ActorAlreadyExistsError(ValueError, RayError):
-    pass
+    """The name is taken."""
 
 
 class ActorHandleNotFoundError(ValueError, RayError):
-    pass
+    """The handle belongs to another run."""
 
 
 class WorkerCrashedError(RayError):
+    """The process that worked on a task died."""
+
     def __str__(self) -> str:
         return "The worker died unexpectedly while executing this task."
 
 
 class LocalRayletDiedError(RayError):
-    pass
+    """The node of this process has ended."""
 
 
 class OutOfDiskError(RayError):
-    pass
+    """The disk is full."""
 
 
 class ObjectStoreFullError(RayError):
-    pass
+    """There is no room for the value in the object store."""
 
 
 class PendingCallsLimitExceeded(RayError):
-    pass
+    """Too many calls wait for the actor (`max_pending_calls`)."""
 
 
 class AsyncioActorExit(RayError):
-    pass
+    """Ends an async actor from within."""
 
 
 class UserCodeException(RayError):
-    pass
+    """User code raised."""
 
 
 class PlasmaObjectNotAvailable(RayError):
-    pass
+    """The value is not in the object store."""
 
 
 class ObjectRefStreamEndOfStreamError(RayError):
-    pass
+    """The stream has no more items."""
 
 
 class OufOfBandObjectRefSerializationException(RayError):
-    pass
+    """A reference was pickled where it must not be."""
 
 
 class TaskPlacementGroupRemoved(RayError):
+    """The placement group of the task was removed."""
+
     def __str__(self) -> str:
         return "The placement group corresponding to this task has been removed."
 
 
 class ActorPlacementGroupRemoved(RayError):
+    """The placement group of the actor was removed."""
+
     def __str__(self) -> str:
         return "The placement group corresponding to this Actor has been removed."
 
 
 class CrossLanguageError(RayError):
-    pass
+    """An exception of another language."""
 
 
 class RpcError(RayError):
+    """A message between nodes was lost."""
+
     def __init__(self, message: str = "", rpc_code: Any = None) -> None:
         self.message = message
         self.rpc_code = rpc_code
@@ -302,6 +330,8 @@ class RpcError(RayError):
 
 
 class ObjectLostError(RayError):
+    """The value is lost."""
+
     def __init__(
         self, object_ref_hex: str = "", owner_address: Optional[bytes] = None, call_site: str = ""
     ) -> None:
@@ -317,22 +347,24 @@ class ObjectLostError(RayError):
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    pass
+    """The value did not arrive in time."""
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    pass
+    """The value was freed although it is referred to."""
 
 
 class ObjectFreedError(ObjectLostError):
-    pass
+    """The value was freed on request."""
 
 
 class OwnerDiedError(ObjectLostError):
-    pass
+    """The process that made the value has died."""
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
+    """The value is lost and cannot be made again."""
+
     def __init__(
         self,
         object_ref_hex: str = "",
@@ -347,6 +379,8 @@ class ObjectReconstructionFailedError(ObjectLostError):
 
 
 class RaySystemError(RayError):
+    """Something in the system itself failed."""
+
     def __init__(self, client_exc: Any = None, traceback_str: Optional[str] = None) -> None:
         self.client_exc = client_exc
         self.traceback_str = traceback_str
@@ -357,23 +391,23 @@ class RaySystemError(RayError):
 
 
 class RayChannelError(RaySystemError):
-    pass
+    """A channel between processes failed."""
 
 
 class RayChannelTimeoutError(RayChannelError, TimeoutError):
-    pass
+    """A channel did not answer in time."""
 
 
 class RayCgraphCapacityExceeded(RaySystemError):
-    pass
+    """Too much is under way in a compiled graph."""
 
 
 class RayDirectTransportError(RaySystemError):
-    pass
+    """A direct transfer failed."""
 
 
 class StreamingGeneratorReplayInconsistentError(RaySystemError):
-    pass
+    """A generator gave other items the second time."""
 
 
 RAY_EXCEPTION_TYPES = [

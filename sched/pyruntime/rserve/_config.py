@@ -150,6 +150,7 @@ class AutoscalingPolicy(Model, home=HOME):
         return _pickled(self._pickled, self.policy_function)
 
     def set_serialized_policy_def(self, serialized_policy_def: bytes) -> None:
+        """Keeps a pickle of the policy, which `get_policy` then prefers."""
         self._pickled = serialized_policy_def
 
     @classmethod
@@ -286,6 +287,7 @@ class RequestRouterConfig(Model, home=HOME):
         return _pickled(self._pickled, self.request_router_class)
 
     def set_serialized_request_router_cls(self, serialized_request_router_cls: bytes) -> None:
+        """Keeps a pickle of the class, which `get_request_router_class` then prefers."""
         self._pickled = serialized_request_router_cls
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Modules that are loaded when something of them is used: importing `ray.serve` shall cost little."""
+"""Modules that are loaded at first use: importing `ray.serve` shall cost little."""
 
 from __future__ import annotations
 

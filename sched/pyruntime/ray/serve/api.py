@@ -226,6 +226,8 @@ def get_trace_context() -> Optional[Dict[str, str]]:
 
 @dataclasses.dataclass(frozen=True)
 class RunTarget:
+    """An application for `run_many`, with the arguments that `run` takes."""
+
     target: Application
     name: str = "default"
     route_prefix: Optional[str] = "/"
@@ -359,6 +361,7 @@ def _run_many(
     _local_testing_mode: bool = False,
     controller_options: Union[None, Dict[str, Any], ControllerOptions] = None,
 ) -> List[DeploymentHandle[Any]]:
+    """`run_many` without `blocking`."""
     if not targets:
         raise ValueError("No applications provided.")
     for t in targets:

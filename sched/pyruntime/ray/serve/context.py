@@ -40,14 +40,17 @@ class ReplicaContext:
 
     @property
     def app_name(self) -> str:
+        """The application."""
         return self.replica_id.deployment_id.app_name
 
     @property
     def deployment(self) -> str:
+        """The deployment."""
         return self.replica_id.deployment_id.name
 
     @property
     def replica_tag(self) -> str:
+        """The replica's id, unique in its deployment."""
         return self.replica_id.unique_id
 
 
@@ -91,6 +94,7 @@ def _get_serve_batch_request_context() -> List[Any]:
 
 
 def get_replica_context() -> ReplicaContext:
+    """Who this replica is. RayServeException outside of a replica."""
     if _replica_context is None:
         raise RayServeException(
             "`serve.get_replica_context()` may only be called from within a Ray Serve deployment."
@@ -100,14 +104,18 @@ def get_replica_context() -> ReplicaContext:
 
 @dataclasses.dataclass(frozen=True)
 class DeploymentActorContext:
+    """Whose helper an actor of a deployment is."""
+
     deployment_id: DeploymentID
     actor_name: str
     code_version: Optional[str] = None
 
     @property
     def app_name(self) -> str:
+        """The application."""
         return self.deployment_id.app_name
 
     @property
     def deployment(self) -> str:
+        """The deployment."""
         return self.deployment_id.name

@@ -331,14 +331,17 @@ class Deployment:
 
     @property
     def name(self) -> str:
+        """The name; that of the class or function unless another one was given."""
         return self._name
 
     @property
     def version(self) -> Optional[str]:
+        """The version that was given; deprecated."""
         return None
 
     @property
     def func_or_class(self) -> Any:
+        """The class or function."""
         return self._func_or_class
 
     def _value(self, name: str) -> Any:
@@ -346,42 +349,52 @@ class Deployment:
 
     @property
     def num_replicas(self) -> Any:
+        """How many replicas; "auto" for autoscaling."""
         return self._value("num_replicas")
 
     @property
     def user_config(self) -> Any:
+        """What `reconfigure` is given."""
         return self._value("user_config")
 
     @property
     def max_ongoing_requests(self) -> int:
+        """How many requests a replica works on at a time."""
         return int(self._value("max_ongoing_requests"))
 
     @property
     def max_queued_requests(self) -> int:
+        """How many requests may wait; -1: any number."""
         return int(self._value("max_queued_requests"))
 
     @property
     def backpressure_config(self) -> Any:
+        """The HTTP answer when `max_queued_requests` is met."""
         return self._value("backpressure_config")
 
     @property
     def logging_config(self) -> Any:
+        """How replicas log."""
         return self._value("logging_config")
 
     @property
     def ray_actor_options(self) -> Optional[Dict[str, Any]]:
+        """What a replica needs; memory in bytes."""
         options: Optional[Dict[str, Any]] = self._value("ray_actor_options")
         return options
 
     @property
     def init_args(self) -> Tuple[Any, ...]:
+        """Arguments of the constructor; those of `bind` are with the Application."""
         return ()
 
     @property
     def init_kwargs(self) -> Dict[str, Any]:
+        """Keyword arguments of the constructor; see `init_args`."""
         return {}
 
     def set_logging_config(self, logging_config: Dict[str, Any]) -> None:
+        """Sets how replicas log."""
         self._options["logging_config"] = logging_config
 
     def _is_function(self) -> bool:

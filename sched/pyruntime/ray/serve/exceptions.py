@@ -35,14 +35,17 @@ class BackPressureError(RayServeException):
 
     @property
     def message(self) -> str:
+        """What the caller is told."""
         return self._message
 
     @property
     def status_code(self) -> int:
+        """The status of the HTTP answer."""
         return self._status_code
 
     @property
     def retry_after_s(self) -> Optional[float]:
+        """After how many seconds to try again; None: nothing is said."""
         return self._retry_after_s
 
 
@@ -58,6 +61,7 @@ class DeploymentUnavailableError(RayServeException):
 
     @property
     def message(self) -> str:
+        """What the caller is told."""
         return f"{self._deployment_id} is unavailable because it failed to deploy."
 
 
@@ -73,6 +77,7 @@ class ReplicaUnavailableError(RayServeException):
 
     @property
     def message(self) -> str:
+        """What the caller is told."""
         return f"Replica {self._replica_id} is unavailable."
 
 
@@ -107,12 +112,15 @@ class gRPCStatusError(RayServeException):  # noqa: N801 (Ray's name)
 
     @property
     def original_exception(self) -> BaseException:
+        """What user code raised."""
         return self._original
 
     @property
     def grpc_code(self) -> Any:
+        """The status code that user code chose."""
         return self._code
 
     @property
     def grpc_details(self) -> Optional[str]:
+        """The text that user code chose."""
         return self._details

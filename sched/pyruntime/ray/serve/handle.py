@@ -92,10 +92,12 @@ class _DeploymentResponseBase(_node.PendingCall):
 
     @property
     def request_id(self) -> str:
+        """The id of the request that the call is part of."""
         return self._request_id
 
     @property
     def by_reference(self) -> bool:
+        """Whether the value may stay in the object store."""
         return bool(self._handle._by_reference)
 
     def cancelled(self) -> bool:
@@ -535,6 +537,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     def result(
         self, *, timeout_s: Optional[float] = None, _skip_asyncio_check: bool = False
     ) -> Any:
+        """Raises TypeError: a stream has many results."""
         raise TypeError(
             "`DeploymentResponseGenerator` doesn't support `.result()`. Use iteration instead: "
             "`for item in response` (outside deployments) or `async for item in response` "
@@ -601,10 +604,12 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def deployment_name(self) -> str:
+        """The deployment that is called."""
         return self._deployment_name
 
     @property
     def app_name(self) -> str:
+        """Its application."""
         return self._app_name
 
     @property
@@ -617,6 +622,7 @@ class DeploymentHandle(Generic[T]):
 
     @property
     def is_initialized(self) -> bool:
+        """Whether calls can be made: a node is connected."""
         return _node.current() is not None
 
     def running_replicas_populated(self) -> bool:

@@ -49,6 +49,7 @@ class ReplicaID:
     deployment_id: DeploymentID
 
     def to_full_id_str(self) -> str:
+        """app#deployment#id"""
         parts = [self.deployment_id.app_name, self.deployment_id.name, self.unique_id]
         return "#".join(p for p in parts if p)
 
