@@ -63,6 +63,7 @@ struct run {
     char *const *words; /* FILE or MODULE:APP, KEY=VALUE.. */
     int n;
     unsigned revision; /* how often it was deployed anew */
+    char *watched;     /* folder whose files make that happen; NULL: none */
 
     /* on a cluster */
     struct rs_remote remote;
@@ -92,14 +93,21 @@ static int load(struct run *r, struct rs_config **ret, struct rs_error *err)
     return status > 0 ? RS_EXIT_FAILED : status; /* it was said; as Ray has it */
 }
 
-/* What is watched: the caller's. NULL: nothing is. */
-static char *reload_folder(const struct run *r)
+/* What is watched. */
+static int choose_watched(struct run *r, struct rs_error *err)
 {
     const char *dir = r->o.source.working_dir ? r->o.source.working_dir
                       : r->o.source.app_dir   ? r->o.source.app_dir
                                               : ".";
 
-    return r->o.reload ? realpath(dir, NULL) : NULL;
+    if (!r->o.reload)
+        return 0;
+    if (r->o.non_blocking)
+        return rs_error_set(err, RS_INVALID, "--reload needs --blocking: it watches while it runs");
+    r->watched = realpath(dir, NULL);
+    if (!r->watched)
+        return rs_error_errno(err, errno, "--reload: cannot watch '%s'", dir);
+    return 0;
 }
 
 /* --- in this process ----------------------------------------------------------------------------- */
@@ -123,7 +131,6 @@ static int on_ready(const struct rs_serve_ready *at, void *arg)
 
 static int serve_here(struct run *r, struct rs_config *config, struct rs_error *err)
 {
-    rs_auto(rs_freep) char *watched = reload_folder(r);
     char cwd[PATH_MAX];
     const struct rs_serve_conf conf = {
         .kind = r->o.non_blocking ? "head" : "run", /* 'ray stop' is to end what stays behind */
@@ -134,7 +141,7 @@ static int serve_here(struct run *r, struct rs_config *config, struct rs_error *
         .fail_fast = !rs_app_source_is_file(r->words[0]) && !r->o.non_blocking,
         .background = r->o.non_blocking,
         .on_ready = on_ready,
-        .reload_folder = watched,
+        .reload_folder = r->watched,
         .reload = reload_here,
         .arg = r,
     };
@@ -256,7 +263,6 @@ static int take_signals(struct run *r, struct rs_error *err)
 
 static int stay(struct run *r, struct rs_error *err)
 {
-    rs_auto(rs_freep) char *watched = reload_folder(r);
     rs_auto(rs_loop_freep) struct rs_loop *loop = NULL;
     rs_auto(rs_reload_freep) struct rs_reload *reload = NULL;
     int status;
@@ -266,8 +272,8 @@ static int stay(struct run *r, struct rs_error *err)
     r->loop = loop;
     r->look.fn = on_look;
     status = take_signals(r, err);
-    if (status == 0 && watched)
-        status = rs_reload_new(&reload, loop, watched, on_changed, r, err);
+    if (status == 0 && r->watched)
+        status = rs_reload_new(&reload, loop, r->watched, on_changed, r, err);
     if (status == 0) {
         rs_timer_start(&r->look, loop, rs_clock_now() + LOOK_MS * RS_MS);
         status = rs_loop_run(loop);
@@ -315,9 +321,7 @@ static int run_run(int argc, char *argv[], struct rs_error *err)
         return -1;
     r.words = argv + 1;
     r.n = n;
-    if (r.o.reload && r.o.non_blocking) {
-        rs_error_set(err, RS_INVALID, "--reload needs --blocking: it watches while it runs");
-    } else if (rs_remote_find_cluster(&r.remote, r.o.address, err) == 0) {
+    if (choose_watched(&r, err) == 0 && rs_remote_find_cluster(&r.remote, r.o.address, err) == 0) {
         if (!r.o.serve.quiet)
             printf(rs_app_source_is_file(argv[1]) ? "Running config file: '%s'.\n"
                                                   : "Running import path: '%s'.\n",
@@ -326,6 +330,7 @@ static int run_run(int argc, char *argv[], struct rs_error *err)
         status = r.remote.by <= RS_REMOTE_HEAD ? run_there(&r, err) : run_here(&r, err);
     }
     rs_options_fini(run_options, &r.o);
+    free(r.watched);
     return status;
 }
 

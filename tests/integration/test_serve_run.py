@@ -93,6 +93,7 @@ class Here(RunTest):
                                    (["absent.yaml"], 1, "absent.yaml: cannot be read"),
                                    (["served:app", "k"], 2, "<key>=<val>"),
                                    (["served:app", "--reload", "--non-blocking"], 2, "--reload"),
+                                   (["served:app", "--reload", "-d", "absent"], 1, "'absent'"),
                                    (["served:app", "-a", "ftp://x"], 2, "ftp")):
             with self.subTest(args=args):
                 r = self.cmd("serve", "run", *args, *PORTS)
