@@ -1,6 +1,7 @@
 #include "cmd/ask.h"
 
 #include "cmd/head.h"
+#include "cmd/values.h"
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
 #include "core/base/error.h"
@@ -152,9 +153,19 @@ static json_t *ask_status(struct rs_head *h, const json_t *ask)
     return value;
 }
 
+/* A piece of an application that a program deployed by value. */
+static json_t *ask_value(struct rs_head *h, const json_t *ask)
+{
+    struct rs_error err = {0};
+    json_t *piece = rs_values_read(rs_head_values_dir(h), rs_json_str(ask, "name", ""),
+                                   rs_json_int(ask, "at", 0), &err);
+
+    return piece ? piece : failed("RayServeException", err.msg);
+}
+
 static const struct op ops[] = {
     {"deploy", ask_deploy}, {"delete", ask_delete}, {"delete_all", ask_delete_all},
-    {"start", ask_start},   {"status", ask_status},
+    {"start", ask_start},   {"status", ask_status}, {"value", ask_value},
 };
 
 json_t *rs_ask(struct rs_head *h, const json_t *ask)

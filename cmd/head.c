@@ -36,7 +36,7 @@ struct rs_head {
     struct rs_after hook;
     struct rs_gauges gauges;
     bool has_gauges; /* false: nobody asked for figures */
-    char *app_dir, *http_host, *later_host;
+    char *app_dir, *http_host, *later_host, *values_dir;
     uint16_t http_port;
     bool closing;
 };
@@ -402,6 +402,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     h->arg = arg;
     h->app_dir = rs_strdup(conf->app_dir);
     h->http_host = rs_strdup(conf->http_host);
+    h->values_dir = rs_strdup(conf->values_dir);
     h->later_host = rs_strdup(conf->later_http_host);
     h->http_port = conf->http_port;
     h->has_gauges = metrics != NULL;
@@ -434,6 +435,7 @@ void rs_head_free(struct rs_head *h)
     free(h->app_dir);
     free(h->http_host);
     free(h->later_host);
+    free(h->values_dir);
     free(h);
 }
 
@@ -470,6 +472,11 @@ void rs_head_delete_all(struct rs_head *h)
 json_t *rs_head_details(const struct rs_head *h)
 {
     return rs_controller_details(h->controller, false, rs_clock_now());
+}
+
+const char *rs_head_values_dir(const struct rs_head *h)
+{
+    return h->values_dir;
 }
 
 json_t *rs_head_http(const struct rs_head *h)

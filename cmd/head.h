@@ -27,6 +27,7 @@ struct rs_head_conf {
     const char *later_http_host; /* without http_port: HTTP listens from the first configuration of
                                     * REST on, here where that does not say; NULL: it does not */
     const char *driver_socket;   /* where programs connect; NULL: nowhere */
+    const char *values_dir;      /* where they put what they deploy by value */
     const struct rs_address *join; /* where workers reach it; NULL: nowhere */
 };
 
@@ -55,6 +56,7 @@ void rs_head_delete_all(struct rs_head *h);
  * is now, or null without a listener; a new reference. */
 RS_MUST_CHECK int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **http,
                                      struct rs_error *err);
+const char *rs_head_values_dir(const struct rs_head *h);
 json_t *rs_head_http(const struct rs_head *h);    /* the same of now */
 json_t *rs_head_details(const struct rs_head *h); /* of REST, Ray's members; a new reference */
 

@@ -11,6 +11,7 @@
 #include "cmd/envs.h"
 #include "cmd/launch.h"
 #include "cmd/probes.h"
+#include "cmd/values.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -55,6 +56,7 @@ struct rs_node {
     struct rs_keeper *keeper;
     struct rs_dataplane *dataplane;
     struct rs_drivers *drivers;
+    struct rs_values *values;
     struct rs_advice *advice;
     struct rs_agent *agent;
     struct rs_envs *envs;
@@ -208,13 +210,21 @@ static int zygote_start(const struct rs_agent_zygote *conf, pid_t *pid, void *ar
     return 0;
 }
 
-static void zygote_build(const char *key, const json_t *build, void *arg)
+static void build_now(const char *key, const json_t *build, void *arg)
 {
     struct rs_node *n = arg;
     struct zygote *z = rs_map_get(&n->zygotes, key);
 
     if (z && z->conn)
         rs_conn_send_json(z->conn, RS_MSG_BUILD, 0, build);
+}
+
+static void zygote_build(const char *key, const json_t *build, void *arg)
+{
+    struct rs_node *n = arg;
+
+    if (!n->head || !rs_values_hold(n->values, key, build))
+        build_now(key, build, n);
 }
 
 static void zygote_stop(const char *key, void *arg)
@@ -575,6 +585,8 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
                     why.msg);
 }
 
+#define VALUES "values" /* who asks, when it is the node itself; no replica has this name */
+
 /* A question for the head: its answer finds the way back by the name of who asked. */
 static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_t *ask)
 {
@@ -590,14 +602,28 @@ static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_
         rs_dataplane_tell(n->dataplane, from, RS_MSG_ANSWER, stream, msg);
 }
 
+static void ask_for_value(uint64_t number, const json_t *ask, void *arg)
+{
+    struct rs_node *n = arg;
+    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s, s:I, s:o}", "from", VALUES, "stream",
+                                                     (json_int_t)number, "ask", json_deep_copy(ask));
+
+    rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
+}
+
+static const struct rs_values_ops values_ops = {.ask = ask_for_value, .ready = build_now};
+
 static void on_answer_of_head(struct rs_node *n, const json_t *msg)
 {
     const char *to = rs_json_str(msg, "from", NULL);
     const json_t *answer = json_object_get(msg, "answer");
 
-    if (to && answer)
-        rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER, (uint64_t)rs_json_int(msg, "stream", 0),
-                          answer);
+    uint64_t number = (uint64_t)rs_json_int(msg, "stream", 0);
+
+    if (to && strcmp(to, VALUES) == 0)
+        rs_values_answer(n->values, number, answer);
+    else if (to && answer)
+        rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER, number, answer);
 }
 
 static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
@@ -759,6 +785,7 @@ static void head_gone(struct rs_node *n, const char *why)
 {
     rs_conn_free(n->head);
     n->head = NULL;
+    rs_values_head_gone(n->values);
     if (n->ops.on_head_gone && !n->closing)
         n->ops.on_head_gone(why, n->arg);
 }
@@ -1014,6 +1041,7 @@ static int take_drivers(struct rs_node *n, const struct rs_node_conf *conf, stru
         .arg = n,
     };
 
+    n->values = rs_values_new(rs_statedir_values(n->state), &values_ops, n);
     return rs_drivers_new(&n->drivers, n->loop, n->dataplane, &drivers, err);
 }
 
@@ -1054,6 +1082,7 @@ void rs_node_free(struct rs_node *n)
     rs_after_remove(&n->hook);
     rs_listener_free(n->peers);
     rs_drivers_free(n->drivers);
+    rs_values_free(n->values);
     rs_conn_free(n->head);
     rs_probes_fini(&n->probes);
     for (size_t i = 0; i < rs_map_slots(&n->zygotes); i++) {
@@ -1100,6 +1129,11 @@ uint16_t rs_node_port(const struct rs_node *n)
 const char *rs_node_driver_socket(const struct rs_node *n)
 {
     return rs_drivers_path(n->drivers);
+}
+
+const char *rs_node_values_dir(const struct rs_node *n)
+{
+    return rs_statedir_values(n->state);
 }
 
 const char *rs_node_log_dir(const struct rs_node *n)

@@ -62,6 +62,7 @@ RS_MUST_CHECK int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf
 
 uint16_t rs_node_port(const struct rs_node *n);             /* of the HTTP ingress; 0: none */
 const char *rs_node_driver_socket(const struct rs_node *n); /* NULL: programs cannot connect */
+const char *rs_node_values_dir(const struct rs_node *n);
 const char *rs_node_log_dir(const struct rs_node *n);
 
 /* Finish what runs, take nothing new; on_drained follows. */

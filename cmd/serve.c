@@ -500,6 +500,7 @@ static int start_head(struct serve *s, struct rs_error *err)
         .http_port = rs_node_port(s->node),
         .later_http_host = s->conf->later_http_host,
         .driver_socket = rs_node_driver_socket(s->node),
+        .values_dir = rs_node_values_dir(s->node),
     };
 
     if (s->conf->join) {

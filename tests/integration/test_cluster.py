@@ -3,8 +3,25 @@
 
 import os
 import signal
+import subprocess
 
-from harness import Load, ServeTest, Server, free_port, main, wait_until
+from harness import RSERVE, Load, ServeTest, Server, free_port, main, wait_until
+
+
+# Larger than one piece of what travels between nodes; the head itself has no CPU.
+PROGRAM = """
+from ray import serve
+BIG = bytes(4000000)
+
+@serve.deployment(num_replicas=4, ray_actor_options={"num_cpus": 1})
+class Big:
+    def size(self):
+        return len(BIG)
+
+handle = serve.run(Big.bind(), route_prefix=None)
+sizes = [handle.size.remote() for _ in range(8)]
+print(sizes[0].result(), len([s.result() for s in sizes]))
+"""
 
 
 class Cluster(ServeTest):
@@ -33,6 +50,22 @@ class Cluster(ServeTest):
     def nodes_of(self, head: Server) -> set:
         return {r["node_id"] for d in head.app("rag")["deployments"].values()
                 for r in d["replicas"]}
+
+    def test_program_deploys_on_workers(self) -> None:
+        """What a program deploys by value is fetched by the nodes that run it."""
+        head = self.head()
+        head.wait_rest()
+        self.worker(head)
+        self.worker(head)
+        wait_until("both have joined", lambda: len(head.rest("GET").json()["proxies"]) >= 1)
+        program = os.path.join(self.folder, "program.py")
+        with open(program, "w", encoding="utf-8") as f:
+            f.write(PROGRAM)
+        done = subprocess.run(
+            [RSERVE, "python", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            timeout=90, env=dict(os.environ, RAY_DASHBOARD_ADDRESS="127.0.0.1:%d" % head.dashboard))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout, "4000000 8\n", done.stderr)
 
     def test_rag_over_two_workers(self) -> None:
         head = self.head()
