@@ -218,13 +218,16 @@ bool rs_ct_scales(const struct rs_ct_deployment *d); /* the autoscaler has a say
 /* controller-scale-policy.c */
 bool rs_ct_has_policy(const struct rs_ct_deployment *d); /* another than the built-in one */
 const char *rs_ct_policy_name(const struct rs_ct_deployment *d);
-/* Asks those that are due. After the targets: a node knows what it is asked about. */
-void rs_ct_policies_tick(struct rs_controller *c, int64_t now);
+/* Asks those that are due. After the targets: a node knows what it is asked about. True: it is worth
+ * deciding again. */
+bool rs_ct_policies_tick(struct rs_controller *c, int64_t now);
 int64_t rs_ct_policy_deadline(const struct rs_ct_deployment *d);
 /* A node told what its replicas say of themselves; `before` may be NULL. */
 void rs_ct_policy_stats(struct rs_ct_deployment *d, const struct rs_report *before,
                         const struct rs_report *after, double wall);
 void rs_ct_policy_free(struct rs_ct_app *app);
+/* Those beside that node are asked beside another one. */
+void rs_ct_policy_node_left(struct rs_controller *c, const char *node_id, int64_t now);
 
 /* controller-observe.c */
 struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);

@@ -242,14 +242,16 @@ static bool wants_policy(const struct rs_ct_app *app)
     return false;
 }
 
-static void tick(struct rs_ct_app *app, int64_t now)
+/* True: other numbers count from now on. */
+static bool tick(struct rs_ct_app *app, int64_t now)
 {
     struct rs_ct_policy *p = &app->policy;
+    bool was_down = p->down;
 
     if (!wants_policy(app)) {
         if (p->asked || p->trouble || p->answered)
             rs_ct_policy_free(app);
-        return;
+        return false;
     }
     if (p->asked && !p->down && due(app, now) <= now)
         set_trouble(app, p->answered ? "no answer within 1 s" : "no answer yet", true);
@@ -257,16 +259,20 @@ static void tick(struct rs_ct_app *app, int64_t now)
         p->asked = false;
     if (!p->asked && due(app, now) <= now)
         ask(app, now);
+    return p->down != was_down;
 }
 
-void rs_ct_policies_tick(struct rs_controller *c, int64_t now)
+bool rs_ct_policies_tick(struct rs_controller *c, int64_t now)
 {
+    bool changed = false;
+
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
         if (app)
-            tick(app, now);
+            changed |= tick(app, now);
     }
+    return changed;
 }
 
 int64_t rs_ct_policy_deadline(const struct rs_ct_deployment *d)
@@ -274,6 +280,20 @@ int64_t rs_ct_policy_deadline(const struct rs_ct_deployment *d)
     const struct rs_ct_app *app = d->app;
 
     return rs_ct_scales(d) && rs_ct_has_policy(d) ? due(app, app->controller->now) : INT64_MAX;
+}
+
+void rs_ct_policy_node_left(struct rs_controller *c, const char *node_id, int64_t now)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+        struct rs_ct_policy *p = app ? &app->policy : NULL;
+
+        if (!p || !p->node_id || strcmp(p->node_id, node_id) != 0)
+            continue;
+        rs_ct_set(&p->node_id, NULL);
+        p->asked = p->answered = false;
+        p->next_at = now;
+    }
 }
 
 /* --- answers ------------------------------------------------------------------------------------ */

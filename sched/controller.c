@@ -317,6 +317,7 @@ void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64
     rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);
+    rs_ct_policy_node_left(c, node_id, now);
     rs_ct_emit(c, &(struct rs_controller_event){
                       .kind = RS_EVENT_NODE, .node_id = n->id, .status = "LEFT", .text = n->name});
     node_free(n);
@@ -425,7 +426,10 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     rs_ct_send_targets(c, now);
     rs_ct_observe(c, now);
     rs_ct_send_targets(c, now); /* what was given up is no longer to be started */
-    rs_ct_policies_tick(c, now);
+    if (rs_ct_policies_tick(c, now) && rs_ct_scale(c, now)) {
+        rs_ct_place(c);
+        rs_ct_send_targets(c, now);
+    }
     forget_deleted(c);
 }
 
@@ -466,8 +470,8 @@ void rs_controller_tick(struct rs_controller *c, int64_t now)
     c->now = now;
     if (rs_ct_scale(c, now) || round_at(c) <= now)
         rs_ct_update(c, now);
-    else
-        rs_ct_policies_tick(c, now);
+    else if (rs_ct_policies_tick(c, now))
+        rs_ct_update(c, now);
 }
 
 int64_t rs_controller_deadline(const struct rs_controller *c)

@@ -187,6 +187,110 @@ START_TEST(node_lost)
 }
 END_TEST
 
+/* --- by the user's own policy -------------------------------------------------------------------- */
+
+#define POLICY                                                                                     \
+    APP("", "autoscaling_config: {target_ongoing_requests: 1, look_back_period_s: 1, "             \
+            "upscale_delay_s: 0, downscale_delay_s: 0, min_replicas: 1, max_replicas: 5, "         \
+            "policy: {policy_function: 'm:policy'}}")
+#define ERRORS D ".autoscaling_detail.errors"
+
+static void open_policy(double wants, unsigned load)
+{
+    open_with(load, 1);
+    w.policy.wants = wants;
+    world_apply(&w, POLICY);
+    world_run(&w, 3 * RS_SEC);
+}
+
+static unsigned asked_in(int64_t ns)
+{
+    unsigned before = w.policy.asked;
+
+    world_run(&w, ns);
+    return w.policy.asked - before;
+}
+
+START_TEST(policy_decides)
+{
+    open_policy(2.5, 0);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    check(D ".autoscaling_detail.decisions.0.policy", "m:policy");
+    w.policy.wants = 99;
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 5);
+    ck_assert_uint_le(asked_in(10 * RS_SEC), 11);
+    ck_assert_uint_ge(asked_in(10 * RS_SEC), 9);
+    world_load(&w, "A", 3);
+    ck_assert_uint_ge(asked_in(200 * RS_MS), 1); /* soon after something changed */
+    ck_assert_uint_le(asked_in(RS_SEC), 11);
+    ck_assert_uint_eq(world_size(&w, ERRORS), 0);
+}
+END_TEST
+
+START_TEST(policy_raises)
+{
+    open_policy(3, 1);
+    w.policy.error = "ValueError: no idea";
+    world_run(&w, 20 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3); /* though one request needs one */
+    check(ERRORS ".0", "ValueError: no idea");
+    ck_assert_ptr_nonnull(strstr(world_text(&w, D ".rserve.autoscaling"), "the number stays"));
+    w.policy.error = NULL;
+    w.policy.wants = 2;
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 2);
+    ck_assert_uint_eq(world_size(&w, ERRORS), 0);
+    ck_assert_ptr_nonnull(strstr(w.log, "answers again"));
+}
+END_TEST
+
+START_TEST(policy_is_silent)
+{
+    open_policy(3, 1);
+    w.policy.wants = -1;
+    world_run(&w, 3 * RS_SEC); /* asked within 1 s, no answer in another */
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    check(ERRORS ".0", "no answer within 1 s");
+    check(D ".autoscaling_detail.metrics_health", "unavailable");
+    world_load(&w, "A", 4);
+    world_run(&w, 3 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    w.policy.wants = 2;
+    world_run(&w, 31 * RS_SEC); /* the question that was lost is given up */
+    ck_assert_uint_eq(world_admitted(&w, "A"), 2);
+    check(D ".autoscaling_detail.metrics_health", "healthy");
+}
+END_TEST
+
+START_TEST(policy_dies)
+{
+    open_policy(3, 1);
+    w.policy.lost = "its process was killed by signal 9";
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 1);
+    check(ERRORS ".0", "its process was killed by signal 9");
+    ck_assert_uint_le(asked_in(10 * RS_SEC), 21);
+    w.policy.lost = NULL;
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+}
+END_TEST
+
+START_TEST(policy_moves)
+{
+    open_policy(3, 1);
+    ck_assert_str_eq(w.policy.node, "n0");
+    world_join(&w, 1, "{\"CPU\": 8}");
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_str_eq(w.policy.node, "n0");
+    world_leave(&w, 0);
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_str_eq(w.policy.node, "n1");
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+}
+END_TEST
+
 /* --- by hand ------------------------------------------------------------------------------------ */
 
 #define OPEN APP("  external_scaler_enabled: true\n", "num_replicas: 1")
@@ -240,4 +344,7 @@ RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_
               tcase_add_test(tc, down_idle_first); tcase_add_test(tc, zero_and_back);
               tcase_add_test(tc, starts_at_zero); tcase_add_test(tc, apply_again);
               tcase_add_test(tc, target_capacity); tcase_add_test(tc, node_lost);
-              tcase_add_test(tc, by_hand); tcase_add_test(tc, by_hand_refused);)
+              tcase_add_test(tc, policy_decides); tcase_add_test(tc, policy_raises);
+              tcase_add_test(tc, policy_is_silent); tcase_add_test(tc, policy_dies);
+              tcase_add_test(tc, policy_moves); tcase_add_test(tc, by_hand);
+              tcase_add_test(tc, by_hand_refused);)

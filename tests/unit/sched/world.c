@@ -309,6 +309,38 @@ bool world_waits(struct world *w, const char *deployment, bool waits)
     return false;
 }
 
+static void ev_decision(struct world *w, struct event *e)
+{
+    rs_controller_decision(w->controller, e->node->id, (uint64_t)e->number, e->json, w->now);
+}
+
+static void op_policy(const char *node_id, uint64_t question, const json_t *msg, void *arg)
+{
+    struct world *w = arg;
+    json_t *answers = json_object(), *answer, *context;
+    const char *name;
+
+    w->policy.asked++;
+    snprintf(w->policy.node, sizeof(w->policy.node), "%s", node_id);
+    json_object_foreach (json_object_get(msg, "deployments"), name, context) {
+        ck_assert_int_ge(rs_json_int(context, "target_num_replicas", -1), 0);
+        ck_assert(json_is_array(json_object_get(context, "running_replicas")));
+        json_object_set_new(answers, name,
+                            w->policy.error ? json_pack("{s:s}", "error", w->policy.error)
+                                            : json_pack("{s:f}", "replicas", w->policy.wants));
+    }
+    answer =
+        w->policy.lost
+            ? json_pack("{s:s, s:s}", "app", rs_json_str(msg, "app", ""), "lost", w->policy.lost)
+            : json_pack("{s:s, s:O}", "app", rs_json_str(msg, "app", ""), "deployments", answers);
+    json_decref(answers);
+    if (w->policy.wants < 0 && !w->policy.lost)
+        json_decref(answer);
+    else
+        post(w, w->policy.delay + DELAY, ev_decision, find_node(w, node_id), NULL, answer)->number =
+            w->policy.lost ? 0 : (int)question;
+}
+
 static void op_event(const struct rs_controller_event *e, void *arg)
 {
     struct world *w = arg;
@@ -615,8 +647,11 @@ static const struct rs_agent_ops agent_ops = {
     .random = op_random,
 };
 
-static const struct rs_controller_ops controller_ops = {
-    .target = op_target, .build = op_build, .core = op_core, .event = op_event};
+static const struct rs_controller_ops controller_ops = {.target = op_target,
+                                                        .build = op_build,
+                                                        .core = op_core,
+                                                        .policy = op_policy,
+                                                        .event = op_event};
 
 /* --- the world --- */
 

@@ -86,7 +86,16 @@ struct world {
     const char *watch;
     json_t *answer;  /* of the head to the last CORE */
     unsigned orders; /* of the head to processes */
-    char log[8192];  /* statuses as they were told */
+    /* What the user's autoscaling policy would answer. */
+    struct {
+        double wants;      /* < 0: it is asked and stays silent */
+        const char *error; /* it raises this; NULL */
+        const char *lost;  /* its process is gone, why; NULL */
+        int64_t delay;     /* ns until the answer */
+        unsigned asked;
+        char node[8]; /* that was asked last */
+    } policy;
+    char log[8192]; /* statuses as they were told */
 };
 
 void world_open(struct world *w, struct behaviour *behaviours, size_t n);
