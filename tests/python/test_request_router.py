@@ -10,6 +10,7 @@ from typing import Any, Dict, List
 import fakenode  # noqa: F401  (puts the library on the path)
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.request_router import (
+    DeploymentHandleSource,
     FIFOMixin,
     LocalityMixin,
     MultiplexMixin,
@@ -169,7 +170,12 @@ class Choose(unittest.TestCase):
 
 class Ranks(unittest.TestCase):
     def router(self, **more: Any) -> Any:
-        return Base(deployment_id=DeploymentID("D", "app"), self_node_id="n1", **more)
+        return Base(
+            deployment_id=DeploymentID("D", "app"),
+            handle_source=DeploymentHandleSource.PROXY,
+            self_node_id="n1",
+            **more,
+        )
 
     def replicas(self, router: Any, *facts: Dict[str, Any]) -> Any:
         from rserve._router import Router

@@ -1,9 +1,9 @@
 """Base classes of custom request routers.
 
-A router runs in a Python process beside the node, not in the path of every byte: for each request of
-its deployment it is asked to rank the replicas, and the node gives the request to the first of them
-that has a free slot. It sees the request's metadata, never its arguments (`PendingRequest.args` and
-`kwargs` are empty). A router that takes longer than 100 ms, raises or dies costs that request its
+A router runs in a Python process beside the node, not in the path of every byte: for each request
+of its deployment it is asked to rank the replicas, and the node gives the request to the first of
+them that has a free slot. It sees the request's metadata, never its arguments
+(`PendingRequest.args` and `kwargs` are empty). A router that takes longer than 100 ms, raises or dies costs that request its
 choice: the built-in one takes its place, and `rserve status` and `/metrics` say so.
 """
 
@@ -291,7 +291,7 @@ class RequestRouter(abc.ABC):
     def __init__(
         self,
         deployment_id: DeploymentID,
-        handle_source: DeploymentHandleSource = DeploymentHandleSource.UNKNOWN,
+        handle_source: DeploymentHandleSource,
         self_actor_id: Optional[str] = None,
         self_actor_handle: Optional[Any] = None,
         use_replica_queue_len_cache: bool = False,
