@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -337,6 +338,51 @@ class Starting(unittest.TestCase):
         started = time.monotonic()
         self.assertEqual([r.result() for r in (handle.remote(), handle.remote())], [1, 1])
         self.assertLess(time.monotonic() - started, 10)
+
+
+class WithPackages(unittest.TestCase):
+    def tearDown(self) -> None:
+        serve.shutdown()
+
+    def test_fastapi_pydantic_numpy(self) -> None:
+        try:
+            import fastapi
+            import numpy
+            import pydantic
+        except ImportError as e:
+            self.skipTest(str(e))
+        events: List[str] = []
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Any) -> Any:
+            events.append("up")
+            yield
+            events.append("down")
+
+        api = fastapi.FastAPI(lifespan=lifespan)
+
+        class Query(pydantic.BaseModel):
+            values: List[float]
+
+        class Sums:
+            async def __call__(self, array: Any) -> Any:
+                return array.sum()
+
+        class Api:
+            def __init__(self, sums: DeploymentHandle[Any]) -> None:
+                self.sums = sums
+
+            async def add(self, values: List[float]) -> float:
+                query = Query(values=values)
+                return float(await self.sums.remote(numpy.array(query.values)))
+
+        api.post("/add")(Api.add)
+        app = serve.deployment(serve.ingress(api)(Api)).bind(serve.deployment(Sums).bind())
+        handle = serve.run(app, _local_testing_mode=True)
+        self.assertEqual(events, ["up"])
+        self.assertEqual(handle.add.remote([1, "2.5"]).result(), 3.5)
+        serve.shutdown()
+        self.assertEqual(events, ["up", "down"])
 
 
 if __name__ == "__main__":

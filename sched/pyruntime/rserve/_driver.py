@@ -250,8 +250,9 @@ def _dashboard_port() -> int:
 
 
 def _start(options: Dict[str, Any]) -> Tuple[socket.socket, "subprocess.Popen[bytes]"]:
+    binary = _binary()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    command = [_binary(), "instance", "--fd", str(theirs.fileno()), "--quiet"]
+    command = [binary, "instance", "--fd", str(theirs.fileno()), "--quiet"]
     command += ["--python", sys.executable or "python3"]
     command += ["--dashboard-port", str(options.get("dashboard_port") or _dashboard_port())]
     if options.get("dashboard_host"):
