@@ -1,5 +1,5 @@
 # The few commands of rserve. .ci/setup brings what they need; Meson does the work.
-.PHONY: all wheel run test bench fmt san setup clean
+.PHONY: all wheel run test compat-ray bench fmt san setup clean
 
 NINJA = ninja -C
 SUM = python3 .ci/count.py
@@ -36,6 +36,10 @@ san:
 	 $(MESON_TEST) build-asan -t 3 --no-suite lint --no-suite release --no-suite listed || status=$$?; \
 	 $(MESON_TEST) build-tsan -t 3 --no-suite lint --no-suite release --no-suite fuzz-corpus --no-suite listed || status=$$?; \
 	 $(SUM) $$status build-asan build-tsan
+
+compat-ray: all
+	@.ci/setup compat
+	@RSERVE=$(CURDIR)/build/rserve PATH=$$(dirname $$(.ci/setup python)):$$PATH tests/compat/compat.py --ray-bin $$(.ci/setup ray)
 
 bench: all
 	@.ci/setup bench
