@@ -242,12 +242,12 @@ static void put_deployment(const struct table *t, const char *name, const json_t
 }
 
 /* How the replicas come to be, where that is worth a line. */
-static void put_start(const struct table *t, const json_t *extra)
+static void put_start(const struct table *t, const json_t *extra, bool explained)
 {
     const char *reason = rs_json_str(extra, "start_reason", "");
     rs_auto(rs_freep) char *text = NULL;
 
-    if (rs_json_bool(extra, "building", false))
+    if (rs_json_bool(extra, "building", false) && !explained)
         rs_buf_puts(t->out, "  the application is being imported\n");
     if (strcmp(rs_json_str(extra, "start", ""), "spawn") != 0 || !reason[0])
         return;
@@ -274,7 +274,7 @@ static void put_application(const struct table *t, const char *name, const json_
     }
     if (!is_well(state) && message[0])
         put_reason(t, message, 2);
-    put_start(t, extras(app));
+    put_start(t, extras(app), !is_well(state) && message[0]);
     json_object_foreach (json_object_get(app, "deployments"), key, d)
         put_deployment(t, key, d);
 }

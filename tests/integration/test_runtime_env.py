@@ -162,6 +162,8 @@ class RuntimeEnv(ServeTest):
                    lambda: "Setting up the runtime environment: installing tiny==2.0 with pip"
                    in s.app("one")["message"])
         self.assertEqual(s.app("one")["status"], "DEPLOYING")
+        status = rserve("status", "--address", f"http://127.0.0.1:{s.dashboard}").stdout
+        self.assertIn("installing tiny==2.0 with pip", status)
         s.wait_output("Setting up the runtime environment: installing tiny==2.0 with pip")
         index.open.set()
         s.wait_apps()
