@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_ACTORS 2000
+/* That live; all of them must fit into one TARGET. */
+#define MAX_ACTORS 1000
 
 static const char *const state_names[] = {"PENDING_CREATION", "ALIVE", "RESTARTING", "DEAD"};
 
@@ -76,21 +77,68 @@ static void die(struct rs_controller *c, struct rs_ct_actor *a, char *cause, int
 
 /* --- what the reports say --- */
 
-static void look_where(const struct rs_controller *c, struct rs_ct_actor *a)
+/* What the reports say of one actor; gone through once for all of them. */
+struct sight {
+    bool up, ever_ran;
+    unsigned start_failures, deaths;
+    const char *last_error;
+};
+
+static struct sight *sight_of(struct rs_map *sights, const struct rs_ct_actor *a)
+{
+    struct sight *s = rs_map_get(sights, a->id);
+
+    if (!s) {
+        s = rs_alloc(sizeof(*s));
+        rs_map_put(sights, a->id, s);
+    }
+    return s;
+}
+
+static void see_replica(struct rs_map *sights, struct rs_ct_actor *a, const struct rs_ct_node *n,
+                        const struct rs_report_replica *r)
+{
+    if (r->state > RS_REPLICA_UPDATING || strcmp(r->version, a->d->version) != 0)
+        return;
+    if (!a->node_id || strcmp(a->node_id, n->id) != 0)
+        rs_ct_set(&a->node_id, rs_strdup(n->id));
+    a->pid = r->pid;
+    a->started_at = r->start_time_s;
+    sight_of(sights, a)->up |= r->state >= RS_REPLICA_RUNNING;
+}
+
+static void see_counters(struct rs_map *sights, const struct rs_ct_actor *a,
+                         const struct rs_report_deployment *r)
+{
+    struct sight *s = sight_of(sights, a);
+
+    if (strcmp(r->version, a->d->version) != 0)
+        return;
+    s->start_failures += r->start_failures;
+    s->deaths += r->deaths;
+    s->ever_ran |= r->ever_ran;
+    s->last_error = r->last_error ? r->last_error : s->last_error;
+}
+
+static struct rs_ct_actor *alive(const struct rs_controller *c, const char *id)
+{
+    struct rs_ct_actor *a = rs_map_get(&c->core.actors, id);
+
+    return a && a->d ? a : NULL;
+}
+
+static void look_around(const struct rs_controller *c, struct rs_map *sights)
 {
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        struct rs_ct_actor *a;
 
-        for (size_t k = 0; n && n->report && k < n->report->n_replicas; k++) {
-            const struct rs_report_replica *r = &n->report->replicas[k];
-
-            if (r->state > RS_REPLICA_UPDATING || strcmp(r->deployment, a->id) != 0)
-                continue;
-            if (!a->node_id || strcmp(a->node_id, n->id) != 0)
-                rs_ct_set(&a->node_id, rs_strdup(n->id));
-            a->pid = r->pid;
-            a->started_at = r->start_time_s;
-        }
+        for (size_t k = 0; n && n->report && k < n->report->n_replicas; k++)
+            if ((a = alive(c, n->report->replicas[k].deployment)))
+                see_replica(sights, a, n, &n->report->replicas[k]);
+        for (size_t k = 0; n && n->report && k < n->report->n_deployments; k++)
+            if ((a = alive(c, n->report->deployments[k].name)))
+                see_counters(sights, a, &n->report->deployments[k]);
     }
 }
 
@@ -121,22 +169,21 @@ static void lost_process(struct rs_controller *c, struct rs_ct_actor *a, const c
     a->state = RS_ACTOR_RESTARTING;
 }
 
-static void observe(struct rs_controller *c, struct rs_ct_actor *a, int64_t now)
+static void observe(struct rs_controller *c, struct rs_ct_actor *a, const struct sight *s,
+                    int64_t now)
 {
-    struct rs_ct_seen s = rs_ct_look(c, a->d);
-
-    while (a->state != RS_ACTOR_DEAD && s.deaths > a->d->seen_deaths) {
+    while (a->state != RS_ACTOR_DEAD && s->deaths > a->d->seen_deaths) {
         a->d->seen_deaths++;
-        lost_process(c, a, s.last_error, now);
+        lost_process(c, a, s->last_error, now);
     }
     if (a->state == RS_ACTOR_DEAD)
         return;
-    if (s.start_failures > 0 && !s.ever_ran) {
+    if (s->start_failures > 0 && !s->ever_ran) {
         a->by_constructor = true;
-        die(c, a, rs_strdup(s.last_error ? s.last_error : "its process could not be started"), now);
-    } else if (s.running + s.updating > 0) {
+        die(c, a, rs_strdup(s->last_error ? s->last_error : "its process could not be started"),
+            now);
+    } else if (s->up) {
         a->state = RS_ACTOR_ALIVE;
-        look_where(c, a);
     }
 }
 
@@ -178,14 +225,22 @@ static void end_with_deployment(struct rs_controller *c, struct rs_ct_actor *a, 
 
 void rs_ct_actors_update(struct rs_controller *c, int64_t now)
 {
+    struct rs_map sights = {0};
+
+    look_around(c, &sights);
     for (size_t i = 0; i < rs_map_slots(&c->core.actors); i++) {
         struct rs_ct_actor *a = rs_map_at(&c->core.actors, i, NULL);
 
-        if (a && a->state != RS_ACTOR_DEAD)
-            observe(c, a, now);
-        if (a && a->state != RS_ACTOR_DEAD)
+        const struct sight *s = a && a->d ? rs_map_get(&sights, a->id) : NULL;
+
+        if (s)
+            observe(c, a, s, now);
+        if (a && a->d)
             end_with_deployment(c, a, now);
     }
+    for (size_t i = 0; i < rs_map_slots(&sights); i++)
+        free(rs_map_at(&sights, i, NULL));
+    rs_map_fini(&sights);
 }
 
 void rs_ct_actors_node_left(struct rs_controller *c, const struct rs_ct_node *n, int64_t now)
@@ -261,6 +316,18 @@ static json_t *config_of(const json_t *msg)
                      "ray_actor_options", options ? options : json_null());
 }
 
+static unsigned living(const struct rs_controller *c)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < rs_map_slots(&c->core.actors); i++) {
+        const struct rs_ct_actor *a = rs_map_at(&c->core.actors, i, NULL);
+
+        n += a && a->state != RS_ACTOR_DEAD;
+    }
+    return n;
+}
+
 static json_t *create(struct rs_controller *c, const char *client, const json_t *msg)
 {
     const char *id = rs_json_str(msg, "actor_id", "");
@@ -284,9 +351,9 @@ static json_t *create(struct rs_controller *c, const char *client, const json_t 
     if (!*id || !spec || rs_map_get(&c->core.actors, id))
         return rs_ct_core_refuse("ValueError",
                                  "create_actor: expected a new actor_id and a spec; got '%s'", id);
-    if (rs_map_count(&c->core.actors) >= MAX_ACTORS * 2)
-        return rs_ct_core_refuse("RuntimeError", "the cluster has %d actors: no more are made",
-                                 MAX_ACTORS);
+    if (living(c) >= MAX_ACTORS)
+        return rs_ct_core_refuse("RuntimeError",
+                                 "the cluster has %d actors, as many as it can have", MAX_ACTORS);
     core = json_pack("{s:s, s:s, s:s, s:s?, s:s}", "kind", "actor", "actor_id", id, "namespace", ns,
                      "name", name, "class_name", rs_json_str(msg, "class_name", ""));
     if (json_is_object(json_object_get(msg, "serve")))

@@ -341,6 +341,20 @@ static json_t *answer(struct rs_controller *c, const char *client, const json_t 
     return reply;
 }
 
+/* Whether an op may change what should run. */
+static bool changes(const json_t *msg)
+{
+    static const char *const only_tell[] = {"actor_info", "get_actor", "spec",
+                                            "hold",       "list",      "resources",
+                                            "group_info", "pool_info", "cancel_task"};
+    const char *op = rs_json_str(msg, "op", "");
+
+    for (size_t i = 0; i < sizeof(only_tell) / sizeof(only_tell[0]); i++)
+        if (strcmp(op, only_tell[i]) == 0)
+            return false;
+    return true;
+}
+
 void rs_controller_core(struct rs_controller *c, const char *node_id, const json_t *up, int64_t now)
 {
     const char *gone = rs_json_str(up, "gone", NULL);
@@ -359,7 +373,8 @@ void rs_controller_core(struct rs_controller *c, const char *node_id, const json
     rs_auto(rs_json_decrefp) json_t *down = NULL;
 
     /* The nodes hear of what is new before the answer can be made use of. */
-    rs_ct_update(c, now);
+    if (changes(json_object_get(up, "msg")))
+        rs_ct_update(c, now);
     if (stream == 0)
         return;
     down = json_pack("{s:s, s:I, s:O}", "to", from, "stream", (json_int_t)stream, "msg", reply);
