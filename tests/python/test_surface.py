@@ -202,6 +202,21 @@ class Contexts(unittest.TestCase):
         actor = context.DeploymentActorContext(DeploymentID("D", "a"), "helper")
         self.assertEqual([actor.app_name, actor.deployment, actor.code_version], ["a", "D", None])
 
+    def test_the_rank_is_what_programs_import(self) -> None:
+        from rserve import _model, _schema
+
+        own: Any = _schema.ReplicaRank(rank=1, node_rank=0, local_rank=1)
+        replica = ReplicaID("abc", DeploymentID("D", "a"))
+        context._set_replica_context(context.ReplicaContext(replica, None, {}, own, 1))
+        try:
+            self.assertIsInstance(serve.get_replica_context().rank, serve.schema.ReplicaRank)
+            self.assertEqual(serve.get_replica_context().rank.rank, 1)
+            kept = serve.get_replica_context().rank
+            self.assertIs(serve.get_replica_context().rank, kept)
+        finally:
+            context._set_replica_context(None)
+        self.assertEqual(kept is own, _model.pydantic() is None)
+
     def test_outside(self) -> None:
         for ask in (serve.get_replica_context,):
             with self.assertRaisesRegex(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from rserve._call import request_context as _serve_request_context
@@ -99,6 +100,12 @@ def get_replica_context() -> ReplicaContext:
         raise RayServeException(
             "`serve.get_replica_context()` may only be called from within a Ray Serve deployment."
         )
+    rank: Any = _replica_context.rank
+    if "pydantic" in sys.modules and getattr(rank, "_twin", rank) is not rank:
+        # the program uses pydantic, so `ray.serve.schema.ReplicaRank` is a model of pydantic's
+        from rserve import _model
+
+        _replica_context.rank = _model.public(type(rank))(**rank.model_dump())
     return _replica_context
 
 
