@@ -225,6 +225,17 @@ class Store(Folder):
         os.utime(used + ".lock", (1, 1))
         self.assertEqual(store.collect(max_age_s=1000, grace_s=0), ["used"])
 
+    def test_collect_takes_what_was_never_finished(self) -> None:
+        entry = self.acquire("half")
+        os.makedirs(entry.path)
+        at = time.time() - 1000
+        os.utime(entry.lock_path, (at, at))
+        self.assertEqual(store.collect(grace_s=100), [])  # it is being built
+        entry.close()
+        os.utime(entry.lock_path, (at, at))
+        self.assertEqual(store.collect(grace_s=100), ["half"])
+        self.assertFalse(os.path.exists(entry.path))
+
     def test_collect_sweeps(self) -> None:
         gone = self.cache / "k.gone-1-2"
         gone.mkdir(parents=True)

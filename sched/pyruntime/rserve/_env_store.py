@@ -186,7 +186,7 @@ def remove_tree(path: str) -> None:
 
 
 def _candidates(folder: str) -> List[Tuple[float, int, str]]:
-    """(last used, bytes, key) of what is complete, the longest unused first."""
+    """(last used, bytes, key), the longest unused first; bytes -1: it was never completed."""
     found = []
     for name in os.listdir(folder):
         if not name.endswith(".lock"):
@@ -197,7 +197,7 @@ def _candidates(folder: str) -> List[Tuple[float, int, str]]:
             used = os.stat(os.path.join(folder, name)).st_mtime
         except OSError:
             continue
-        found.append((used, int(facts.get("bytes") or 0) if facts else 0, key))
+        found.append((used, int(facts.get("bytes") or 0) if facts else -1, key))
     return sorted(found)
 
 
@@ -224,14 +224,15 @@ def collect(
         return []
     _sweep(folder)
     entries = _candidates(folder)
-    total = sum(size for _, size, _ in entries)
+    total = sum(size for _, size, _ in entries if size > 0)
     removed = []
     for used, size, key in entries:
-        if now - used < grace_s or (total <= max_bytes and now - used <= max_age_s):
+        wanted = size >= 0 and total <= max_bytes and now - used <= max_age_s
+        if now - used < grace_s or wanted:
             continue
         if _remove_unused(folder, key, grace_s, now):
             removed.append(key)
-            total -= size
+            total -= max(size, 0)
     return removed
 
 
