@@ -71,8 +71,10 @@ def init(
     namespace: Optional[str] = None,
     runtime_env: Any = None,
     enable_resource_isolation: bool = False,
+    cgroup_path: Optional[str] = None,
     system_reserved_cpu: Optional[float] = None,
     system_reserved_memory: Optional[int] = None,
+    proxy_server_url: Optional[str] = None,
     **kwargs: Any,
 ) -> Context:
     """Connects this program to a node, or starts one that ends with it.
