@@ -605,8 +605,9 @@ static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_
 static void ask_for_value(uint64_t number, const json_t *ask, void *arg)
 {
     struct rs_node *n = arg;
-    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s, s:I, s:o}", "from", VALUES, "stream",
-                                                     (json_int_t)number, "ask", json_deep_copy(ask));
+    rs_auto(rs_json_decrefp) json_t *msg =
+        json_pack("{s:s, s:I, s:o}", "from", VALUES, "stream", (json_int_t)number, "ask",
+                  json_deep_copy(ask));
 
     rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
 }
@@ -801,6 +802,8 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     if (r == 0 && f->h.type == RS_MSG_TARGET) {
         note_grace(n, msg);
         r = rs_agent_target(n->agent, msg, now_of(n), &err);
+        if (r == 0 && n->ops.on_http)
+            n->ops.on_http(json_object_get(msg, "http"), n->arg);
         rs_helpers_target(rs_advice_helpers(n->advice));
     } else if (r == 0 && f->h.type == RS_MSG_POLICY) {
         rs_advice_policy(n->advice, f->h.stream, msg);
@@ -1002,9 +1005,8 @@ static int start_agent(struct rs_node *n, struct rs_error *err)
     if (rs_agent_new(&n->agent, &conf, &agent_ops, n, err) < 0)
         return -1;
     n->envs = rs_envs_new(n->loop, &n->launch, n->keeper, n->agent);
-    n->advice = rs_advice_new(
-        &(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch}, n->node_id,
-        &advice_ops, n);
+    n->advice = rs_advice_new(&(struct rs_helpers_conf){n->loop, n->agent, n->keeper, &n->launch},
+                              n->node_id, &advice_ops, n);
     return 0;
 }
 

@@ -34,6 +34,8 @@ struct rs_node_conf {
 struct rs_node_ops {
     /* A line of a replica's output, in place of writing it; may be NULL. stream 1 or 2. */
     void (*on_output)(int stream, const char *line, size_t len, void *arg);
+    /* `http` of a TARGET (core/model/target.h), each time; may be NULL. */
+    void (*on_http)(const json_t *http, void *arg);
     /* The head took us in; may be NULL. */
     void (*on_joined)(void *arg);
     /* The head hung up, or broke the protocol. */

@@ -46,8 +46,8 @@ static const struct rs_option start_options[] = {
     {"http-host", 0, RS_OPT_STRING, AT(http_host), "ADDRESS",
      "address of the HTTP listener (default 127.0.0.1; 0.0.0.0 where other machines reach it)"},
     {"http-port", 0, RS_OPT_INT, AT(http_port), "PORT",
-     "port of the HTTP listener; 0: a free one (default: a head listens where the first "
-     "configuration says, a node on 8000)",
+     "port of the HTTP listener; 0: a free one (default: it listens where the first configuration "
+     "says)",
      .min = 0, .max = 65535},
     {"no-http", 0, RS_OPT_FLAG, AT(no_http), NULL, "take no HTTP requests on this node"},
     {"dashboard-agent-listen-port", 0, RS_OPT_INT, AT(health_port), "PORT",
@@ -281,9 +281,8 @@ static int choose(struct start *s, struct rs_error *err)
     s->conf.options = &o->serve;
     s->conf.peer = s->peer;
     s->conf.name = o->name;
-    s->conf.http =
-        !o->no_http && (o->http_port >= 0 || o->http_host || (s->conf.head && !beside_its_head(s)));
-    if (o->head && !o->no_http && !s->conf.http)
+    s->conf.http = !o->no_http && (o->http_port >= 0 || o->http_host);
+    if (!o->no_http && !s->conf.http && !beside_its_head(s))
         s->conf.later_http_host = o->serve.host; /* as Ray: when Serve is started */
     s->conf.arg = s;
     return 0;
@@ -320,9 +319,10 @@ static json_t *facts(const struct start *s, const struct rs_serve_ready *at)
 
     if (port)
         with_port(join, sizeof(join), s->ip, strtol(port + 1, NULL, 10));
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "ip", s->ip, "join", join, "head",
-                     s->head, "dashboard", at->dashboard, "http", at->http, "log_dir", at->log_dir,
-                     "pid", (int)getpid(), "log", s->background.log);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:b}", "ip", s->ip, "join", join,
+                     "head", s->head, "dashboard", at->dashboard, "http", at->http, "log_dir",
+                     at->log_dir, "pid", (int)getpid(), "log", s->background.log, "later_http",
+                     s->conf.later_http_host != NULL);
 }
 
 static void print_started(const json_t *said, bool block)
@@ -343,9 +343,9 @@ static void print_started(const json_t *said, bool block)
         printf("  Joined:    %s\n", rs_json_str(said, "head", ""));
     }
     printf("  HTTP:      %s%s\n",
-           *http   ? "http://"
-           : *join ? "as the first configuration says"
-                   : "none on this node",
+           *http                                     ? "http://"
+           : rs_json_bool(said, "later_http", false) ? "as the first configuration says"
+                                                     : "none on this node",
            http);
     printf("  Logs:      %s\n\n", rs_json_str(said, "log_dir", ""));
     puts("  To terminate it, run\n    ray stop\n\n"

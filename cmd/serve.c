@@ -55,7 +55,7 @@ struct serve {
     char http_host[256]; /* "" : no HTTP listener */
     unsigned interrupts;
     int status; /* exit status */
-    bool away_told, ready_told;
+    bool away_told, ready_told, http_tried;
 };
 
 /* To stderr, in the form that the log has. */
@@ -403,6 +403,29 @@ static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struc
     return 0;
 }
 
+/* Opens the listener of a worker that waited for the first configuration to say where. */
+static void on_http(const json_t *http, void *arg)
+{
+    struct serve *s = arg;
+    const char *host = rs_json_str(http, "host", "");
+    bool anywhere = strcmp(host, "0.0.0.0") == 0 || strncmp(host, "127.", 4) == 0;
+    const struct rs_ingress_conf conf = {
+        /* another address is that of the head's machine */
+        .host = anywhere ? host : s->conf->later_http_host,
+        .port = (uint16_t)rs_json_int(http, "port", 0),
+        .root_path = rs_json_str(http, "root_path", ""),
+        .request_timeout = (int64_t)(rs_json_num(http, "request_timeout_s", 0) * 1e9),
+        .keep_alive_timeout = (int64_t)(rs_json_num(http, "keep_alive_timeout_s", 90) * 1e9),
+    };
+    struct rs_error err = {0};
+
+    if (s->head || !s->conf->later_http_host || !conf.port || s->http_tried)
+        return;
+    s->http_tried = true;
+    if (rs_node_listen(s->node, &conf, &err) < 0)
+        rs_log_error("this node takes no HTTP requests", "error=\"%s\"", err.msg);
+}
+
 /* The program that all this is for has ended. */
 static void on_owner_gone(void *arg)
 {
@@ -439,6 +462,7 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
 }
 
 static const struct rs_node_ops node_ops_plain = {
+    .on_http = on_http,
     .on_joined = on_joined,
     .on_head_gone = on_head_gone,
     .on_drained = on_drained,

@@ -137,7 +137,8 @@ struct rs_serve_conf {
     int64_t health_port, metrics_port; /* of probes and of Prometheus; -1 and 0: none */
     int owner_fd; /* connection of the program that this is for, and ends with; 0: none. Taken */
     bool http;    /* has an HTTP listener */
-    const char *later_http_host; /* a head's without one: see struct rs_head_conf */
+    const char *later_http_host; /* of one without: opened later, as the first configuration
+                                  * says, here where that does not say */
     bool fail_fast;              /* end with status 1 if an application fails to deploy */
     bool background;             /* nobody watches: what replicas write goes to their logs only */
     /* Once, when it listens and, as a worker, has joined; may be NULL. -1 ends it again. */

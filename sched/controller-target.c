@@ -81,12 +81,20 @@ static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struc
     }
 }
 
-static void set_http(struct rs_target_http *http, const struct rs_controller *c)
+static bool takes_http(const struct rs_controller *c, const struct rs_ct_node *n)
+{
+    return c->started &&
+           (c->started->proxy_location == RS_PROXY_EVERY_NODE ||
+            (c->started->proxy_location == RS_PROXY_HEAD_ONLY && strcmp(n->id, c->node_id) == 0));
+}
+
+static void set_http(struct rs_target_http *http, const struct rs_controller *c,
+                     const struct rs_ct_node *n)
 {
     const struct rs_http_options *o = c->started ? &c->started->http : NULL;
 
     http->host = rs_strdup(o && o->host ? o->host : "127.0.0.1");
-    http->port = o ? o->port : 8000;
+    http->port = o && takes_http(c, n) ? o->port : 0;
     http->root_path = rs_strdup(o && o->root_path ? o->root_path : "");
     http->request_timeout_s = o && o->request_timeout > 0 ? (double)o->request_timeout / 1e9 : 0;
     http->keep_alive_timeout_s = o ? (double)o->keep_alive_timeout / 1e9 : 90;
@@ -116,7 +124,7 @@ static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t n
     char *text;
 
     t->populated = c->populated;
-    set_http(&t->http, c);
+    set_http(&t->http, c, n);
     for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
         const struct rs_ct_app *app = rs_ct_all_at(c, i);
 

@@ -61,9 +61,10 @@ struct rs_target_app {
     size_t n_deployments;
 };
 
+/* Where nodes that wait for it open their HTTP listener. */
 struct rs_target_http {
     char *host;
-    int port;
+    int port;                 /* 0: no configuration came yet, or this node takes no requests */
     char *root_path;          /* "" or "/base" */
     double request_timeout_s; /* 0: none */
     double keep_alive_timeout_s;

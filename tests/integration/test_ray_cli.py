@@ -84,6 +84,38 @@ class Background(RayTest):
         self.assertEqual(self.assertDone(self.ray("stop")),
                          "Did not find any active Ray processes.\n")
 
+    def test_a_worker_listens_where_the_configuration_says(self) -> None:
+        out = self.assertDone(self.ray("start", "--head", "--port=0", "--dashboard-port=0",
+                                       "--no-http", "--num-cpus=0"))
+        self.assertIn("HTTP:      none on this node", out)
+        head = self.running()[0]
+        # by another address than the head's: it is taken for another machine
+        out = self.assertDone(self.ray("start", "--address=" + head["join"], "--num-cpus=2",
+                                       "--node-ip-address=127.0.0.2"))
+        self.assertIn("HTTP:      as the first configuration says", out)
+        config, port = self.write_app(ONE), free_port()
+        with open(config, "a", encoding="utf-8") as f:
+            f.write("http_options: {host: 127.0.0.1, port: %d}\n" % port)
+        self.assertDone(self.cmd("serve", "deploy", config))
+
+        def answers() -> bool:
+            try:
+                return call(port).text == "one"
+            except OSError:
+                return False
+        wait_until("the worker answers", answers)
+        # the port is taken on the machine of the next one: it goes on without
+        self.assertDone(self.ray("start", "--address=" + head["join"],
+                                 "--node-ip-address=127.0.0.3"))
+        third = max(self.running(), key=lambda i: i["started"])
+        log = os.path.join(self.state, "rserve", "logs", "worker-%d.log" % third["pid"])
+
+        def told() -> bool:
+            with open(log, encoding="utf-8") as f:
+                return "this node takes no HTTP requests" in f.read()
+        wait_until("it is told", told)
+        self.assertIn(third["pid"], [i["pid"] for i in self.running()])
+
     def test_what_waits_for_room_is_told(self) -> None:
         self.write("served.py", ONE)
         head = self.start_head()
