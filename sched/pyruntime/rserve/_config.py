@@ -209,7 +209,7 @@ class AutoscalingConfig(Model, home=HOME):
     @field_validator("metrics_interval_s")
     @classmethod
     def metrics_interval_s_deprecation_warning(cls, v: float) -> float:
-        logger.warning("`metrics_interval_s` of AutoscalingConfig is deprecated and has no effect.")
+        logger.warning("`metrics_interval_s` of AutoscalingConfig is deprecated.")
         return v
 
     @field_validator("aggregation_function")
