@@ -402,6 +402,8 @@ app = A.options(autoscaling_config={
                 "pip": ["--no-index", "--find-links=files", "tiny==1.0"],
                 "env_vars": {{"SECRET": "x${{HOME}}"}}}})
 
+            serve.start(http_options={{"port": 0}})
+
             @serve.deployment
             class A:
                 def __call__(self):
