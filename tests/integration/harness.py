@@ -145,7 +145,8 @@ class Server:
         self.log = os.path.join(folder, "rserve.log")
         self.state = os.path.join(folder, "state")
         # Folders of our own: nothing of the user's is read or written.
-        environ = dict(os.environ, XDG_STATE_HOME=self.state, PYTHONDONTWRITEBYTECODE="1")
+        environ = dict(os.environ, XDG_STATE_HOME=self.state, PYTHONDONTWRITEBYTECODE="1",
+                       RSERVE_ENV_DIR=os.path.join(self.state, "envs"))
         environ.pop("NO_COLOR", None)
         environ.update(env or {})
         with open(self.log, "ab") as out:
