@@ -313,7 +313,8 @@ static void build_failed(struct rs_agent *a, struct rs_ag_zygote *z, json_t *msg
         struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
         const struct rs_target_app *app = d ? rs_ag_app(a, d->app) : NULL;
 
-        if (d && !d->gone && app && forked_by(app, d, z))
+        /* One without replicas here: the zygote was for its policies or routers. */
+        if (d && !d->gone && d->replicas > 0 && app && forked_by(app, d, z))
             rs_ag_count_failure(d, *trace ? trace : error, now);
     }
 }

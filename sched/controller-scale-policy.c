@@ -140,15 +140,32 @@ static json_t *context_of(struct rs_ct_deployment *d, int64_t now)
         ids);
 }
 
+static bool runs_some(const struct rs_ct_node *n, const struct rs_ct_app *app)
+{
+    for (size_t i = 0; n->report && i < n->report->n_replicas; i++)
+        if (n->report->replicas[i].state == RS_REPLICA_RUNNING &&
+            strcmp(n->report->replicas[i].app, app->name) == 0)
+            return true;
+    return false;
+}
+
+/* The one of before, one where the application runs (so its code is there), or any. */
 static const struct rs_ct_node *choose_node(const struct rs_ct_app *app)
 {
     const struct rs_controller *c = app->controller;
-    const struct rs_ct_node *n =
+    const struct rs_ct_node *found =
         app->policy.node_id ? rs_map_get(&c->nodes, app->policy.node_id) : NULL;
 
-    for (size_t i = 0; (!n || n->draining) && i < rs_map_slots(&c->nodes); i++)
-        n = rs_map_at(&c->nodes, i, NULL);
-    return n;
+    if (found && !found->draining)
+        return found;
+    found = NULL;
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (n && !n->draining && (!found || (runs_some(n, app) && !runs_some(found, app))))
+            found = n;
+    }
+    return found;
 }
 
 static void set_trouble(struct rs_ct_app *app, const char *why, bool down)

@@ -6,7 +6,8 @@ import signal
 import threading
 from typing import Any, Dict, List
 
-from harness import RSERVE, Answer, Load, Server, ServeTest, call, main, rserve, wait_until
+from harness import (RSERVE, Answer, Load, Server, ServeTest, call, free_port, main, rserve,
+                     wait_until)
 
 APP = """\
     import asyncio, os
@@ -314,6 +315,60 @@ class Policies(ServeTest):
         s = self.serve_policy('policy={"policy_function": "nowhere:policy"}')
         wait_until("the error shows", lambda: any("nowhere" in x for x in self.errors(s)))
         self.assertEqual(s.call("/").status, 200)
+
+
+class Cluster(ServeTest):
+    """A head without CPUs and two workers: what is decided and routed crosses nodes."""
+
+    def head(self) -> Server:
+        port, dashboard, join = free_port(), free_port(), free_port()
+        s = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
+                       "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join)
+        s.port, s.dashboard, s.join = port, dashboard, join
+        s.wait_rest()
+        return s
+
+    def worker(self, head: Server) -> Server:
+        return self.spawn("worker", "--address", "127.0.0.1:%d" % head.join, "--num-cpus", "2",
+                          "--host", "127.0.0.1", "--port", "0")
+
+    def deploy(self, head: Server, code: str, deployments: List[Any]) -> None:
+        self.write("served.py", code)
+        answer = head.rest("PUT", {"applications": [{
+            "name": "app", "route_prefix": "/", "import_path": "served:app",
+            "rserve": {"app_dir": self.folder}, "deployments": deployments}]})
+        self.assertEqual(answer.status, 200, answer.text)
+        head.wait_apps()
+
+    def test_load_elsewhere(self) -> None:
+        """Requests that wait at the head's ingress start replicas on workers, from zero."""
+        head = self.head()
+        self.worker(head)
+        self.worker(head)
+        self.deploy(head, APP, [{"name": "A", "autoscaling_config": {
+            "min_replicas": 0, "max_replicas": 4, "target_ongoing_requests": 1,
+            "look_back_period_s": 0.5, "upscale_delay_s": 0.1, "downscale_delay_s": 0.2}}])
+        self.assertEqual(head.replicas("app", "A"), [])
+        many = Many(head, 8, "/?s=2")
+        wait_until("four replicas", lambda: len(head.replicas("app", "A")) == 4)
+        self.assertEqual(len({r["node_id"] for r in head.replicas("app", "A")}), 2)
+        self.assertEqual(many.join(), [200] * 8)
+        wait_until("asleep", lambda: not head.replicas("app", "A"))
+        self.assertEqual(head.call("/").status, 200)
+
+    def test_the_node_of_a_policy_dies(self) -> None:
+        with open(os.path.join(self.folder, "wanted"), "w", encoding="utf-8") as f:
+            f.write("2")
+        head = self.head()
+        workers = [self.worker(head), self.worker(head)]
+        self.deploy(head, POLICIES % ("autoscaling_config=" + CONFIG
+                                      % 'policy={"policy_function": FromFile}', ""), [])
+        wait_until("two replicas", lambda: len(head.replicas("app", "A")) == 2)
+        workers[0].send(signal.SIGKILL)
+        workers[0].wait_exit()
+        with open(os.path.join(self.folder, "wanted"), "w", encoding="utf-8") as f:
+            f.write("1")
+        wait_until("one replica", lambda: len(head.replicas("app", "A")) == 1, 30)
 
 
 if __name__ == "__main__":
