@@ -21,6 +21,24 @@ static const struct value proxy_values[] = {
     {"STARTING", 1}, {"HEALTHY", 2}, {"UNHEALTHY", 3}, {"DRAINING", 4}, {"DRAINED", 5}, {NULL},
 };
 
+/* Figures of the autoscaler, by their place in the details of a deployment. */
+static const struct {
+    const char *name, *help, *of, *key;
+} scaling[] = {
+    {"ray_serve_autoscaling_target_replicas", "Replicas that there should be.", NULL,
+     "target_num_replicas"},
+    {"ray_serve_autoscaling_desired_replicas",
+     "Replicas that load, or the user's policy, asks for, within the bounds.", "autoscaling_detail",
+     "desired_replicas"},
+    {"ray_serve_autoscaling_total_requests",
+     "Requests that wait and requests under way, as the last decision saw them.",
+     "autoscaling_detail", "total_requests"},
+    {"ray_serve_autoscaling_target_ongoing_requests",
+     "Requests that each replica should have on average.", "deployment_config",
+     "target_ongoing_requests"},
+};
+_Static_assert(RS_COUNT(scaling) == RS_GAUGES_SCALING, "a family for each");
+
 /* 0: a status that has no number. */
 static int value_of(const struct value *values, const json_t *of)
 {
@@ -53,6 +71,12 @@ void rs_gauges_init(struct rs_gauges *g, struct rs_metrics *metrics)
                                           .help = "1: the replica is healthy, 0: it is not.",
                                           .kind = RS_GAUGE,
                                           .labels = {"deployment", "replica", "application"}});
+    for (size_t i = 0; i < RS_COUNT(scaling); i++)
+        g->scaling[i] = rs_metrics_family(
+            metrics, &(struct rs_family_conf){.name = scaling[i].name,
+                                              .help = scaling[i].help,
+                                              .kind = RS_GAUGE,
+                                              .labels = {"deployment", "application"}});
     g->proxy = rs_metrics_family(
         metrics,
         &(struct rs_family_conf){
@@ -84,6 +108,23 @@ static void update_deployment(const struct rs_gauges *g, const char *app, const 
     }
 }
 
+static void update_scaling(const struct rs_gauges *g, const char *app, const char *name,
+                           const json_t *d)
+{
+    const json_t *detail = json_object_get(d, "autoscaling_detail");
+
+    for (size_t i = 0; json_is_object(detail) && i < RS_COUNT(scaling); i++) {
+        const json_t *of =
+            !scaling[i].of ? d
+            : strcmp(scaling[i].of, "autoscaling_detail") == 0
+                ? json_object_get(detail, "metrics")
+                : json_object_get(json_object_get(d, "deployment_config"), "autoscaling_config");
+
+        rs_series_set(rs_family_series(g->scaling[i], (const char *[]){name, app}),
+                      rs_json_num(of, scaling[i].key, 0));
+    }
+}
+
 void rs_gauges_update(struct rs_gauges *g, const json_t *details)
 {
     const char *app, *name;
@@ -93,10 +134,14 @@ void rs_gauges_update(struct rs_gauges *g, const json_t *details)
     rs_family_clear(g->deployment);
     rs_family_clear(g->replica);
     rs_family_clear(g->proxy);
+    for (size_t i = 0; i < RS_COUNT(scaling); i++)
+        rs_family_clear(g->scaling[i]);
     json_object_foreach (json_object_get(details, "applications"), app, a) {
         set(g->application, (const char *[]){app}, value_of(application_values, a));
-        json_object_foreach (json_object_get(a, "deployments"), name, d)
+        json_object_foreach (json_object_get(a, "deployments"), name, d) {
             update_deployment(g, app, name, d);
+            update_scaling(g, app, name, d);
+        }
     }
     json_object_foreach (json_object_get(details, "proxies"), name, proxy)
         set(g->proxy, (const char *[]){name, rs_json_str(proxy, "node_ip", "")},

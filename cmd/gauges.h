@@ -1,5 +1,5 @@
 /* The control plane's figures for Prometheus, read off the details that the REST API gives: status of
- * applications, deployments and proxies, health of replicas. Names, labels and numbers are Ray's.
+ * applications, deployments and proxies, health of replicas, what the autoscaler wants. Names, labels and numbers are Ray's.
  *
  * Thread: one; the families belong to it.
  */
@@ -9,8 +9,11 @@
 
 #include <jansson.h>
 
+enum { RS_GAUGES_SCALING = 4 };
+
 struct rs_gauges {
     struct rs_family *application, *deployment, *replica, *proxy;
+    struct rs_family *scaling[RS_GAUGES_SCALING]; /* of deployments that autoscale */
 };
 
 void rs_gauges_init(struct rs_gauges *g, struct rs_metrics *metrics);

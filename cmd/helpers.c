@@ -24,6 +24,7 @@ struct helper {
     char *id, *role, *app; /* id: "role:application", its name among the processes */
     char *key;             /* of the code that it was made from */
     struct rs_conn *conn;  /* NULL: none */
+    bool wanted;           /* also before it is asked */
     bool process;          /* there is one, or one is being forked */
     unsigned owed;         /* answers */
     int64_t silent_since;  /* with answers owed */
@@ -239,6 +240,27 @@ int rs_helpers_ask(struct rs_helpers *h, const char *role, const char *app, enum
     return 0;
 }
 
+void rs_helpers_want(struct rs_helpers *h, const char *role, const char *app)
+{
+    helper_of(h, role, app)->wanted = true;
+}
+
+static bool to_be_started(const struct helper *x)
+{
+    return x->wanted && !x->conn && !x->process && !x->all->stopped;
+}
+
+/* Without a word if it cannot be: who asks it is told. */
+static void start_wanted(struct helper *x, int64_t now)
+{
+    struct rs_error err = {0};
+
+    if (start(x, &err) == 0)
+        return;
+    x->retry_at = now + PAUSE_FIRST;
+    x->wanted = rs_agent_knows(x->all->conf.agent, x->app);
+}
+
 /* --- what happens ------------------------------------------------------------------------------ */
 
 bool rs_helpers_exited(struct rs_helpers *h, const char *id, int wait_status, const char *output)
@@ -291,6 +313,8 @@ void rs_helpers_tick(struct rs_helpers *h, int64_t now)
 
         if (x && x->conn && x->owed && now - x->silent_since >= HANGS)
             fail(x, "it did not answer for 10 s");
+        if (x && to_be_started(x) && now >= x->retry_at)
+            start_wanted(x, now);
     }
 }
 
@@ -303,6 +327,8 @@ int64_t rs_helpers_deadline(const struct rs_helpers *h)
 
         if (x && x->conn && x->owed && x->silent_since + HANGS < at)
             at = x->silent_since + HANGS;
+        if (x && to_be_started(x) && x->retry_at < at)
+            at = x->retry_at;
     }
     return at;
 }

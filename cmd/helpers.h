@@ -44,6 +44,8 @@ void rs_helpers_free(struct rs_helpers *h); /* the keeper ends the processes */
 RS_MUST_CHECK int rs_helpers_ask(struct rs_helpers *h, const char *role, const char *app,
                                  enum rs_msg type, uint64_t stream, const json_t *msg,
                                  bool answered, struct rs_error *err);
+/* It will be asked: it is started as soon as the application is there, and again when it ends. */
+void rs_helpers_want(struct rs_helpers *h, const char *role, const char *app);
 /* A new TARGET is known: helpers of code that it does not name end. */
 void rs_helpers_target(struct rs_helpers *h);
 /* A process ended: true if it was a helper. */

@@ -425,6 +425,8 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .by_value = d->by_value,
             .failed = d->failed,
         };
+        if (d->router)
+            rs_helpers_want(rs_advice_helpers(n->advice), "router", d->app);
     }
     rs_dataplane_routes(n->dataplane, &(struct rs_routes){.apps = apps,
                                                           .n_apps = r->n_apps,

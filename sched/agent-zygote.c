@@ -197,6 +197,11 @@ int rs_agent_helper(struct rs_agent *a, const char *name, struct rs_agent_helper
     return 0;
 }
 
+bool rs_agent_knows(const struct rs_agent *a, const char *app)
+{
+    return rs_ag_app(a, app) != NULL;
+}
+
 bool rs_agent_helper_is(const struct rs_agent *a, const char *name, const char *key)
 {
     const struct rs_target_app *app = rs_ag_app(a, name);

@@ -171,6 +171,7 @@ enum { RS_AGENT_NOT_YET = 1 };
 /* RS_AGENT_NOT_YET: the application is being imported for it; ask again. -1: it cannot be had. */
 RS_MUST_CHECK int rs_agent_helper(struct rs_agent *a, const char *app, struct rs_agent_helper *ret,
                                   int64_t now, struct rs_error *err);
+bool rs_agent_knows(const struct rs_agent *a, const char *app); /* its last TARGET names it */
 /* Is that the code that the application has now? */
 bool rs_agent_helper_is(const struct rs_agent *a, const char *app, const char *key);
 

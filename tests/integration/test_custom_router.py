@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any, Dict, List
 
-from harness import RSERVE, Load, Server, ServeTest, call, main, rserve, wait_until
+from harness import RSERVE, Load, Server, ServeTest, call, free_port, main, rserve, wait_until
 
 APP = """\
     import asyncio, json, os, time
@@ -274,6 +274,36 @@ class CustomRouter(ServeTest):
         s = self.serve(path, "--num-cpus", "8")
         self.text(s)
         wait_until("it is told", lambda: "nowhere" in (self.extra(s)["router"] or ""))
+
+
+class Cluster(ServeTest):
+    """At the head each worker is one candidate; there its own router chooses among its replicas."""
+
+    def test_two_workers(self) -> None:
+        with open(os.path.join(self.folder, "mode"), "w", encoding="utf-8") as f:
+            f.write("order")
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
+                          "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join)
+        head.port, head.dashboard = port, dashboard
+        head.wait_rest()
+        for _ in range(2):
+            self.spawn("worker", "--address", "127.0.0.1:%d" % join, "--num-cpus", "2", "--host",
+                       "127.0.0.1", "--port", "0")
+        self.write("served.py", APP % "")
+        answer = head.rest("PUT", {"applications": [{
+            "name": "app", "route_prefix": "/", "import_path": "served:app",
+            "rserve": {"app_dir": self.folder},
+            "deployments": [{"name": "A", "num_replicas": 4}]}]})
+        self.assertEqual(answer.status, 200, answer.text)
+        head.wait_apps()
+        replicas = head.replicas("app", "A")
+        node = max(r["node_id"] for r in replicas)
+        best = max(r["replica_id"] for r in replicas if r["node_id"] == node)
+
+        def always() -> bool:
+            return all(head.call("/").text == best for _ in range(20))
+        wait_until("both workers are known at the head, and all routers answer", always)
 
 
 if __name__ == "__main__":

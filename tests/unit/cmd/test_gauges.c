@@ -12,7 +12,9 @@ static const char details[] =
     "\"A\": {\"status\": \"HEALTHY\", \"replicas\": ["
     "{\"replica_id\": \"r1\", \"state\": \"RUNNING\"}, {\"replica_id\": \"r2\", \"state\": "
     "\"STOPPING\"}, {\"replica_id\": \"r3\", \"state\": \"STARTING\"}]},"
-    "\"B\": {\"status\": \"UPSCALING\"}}},"
+    "\"B\": {\"status\": \"UPSCALING\", \"target_num_replicas\": 3, \"deployment_config\": "
+    "{\"autoscaling_config\": {\"target_ongoing_requests\": 2.0}}, \"autoscaling_detail\": "
+    "{\"metrics\": {\"desired_replicas\": 4, \"total_requests\": 7.5}}}}},"
     "\"bad\": {\"status\": \"DEPLOY_FAILED\", \"deployments\": {\"A\": {\"status\": \"ODD\"}}}}}";
 
 static char *text_after(const char *json)
@@ -44,6 +46,11 @@ START_TEST(statuses)
         "1.0\n"
         "ray_serve_deployment_replica_healthy{deployment=\"A\",replica=\"r2\",application=\"rag\"} "
         "0.0\n# ",
+        "\nray_serve_autoscaling_target_replicas{deployment=\"B\",application=\"rag\"} 3.0\n",
+        "\nray_serve_autoscaling_desired_replicas{deployment=\"B\",application=\"rag\"} 4.0\n",
+        "\nray_serve_autoscaling_total_requests{deployment=\"B\",application=\"rag\"} 7.5\n",
+        "\nray_serve_autoscaling_target_ongoing_requests{deployment=\"B\",application=\"rag\"} "
+        "2.0\n",
         "\nray_serve_proxy_status{node_id=\"n1\",node_ip_address=\"10.0.0.1\"} 2.0\n",
     };
     rs_auto(rs_freep) char *text = text_after(details);
