@@ -15,12 +15,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { GIVE_UP_MS = 3000 };
 
 /* --- the child ----------------------------------------------------------------------------------- */
+
+/* Descriptors of whoever called: a lock or a pipe would be held for as long as the node lives. */
+static void drop_foreign(int keep)
+{
+    (void)syscall(SYS_close_range, 3, keep - 1, 0);
+    (void)syscall(SYS_close_range, keep + 1, ~0U, 0);
+}
 
 static int leave(const struct rs_background *b, pid_t parent, struct rs_error *err)
 {
@@ -34,6 +42,9 @@ static int leave(const struct rs_background *b, pid_t parent, struct rs_error *e
         return rs_error_set(err, RS_SYSTEM, "the command was ended");
     if (setsid() < 0 || nothing < 0 || dup2(nothing, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         return rs_error_errno(err, errno, "cannot go to the background");
+    rs_closep(&log);
+    rs_closep(&nothing);
+    drop_foreign(b->fd);
     return 0;
 }
 

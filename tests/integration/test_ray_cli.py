@@ -2,6 +2,7 @@
 """`ray start`, `ray stop`, `ray status`: nodes in the background and in containers."""
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -131,6 +132,19 @@ class Background(RayTest):
         # by the address where nodes join, too
         self.assertIn("pending replicas", self.assertDone(
             self.ray("status", "--address", head["join"])))
+
+    def test_it_keeps_nothing_of_its_caller(self) -> None:
+        """A pipe that the caller had open ends with the command, not with the node."""
+        own, other = os.pipe()
+        self.addCleanup(os.close, own)
+        r = subprocess.run([RSERVE, "ray", "start", "--head", "--port=0", "--dashboard-port=0"],
+                           env=self.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           pass_fds=[other], check=False, timeout=60 * SLOW)
+        os.close(other)
+        self.assertEqual(r.returncode, 0, r.stdout)
+        self.assertEqual(len(self.running()), 1)
+        self.assertTrue(select.select([own], [], [], 10 * SLOW)[0], "the node holds it")
+        self.assertEqual(os.read(own, 1), b"")
 
     def test_a_second_head_is_refused(self) -> None:
         head = self.start_head()
