@@ -70,7 +70,8 @@ struct rs_node {
     bool dirty, closing;
     bool busy; /* the last report told of requests under way */
     int64_t reported_at, reaped_at;
-    double grace_s; /* longest graceful_shutdown_timeout_s of what was deployed */
+    int64_t report_cost; /* ns that the last report took to make */
+    double grace_s;      /* longest graceful_shutdown_timeout_s of what was deployed */
     enum { SERVING, FINISHING, DRAINING, KILLING, DRAINED } phase;
     int64_t finish_by;
 };
@@ -896,6 +897,7 @@ static void send_report(struct rs_node *n, int64_t now)
     rs_conn_send_json(n->head, RS_MSG_REPORT, 0, j);
     n->dirty = false;
     n->reported_at = now;
+    n->report_cost = now_of(n) - now;
 }
 
 static void drain_step(struct rs_node *n, int64_t now)
@@ -911,9 +913,14 @@ static void drain_step(struct rs_node *n, int64_t now)
     }
 }
 
+/* ns. What is long to write is long to read: with very many processes reports come less often. */
 static int64_t report_gap(const struct rs_node *n)
 {
-    return n->dirty ? REPORT_GAP_MS : n->busy ? REPORT_BUSY_MS : REPORT_EVERY_MS;
+    int64_t gap = 6 * n->report_cost;
+
+    gap = gap < REPORT_GAP_MS * RS_MS ? REPORT_GAP_MS * RS_MS : gap;
+    gap = gap > REPORT_BUSY_MS * RS_MS ? REPORT_BUSY_MS * RS_MS : gap;
+    return n->dirty ? gap : (n->busy ? REPORT_BUSY_MS : REPORT_EVERY_MS) * RS_MS;
 }
 
 static int64_t until(int64_t deadline, int64_t now)
@@ -934,10 +941,10 @@ static int64_t on_turn(struct rs_after *a)
     }
     if (n->phase != SERVING)
         drain_step(n, now);
-    report_at = n->reported_at + report_gap(n) * RS_MS;
+    report_at = n->reported_at + report_gap(n);
     if (n->head && report_at <= now) {
         send_report(n, now);
-        report_at = now + report_gap(n) * RS_MS;
+        report_at = now + report_gap(n);
     }
     next = rs_agent_deadline(n->agent);
     next = report_at < next ? report_at : next;

@@ -76,6 +76,7 @@ struct rs_ag_deployment {
     struct rs_agent *agent;
     char *app, *name, *version;
     struct rs_deployment_conf *conf;
+    json_t *told;             /* the options as the target had them */
     struct rs_resources want; /* of one replica; borrowed from conf */
     unsigned replicas, world_size, start_limit;
     unsigned *ranks; /* `replicas` of them */

@@ -367,6 +367,7 @@ static void launch_pending(struct rs_ag_deployment *d, int64_t now)
 static void deployment_free(struct rs_ag_deployment *d)
 {
     json_decref(d->core);
+    json_decref(d->told);
     rs_deployment_conf_free(d->conf);
     for (size_t i = 0; i < d->n_dead; i++) {
         free(d->dead[i].replica_id);

@@ -296,7 +296,7 @@ static void adjust_replicas(struct rs_ag_deployment *d, bool reconfigure, int64_
     }
 }
 
-/* Takes `conf`. */
+/* Takes `conf`; NULL: the options are those of before. */
 static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
                            const struct rs_target_deployment *t, struct rs_deployment_conf *conf,
                            int64_t now)
@@ -309,8 +309,10 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
         d = deployment_new(a, app->name, t->name);
     old = d->conf;
     same = old && !d->gone && strcmp(d->version, t->version) == 0;
-    d->conf = conf;
-    d->want = conf->resources;
+    d->conf = conf ? conf : old;
+    d->want = d->conf->resources;
+    json_decref(d->told);
+    d->told = json_incref(t->config);
     d->gone = false;
     rs_ag_set(&d->version, rs_strdup(t->version));
     d->replicas = t->replicas;
@@ -325,7 +327,7 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
     if (!same) {
         d->started = 0;
         reset_counters(d);
-    } else {
+    } else if (conf) {
         unsigned bits = rs_deployment_conf_diff(old, conf, NULL);
         bool reconfigure = (bits & RS_RELOAD_RECONFIGURE) && conf->kind != RS_KIND_HTTP;
 
@@ -337,12 +339,23 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
         if (bits)
             adjust_replicas(d, reconfigure, now);
     }
-    rs_deployment_conf_free(old);
+    if (conf)
+        rs_deployment_conf_free(old);
 }
 
-/* All effective options, in the order of the target; -1: one of them makes no sense. */
-static int read_confs(const struct rs_target *t, struct rs_deployment_conf ***ret, size_t *n,
-                      struct rs_error *err)
+/* Reading them takes a while, and a target has those of everything that runs. */
+static bool known_options(const struct rs_agent *a, const char *app,
+                          const struct rs_target_deployment *t)
+{
+    const struct rs_ag_deployment *d = rs_ag_deployment(a, app, t->name);
+
+    return d && d->conf && json_equal(d->told, t->config);
+}
+
+/* All effective options, in the order of the target, NULL where they are those of before; -1: one of
+ * them makes no sense. */
+static int read_confs(const struct rs_agent *a, const struct rs_target *t,
+                      struct rs_deployment_conf ***ret, size_t *n, struct rs_error *err)
 {
     struct rs_deployment_conf **confs = NULL;
     size_t cap = 0;
@@ -352,8 +365,9 @@ static int read_confs(const struct rs_target *t, struct rs_deployment_conf ***re
         for (size_t k = 0; k < t->apps[i].n_deployments; k++) {
             confs = rs_grow(confs, &cap, *n + 1, sizeof(struct rs_deployment_conf *));
             confs[*n] = NULL;
-            if (rs_deployment_conf_from_json(&confs[*n], t->apps[i].deployments[k].config, err) <
-                0) {
+            if (!known_options(a, t->apps[i].name, &t->apps[i].deployments[k]) &&
+                rs_deployment_conf_from_json(&confs[*n], t->apps[i].deployments[k].config, err) <
+                    0) {
                 while (*n > 0)
                     rs_deployment_conf_free(confs[--*n]);
                 free(confs);
@@ -397,7 +411,7 @@ int rs_agent_target(struct rs_agent *a, const json_t *target, int64_t now, struc
         return -1;
     if (a->target && t->revision < a->target->revision)
         return 0;
-    if (read_confs(t, &confs, &n, err) < 0)
+    if (read_confs(a, t, &confs, &n, err) < 0)
         return -1;
     old = a->target;
     a->target = rs_steal(t);
