@@ -354,6 +354,10 @@ class WithPydantic(unittest.TestCase):
             Mine(scaling={"max_replicas": 0})
 
     def test_json_schema(self) -> None:
+        version = [int(n) for n in _model.pydantic().VERSION.split(".")[:2]]
+        if version < [2, 11]:
+            self.skipTest("older versions of pydantic write other schemas")
+
         def plain(value: Any) -> Any:
             if isinstance(value, list):
                 return [plain(v) for v in value]

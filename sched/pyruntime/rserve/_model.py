@@ -234,7 +234,10 @@ class Model:
             cls._compiled = cls._twin = None
             cls._raw, cls._private = dict(cls._raw), dict(cls._private)
             cls._validators = list(cls._validators)
-            for name, text in vars(cls).get("__annotations__", {}).items():
+            annotations = vars(cls).get("__annotations__")
+            if annotations is None:  # newer Pythons make them when they are asked for
+                annotations = cls.__annotations__ if sys.version_info >= (3, 10) else {}
+            for name, text in annotations.items():
                 value = vars(cls).get(name, REQUIRED)
                 if "ClassVar" in str(text):
                     continue

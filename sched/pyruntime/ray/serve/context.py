@@ -105,7 +105,9 @@ def get_replica_context() -> ReplicaContext:
         # the program uses pydantic, so `ray.serve.schema.ReplicaRank` is a model of pydantic's
         from rserve import _model
 
-        _replica_context.rank = _model.public(type(rank))(**rank.model_dump())
+        kind = _model.public(type(rank))
+        if kind is not type(rank):
+            _replica_context.rank = kind(**rank.model_dump())
     return _replica_context
 
 
