@@ -173,7 +173,8 @@ _FIELD_SIZE = _FIELD.size
 _KNOWN = frozenset(MESSAGES.values())
 _READ_SIZE = 256 << 10
 _FD_SPACE = socket.CMSG_SPACE(MAX_FDS * 4)
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_CUT_OFF = int(socket.MSG_CTRUNC)  # as enumerations both would cost microseconds
 
 _new_tuple = tuple.__new__
 
@@ -528,7 +529,7 @@ class Reader:
             view.release()
         if controls:
             self._keep_fds(controls)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CUT_OFF:
             raise ProtocolError("more descriptors arrived than a frame may carry")
         if not got:
             raise HangUp
