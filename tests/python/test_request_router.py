@@ -9,6 +9,8 @@ from typing import Any, Dict, List
 
 import fakenode  # noqa: F401  (puts the library on the path)
 from ray.serve._private.common import DeploymentID, ReplicaID
+from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
+from ray.serve.experimental.round_robin_router import RoundRobinRouter
 from ray.serve.request_router import (
     DeploymentHandleSource,
     FIFOMixin,
@@ -166,6 +168,43 @@ class Choose(unittest.TestCase):
                 self.assertEqual(self.errors.getvalue().count("Error:"), 1)  # told once
         lost = {**question(Base, []), "class": "nowhere:Router"}
         self.assertIn("nowhere", self.ask(Routers(graph(None), "app"), lost)[0]["error"])
+
+
+class OfRay(unittest.TestCase):
+    def groups(self, cls: Any, names: str, session: str = "", kwargs: Any = None,
+               routers: Any = None) -> List[str]:
+        asked = question(cls, [replica(n) for n in names], kwargs=kwargs or {})
+        asked["request"].update(session_id=session, internal_request_id=f"r{session}")
+        routers = routers or Routers(graph(cls), "app")
+        answer = asyncio.run(routers.choose(asked))
+        return ["".join(g) for g in answer["groups"]]
+
+    def test_round_robin(self) -> None:
+        routers = Routers(graph(RoundRobinRouter), "app")
+        got = [self.groups(RoundRobinRouter, names, routers=routers)
+               for names in ("abc", "cab", "abc", "abc", "ab", "")]
+        self.assertEqual(["".join(g) for g in got], ["abc", "bca", "cab", "abc", "ba", ""])
+
+    def test_sessions(self) -> None:
+        def of(names: str, **kwargs: Any) -> Dict[str, List[str]]:
+            routers = Routers(graph(ConsistentHashRouter), "app")
+            return {str(s): self.groups(ConsistentHashRouter, names, str(s), kwargs, routers)
+                    for s in range(200)}
+
+        before, after = of("abcd"), of("abc")
+        self.assertEqual(before, of("dcba"))
+        self.assertEqual({len(g) for g in before.values()}, {3})
+        for session, groups in before.items():
+            stays = [g for g in groups if g != "d"]
+            self.assertEqual(after[session][:len(stays)], stays)
+        first = [g[0] for g in before.values()]
+        self.assertTrue(all(first.count(n) > 15 for n in "abcd"), first)
+        self.assertEqual({len(g) for g in of("abc", fallback_replicas=0).values()}, {1})
+        for bad in ({"virtual_nodes": 0}, {"fallback_replicas": -1}, {"virtual_nodes": "x"}):
+            asked = question(ConsistentHashRouter, [replica("a")], kwargs=bad)
+            with contextlib.redirect_stderr(io.StringIO()):
+                answer = asyncio.run(Routers(graph(ConsistentHashRouter), "app").choose(asked))
+            self.assertIn("must be an integer", answer["error"])
 
 
 class Ranks(unittest.TestCase):
