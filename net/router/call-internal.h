@@ -12,6 +12,7 @@ struct rs_call_objects {
     struct rs_object_id *ids;     /* of a wait */
     size_t n_ids;
     char *app, *deployment; /* of a call that waits */
+    bool has_values;        /* it came with a READY of its own */
     /* An answer that comes in pieces. */
     struct rs_buf meta, kept;
     int kept_fd;

@@ -16,7 +16,8 @@
 
 enum {
     IDS_MAX = RS_FRAME_META_MAX / RS_OBJECT_ID,
-    ROOM = 512, /* for what the node itself adds to metadata */
+    ALONG = 16 << 10, /* bytes of values that go along with a request */
+    ROOM = 512,       /* for what the node itself adds to metadata */
 };
 
 static struct rs_store *store_of(const struct rs_channel *ch)
@@ -425,6 +426,37 @@ int rs_object_request(struct rs_channel *ch, struct rs_frame *f, const struct rs
 
 /* --- calls with objects ------------------------------------------------------------------------ */
 
+static void put_number(struct rs_buf *b, uint64_t n, size_t width)
+{
+    for (; width; width--, n >>= 8) {
+        uint8_t byte = (uint8_t)n;
+
+        rs_buf_append(b, &byte, 1);
+    }
+}
+
+/* Short values go along with the request, so that the replica need not ask for them. */
+static void send_along(struct rs_call *call)
+{
+    rs_auto(rs_buf_fini) struct rs_buf all = {0};
+    struct rs_object *const *x;
+    size_t n = rs_store_watched(call->objects->watch, &x);
+
+    for (size_t i = 0; i < n; i++) {
+        struct rs_field kind = rs_store_field(x[i]->meta, x[i]->meta_len, RS_TAG_CONTENT_TYPE);
+
+        if (x[i]->fd >= 0 || rs_store_field(x[i]->meta, x[i]->meta_len, RS_TAG_OBJECTS).data ||
+            rs_buf_len(&all) + kind.len + x[i]->len > ALONG || kind.len > UINT16_MAX)
+            return;
+        put_number(&all, kind.len, 2);
+        put_number(&all, x[i]->len, 4);
+        rs_buf_append(&all, kind.data ? kind.data : "", kind.len);
+        rs_buf_append(&all, x[i]->data ? x[i]->data : "", (size_t)x[i]->len);
+    }
+    if (rs_buf_len(&call->r.meta) + rs_buf_len(&all) < RS_FRAME_META_MAX - ROOM)
+        rs_field_put(&call->r.meta, RS_TAG_READY, rs_buf_head(&all), rs_buf_len(&all));
+}
+
 /* Its objects are ready, or one is an error. */
 static void on_ready(void *arg)
 {
@@ -452,6 +484,8 @@ static void on_ready(void *arg)
         rs_closep(&body.fd);
         return;
     }
+    if (!o->has_values)
+        send_along(call);
     rs_store_unwatch(rs_steal(o->watch));
     rs_lane_submit(call->ch->lane, &call->r, o->app, o->deployment);
 }
@@ -481,8 +515,8 @@ static void bounce(struct rs_call *call, const struct rs_fields *fields)
     rs_call_free(call);
 }
 
-static int await(struct rs_call *call, const struct rs_object_id *ids, size_t n, const char *app,
-                 const char *deployment)
+static int await(struct rs_call *call, const struct rs_object_id *ids, size_t n, bool has_values,
+                 const char *app, const char *deployment)
 {
     struct rs_call_objects *o = objects_of(call);
     size_t unknown;
@@ -497,6 +531,7 @@ static int await(struct rs_call *call, const struct rs_object_id *ids, size_t n,
                     "ObjectLostError");
         return RS_CALL_TAKEN;
     }
+    o->has_values = has_values;
     o->app = rs_strdup(app);
     o->deployment = rs_strdup(deployment);
     if (r == RS_STORE_READY)
@@ -526,7 +561,9 @@ int rs_call_begin(struct rs_call *call, const struct rs_fields *fields, const ch
     objects_of(call)->hold = rs_store_hold(store_of(ch), held, n_held);
     if (into)
         call->objects->into = rs_store_open(store_of(ch), into, &ch->refs, call, ch->lane);
-    return n_awaited ? await(call, awaited, n_awaited, app, deployment) : 0;
+    return n_awaited ? await(call, awaited, n_awaited, rs_fields_has(fields, RS_TAG_READY), app,
+                             deployment)
+                     : 0;
 }
 
 /* --- HOLD and REFS ----------------------------------------------------------------------------- */

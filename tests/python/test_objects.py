@@ -381,6 +381,24 @@ class References(unittest.TestCase):
         self.assertEqual((got[0], got[1]["x"]), (first, second))
         self.assertNotIn(w.T_OBJECTS, encode([1])[0])
 
+    def test_short_values_come_along(self) -> None:
+        first, second, other = (_objects.new_ref() for _ in range(3))
+        block = b""
+        for value in ({"a": 1}, "text"):
+            data = pickle.dumps(value)
+            block += len(w.PICKLE).to_bytes(2, "little") + len(data).to_bytes(4, "little")
+            block += w.PICKLE + data
+        fields = {w.T_AWAIT_OBJECTS: first.binary() + second.binary(), w.T_READY: block}
+        args, kwargs = (1, first, [second]), {"x": second, "y": first}
+        self.assertEqual(
+            _objects.sent_along(fields, args, kwargs),
+            ((1, {"a": 1}, [second]), {"x": "text", "y": {"a": 1}}),
+        )
+        self.assertIsNone(_objects.sent_along(fields, (other,), {}))
+        self.assertIsNone(_objects.sent_along({w.T_AWAIT_OBJECTS: b""}, (first,), {}))
+        with self.assertRaises(w.ProtocolError):
+            _objects.sent_along({**fields, w.T_READY: block[:3]}, args, kwargs)
+
     def test_threads(self) -> None:
         refs = [_objects.new_ref() for _ in range(20)]
 

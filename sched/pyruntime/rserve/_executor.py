@@ -22,7 +22,7 @@ from rserve._drive import Driver
 from rserve._errors import one_line, pack_error, pack_user_error, user_traceback
 from rserve._http import ANSWERED
 from rserve._node import NodeLink
-from rserve._objects import resolve
+from rserve._objects import resolve, sent_along
 from rserve._threads import ThreadPool
 
 logger = logging.getLogger("ray.serve")
@@ -225,9 +225,12 @@ class Executor:
         args, kwargs = _values.decode_arguments(call.fields.get(w.T_CONTENT_TYPE, b""), call.body)
         call.body = b""
         if w.T_AWAIT_OBJECTS in call.fields:
-            later = self._with_objects(call, context, method, args, kwargs)
-            self._driver.start(call, later, context)
-            return
+            here = sent_along(call.fields, args, kwargs)
+            if here is None:
+                later = self._with_objects(call, context, method, args, kwargs)
+                self._driver.start(call, later, context)
+                return
+            args, kwargs = here
         self._start_method(call, context, method, args, kwargs)
 
     def _start_method(

@@ -277,7 +277,7 @@ class NodeLink:
         return bool(self._backlog)
 
     def send_now(self, data: bytes) -> None:
-        """Sends a frame before what the loop has queued. From any thread but the loop's."""
+        """Sends a frame without waiting for the loop. From any thread but the loop's."""
         self._send_now(data, -1)
 
     def _on_answer(self, frame: w.Frame) -> None:
@@ -357,13 +357,16 @@ class NodeLink:
             self._send_now(data, fd)
 
     def _send_now(self, data: bytes, fd: int) -> None:
-        """From another thread: writes at once if nothing is queued before it."""
+        """From another thread: behind what the loop has queued, at once unless the socket is full.
+
+        So a frame that names an object comes behind the one that makes it, whoever sent that.
+        """
         with self._lock:
+            first = not self._backlog
+            while self._out:
+                self._backlog.append((memoryview(self._out.popleft()), -1))
             self._backlog.append((memoryview(data), fd))
-            if len(self._backlog) == 1:
-                blocked = not self._write()
-            else:
-                blocked = False  # a writer is already registered
+            blocked = first and not self._write()  # else a writer is already registered
         if blocked:
             self.loop.call_soon_threadsafe(self._want_write)
 

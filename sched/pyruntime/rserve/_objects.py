@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import struct
 import threading
 import time
 from collections import deque
@@ -196,12 +197,10 @@ def _borrow(id: bytes) -> None:
     link = _node.current()
     if link is not None:
         link.send(w.pack(w.REFS, 0, 0, w.field(w.T_ADD, id)))
-        flush(link)
 
 
 def flush(link: "_node.NodeLink") -> None:
-    """What makes an object or refers to one leaves at once, so that what other threads send about
-    it comes later."""
+    """Sends what is queued on the loop's thread now."""
     if threading.get_ident() == link.thread_id:
         link.flush()
 
@@ -443,6 +442,46 @@ async def fetch_async(ref: "ObjectRef[T]") -> T:
     return value
 
 
+def sent_along(
+    fields: Dict[int, bytes], args: Tuple[Any, ...], kwargs: Dict[str, Any]
+) -> "Optional[Tuple[Tuple[Any, ...], Dict[str, Any]]]":
+    """The same for short values, which the node sends with the request; None: it did not."""
+    block = fields.get(w.T_READY)
+    if block is None:
+        return None
+    ids = fields.get(w.T_AWAIT_OBJECTS, b"")
+    found: Dict[bytes, Tuple[bytes, bytes]] = {}
+    at = 0
+    for start in range(0, len(ids), ID_SIZE):
+        try:
+            kind_length, length = _SENT.unpack_from(block, at)
+        except struct.error:
+            raise w.ProtocolError("the values of a request are cut off") from None
+        at += _SENT.size
+        found[ids[start : start + ID_SIZE]] = (
+            block[at : at + kind_length],
+            block[at + kind_length : at + kind_length + length],
+        )
+        at += kind_length + length
+    values: Dict[bytes, Any] = {}
+
+    def value(argument: Any) -> Any:
+        if not isinstance(argument, ObjectRef):
+            return argument
+        if argument._id not in values:
+            sent = found[argument._id]
+            values[argument._id] = _values.decode_value(*sent)
+        return values[argument._id]
+
+    try:
+        return tuple(value(a) for a in args), {k: value(v) for k, v in kwargs.items()}
+    except KeyError:  # one that it was not told to wait for
+        return None
+
+
+_SENT = struct.Struct("<HI")
+
+
 async def resolve(
     link: "_node.NodeLink", args: Tuple[Any, ...], kwargs: Dict[str, Any]
 ) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
@@ -493,9 +532,7 @@ def put_raw(link: "_node.NodeLink", ref: "ObjectRef[Any]", meta: bytes, body: "w
         for tag, value in w.parse_fields(meta).items()
         if tag not in (w.T_KIND, w.T_OBJECT)  # of a PUT that this came by
     )
-    request = Request(link, _F_PUT + w.field(w.T_OBJECT, ref._id) + meta, body)
-    flush(link)
-    return request
+    return Request(link, _F_PUT + w.field(w.T_OBJECT, ref._id) + meta, body)
 
 
 Refs = Union["ObjectRef[Any]", Sequence["ObjectRef[Any]"]]

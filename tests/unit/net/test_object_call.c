@@ -355,6 +355,8 @@ START_TEST(a_call_waits_for_another)
     answer(&b, first, "result", NULL);
     fake_expect(&b, RS_MSG_REQUEST);
     ck_assert_str_eq(fake_text(&b, RS_TAG_AWAIT_OBJECTS), id_x);
+    ck_assert_uint_eq(b.fields.at[RS_TAG_READY].len, 6 + 6 + 6); /* it is short: it comes along */
+    ck_assert_mem_eq(b.fields.at[RS_TAG_READY].data, "\6\0\6\0\0\0text/xresult", 18);
     first = b.h.stream;
     get(&b, 1, id_x, 0);
     expect_value(&b, 1, "result");
@@ -385,6 +387,7 @@ START_TEST(an_answer_in_pieces_is_kept)
         fake_read(&b);
     while (b.h.type == RS_MSG_WINDOW);
     ck_assert_uint_eq(b.h.type, RS_MSG_REQUEST);
+    ck_assert(!rs_fields_has(&b.fields, RS_TAG_READY));
     get(&b, 1, id_x, 0);
     fake_expect(&b, RS_MSG_RESPONSE);
     ck_assert_uint_eq(b.h.body_len, PIECE * PIECES);

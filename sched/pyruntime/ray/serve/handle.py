@@ -294,7 +294,6 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
     def _send_hold(self, stream: int, ref: "ObjectRef[Any]") -> None:
         meta = w.field(w.T_OBJECT, ref.binary())
         self._link.send(w.pack(w.HOLD, 0, stream, meta))
-        _objects.flush(self._link)
 
     def _transmitted(self) -> None:
         with _lock:
