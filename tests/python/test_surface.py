@@ -155,6 +155,49 @@ class Gradio(unittest.TestCase):
         self.assertEqual(seen, [{"type": "http"}])
 
 
+class Routers(unittest.TestCase):
+    def test_private_paths(self) -> None:
+        for module, names in (
+            ("", "PowerOfTwoChoicesRequestRouter PendingRequest RunningReplica RequestRouter"),
+            (".common", "PendingRequest"),
+            (".replica_wrapper", "RunningReplica"),
+            (".request_router", "RequestRouter FIFOMixin LocalityMixin MultiplexMixin"),
+            (".pow_2_router", "PowerOfTwoChoicesRequestRouter"),
+        ):
+            found = importlib.import_module(f"ray.serve._private.request_router{module}")
+            for name in names.split():
+                self.assertTrue(hasattr(found, name), f"{module}.{name}")
+        default = serve.config.RequestRouterConfig()
+        self.assertTrue(default.is_default_request_router())
+        self.assertEqual(
+            getattr(default.get_request_router_class(), "__name__"),  # noqa: B009
+            "PowerOfTwoChoicesRequestRouter",
+        )
+
+    def test_two_choices(self) -> None:
+        from ray.serve._private.request_router import PowerOfTwoChoicesRequestRouter
+        from ray.serve.request_router import RunningReplica, RunningReplicaInfo
+
+        deployment = DeploymentID("D", "a")
+        source: Any = None
+        router = PowerOfTwoChoicesRequestRouter(deployment_id=deployment, handle_source=source)
+        self.assertEqual(asyncio.run(router.choose_replicas([])), [])
+        replicas = []
+        for n in range(3):
+            info: Any = mock.Mock(spec=RunningReplicaInfo)
+            info.replica_id = ReplicaID(str(n), deployment)
+            info.node_id, info.multiplexed_model_ids = "n", set()
+            replicas.append(RunningReplica(info))
+        router.update_replicas(replicas)
+        for n, replica in enumerate(replicas):
+            router.replica_queue_len_cache.update(replica.replica_id, 3 - n)
+        for _ in range(20):
+            first, second = asyncio.run(router.choose_replicas(replicas))
+            lengths = [router.replica_queue_len_cache.get(r[0].replica_id) for r in (first, second)]
+            self.assertEqual(lengths, sorted(lengths, key=lambda n: n or 0))
+            self.assertNotEqual(first, second)
+
+
 class Errors(unittest.TestCase):
     def test_they_travel(self) -> None:
         deployment = DeploymentID("D", "a")

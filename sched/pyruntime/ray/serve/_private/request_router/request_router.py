@@ -1,0 +1,7 @@
+"""Where Ray keeps FIFOMixin LocalityMixin MultiplexMixin RequestRouter; see `ray.serve.request_router`."""
+
+from __future__ import annotations
+
+from ray.serve.request_router import FIFOMixin, LocalityMixin, MultiplexMixin, RequestRouter
+
+__all__ = ["FIFOMixin", "LocalityMixin", "MultiplexMixin", "RequestRouter"]
