@@ -65,7 +65,7 @@ from ray.serve._private.common import ReplicaID
 class Asking:
     def __init__(self):
         c = serve.get_replica_context()
-        self.early = [c.app_name, c.deployment, c.servable_object is self, c.rank.rank]
+        self.early = [c.app_name, c.deployment, c.rank.rank]
 
     def __call__(self, request):
         c = serve.get_replica_context()
@@ -73,7 +73,7 @@ class Asking:
             "early": self.early,
             "id": [type(c.replica_id).__name__, c.replica_tag == c.replica_id.unique_id],
             "rank": [c.rank.rank, c.rank.node_rank, c.rank.local_rank],
-            "rest": [c.world_size, c.gang_context, isinstance(c.replica_id, ReplicaID)],
+            "rest": [c.world_size, c.gang_context, c.servable_object is self, isinstance(c.replica_id, ReplicaID)],
             "trace": serve.get_trace_context(),
         }
 
@@ -108,10 +108,10 @@ class Surface(ServeTest):
     def test_contexts_and_models(self) -> None:
         s = self.serve_code(ASKING)
         facts = s.call("/", headers={"traceparent": TRACE}).json()
-        self.assertEqual(facts["early"], ["app", "Asking", True, 0])
+        self.assertEqual(facts["early"], ["app", "Asking", 0])
         self.assertEqual(facts["id"], ["ReplicaID", True])
         self.assertEqual(facts["rank"], [0, 0, 0])
-        self.assertEqual(facts["rest"], [1, None, True])
+        self.assertEqual(facts["rest"], [1, None, True, True])
         self.assertIn(TRACE[3:35], facts["trace"]["traceparent"])
         config = s.details()["applications"]["app"]["deployments"]["Asking"]["deployment_config"]
         self.assertEqual(config["autoscaling_config"]["max_replicas"], 2)
