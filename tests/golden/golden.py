@@ -194,13 +194,13 @@ def choose(args: argparse.Namespace) -> Tuple[List[str], Dict[str, str]]:
     names = sorted(n for n in os.listdir(args.cases)
                    if os.path.exists(os.path.join(args.cases, n, "steps.json")))
     listed = expected_failures(os.path.join(HERE, "expected-failures.txt"), names)
+    if args.case:
+        names = [n for n in names if any(n == c or n.startswith(c) for c in args.case)]
     if args.system == "ray":
         return names, {}
     if args.listed:
         names = [n for n in names if n in listed]
-    if args.case:
-        names = [n for n in names if any(n == c or n.startswith(c) for c in args.case)]
-    elif not args.all and not args.listed:
+    elif not args.case and not args.all:
         for n in names:
             if n in listed:
                 print("not run: %s: %s" % (n, listed[n]))
