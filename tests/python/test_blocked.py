@@ -38,6 +38,9 @@ class A:
         block(until)
         while True:
             yield b"x" * 1000  # it never waits by itself
+    async def eager(self):
+        while True:
+            yield b"x"  # much of it fits into the credit of a stream
     async def quick(self, what):
         started.append(what)
         return what
@@ -152,6 +155,18 @@ class Blocked(unittest.TestCase):
         self.assertTrue(peer.ping()["ok"])  # the cancellation was read
         Path(self.path("go")).touch()
         self.assertEqual(peer.call("quick", 1).value(), 1)
+
+    def test_a_generator_that_never_waits_lets_others_in(self) -> None:
+        peer = self.node.fork("A")
+        peer.auto_window = False
+        stream = peer.open_call("eager", stream=True)
+        answer = peer.answers[stream]
+        self.node.pump(lambda: bool(answer.parts), "the first items")
+        self.assertEqual(peer.call("quick", 1).value(), 1)
+        sent = sum(len(p) for p in answer.parts)
+        self.assertLess(sent, w.INITIAL_CREDIT, "the other call did not wait for its credit to end")
+        peer.cancel(stream)
+        self.assertEqual(peer.call("quick", 2).value(), 2)
 
     def test_answers_that_were_ready_leave(self) -> None:
         peer = self.node.fork("A")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Deque, Dict, List, Optional
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 #: What `ray.serve.context._get_serve_request_context()` gives; a Call, or what a test put there.
 request_context: "ContextVar[Any]" = ContextVar("serve_request_context", default=None)
+
+
+#: How long an answer may be sent without a turn for others, in seconds.
+TURN_S = 0.005
 
 
 class Call:
@@ -32,6 +37,7 @@ class Call:
         "task",
         "cancelled",
         "threaded",
+        "turn_at",
         "answered",
         "http",
         "started_at",
@@ -55,6 +61,7 @@ class Call:
         self.credit = w.INITIAL_CREDIT
         self.task: Optional["asyncio.Task[Any]"] = None
         self.cancelled = False
+        self.turn_at = 0.0  # when the answer's sender last waited
         self.threaded = False  # the user's code runs in a thread, now or soon
         self.answered = False
         self.http = fields.get(w.T_KIND) != b"\x02"
@@ -183,7 +190,14 @@ class Call:
             self.wake()
 
     async def send_body(self, data: bytes) -> None:
-        """One BODY frame without END, as soon as there is credit."""
+        """One BODY frame without END, as soon as there is credit.
+
+        Who sends without ever waiting would keep all others from the loop, and what it sent from
+        leaving: it is made to wait for a turn now and then.
+        """
+        if time.monotonic() - self.turn_at > TURN_S:
+            await asyncio.sleep(0)
+            self.turn_at = time.monotonic()
         while self.credit <= 0 and not self.cancelled:
             await self.wait_for_input()  # several tasks may wait at the same time
         if self.cancelled:  # a generator that never waits would never learn of it
@@ -194,6 +208,7 @@ class Call:
     def open_answer(self, meta: bytes, body: bytes = b"") -> None:
         """RESPONSE without END: BODY frames follow."""
         self.credit -= len(body)
+        self.turn_at = time.monotonic()
         self.link.send_frame(w.RESPONSE, 0, self.stream, meta, body)
 
     def end_answer(self, body: bytes = b"") -> None:
