@@ -1,4 +1,4 @@
-"""Objects and values: formats, references, calls that wait for calls, and what the node hears of it."""
+"""Objects and values: formats, references, calls that wait for calls, what the node hears of it."""
 
 from __future__ import annotations
 
@@ -249,7 +249,8 @@ return out
 ref = objects.put([1, 2])
 outer = objects.put({"ref": ref})
 same = pickle.loads(pickle.dumps(ref))
-out = [await b.inside.remote([ref]), await b.value.remote(ref), same == ref, hash(same) == hash(ref)]
+out = [await b.inside.remote([ref]), await b.value.remote(ref)]
+out += [same == ref, hash(same) == hash(ref)]
 (back,) = await b.give.remote("x")
 out.append(await back)
 del ref, same
@@ -266,9 +267,11 @@ def in_thread():
     refs = [objects.put(i) for i in range(50)]
     slow = b.slow.remote(0.1, x=7)._to_object_ref_sync()
     ready, rest = objects.wait([*refs, slow], num_returns=51)
-    return [sum(objects.get(refs)), len(ready), len(rest), slow.future().result(), objects.get(slow)]
+    late = [slow.future().result(), objects.get(slow)]
+    return [sum(objects.get(refs)), len(ready), len(rest), *late]
 threads = [asyncio.get_running_loop().run_in_executor(None, in_thread) for _ in range(4)]
-blocking = objects.get(b.slow.remote(0.1, x=3)._to_object_ref_sync(_allow_running_in_asyncio_loop=True))
+late = b.slow.remote(0.1, x=3)._to_object_ref_sync(_allow_running_in_asyncio_loop=True)
+blocking = objects.get(late)
 return [blocking, *[await t for t in threads]]
 """)
         self.assertEqual(got, [3, *[[1225, 51, 0, 7, 7]] * 4])
@@ -284,7 +287,8 @@ try:
     objects.get([quick, slow], timeout=0.05)
 except GetTimeoutError as e:
     out.append([isinstance(e, TimeoutError), str(e)])
-for bad in (lambda: objects.get(5), lambda: objects.wait([quick, quick]), lambda: objects.put(quick)):
+twice = [quick, quick]
+for bad in (lambda: objects.get(5), lambda: objects.wait(twice), lambda: objects.put(quick)):
     try:
         bad()
     except (ValueError, TypeError) as e:
@@ -299,7 +303,8 @@ return out
         got = self.run_code(
             """
 out = []
-for bad in (lambda: objects.put(bytes(200_000)), lambda: objects.get(objects.ObjectRef(bytes(16)))):
+unknown = objects.ObjectRef(bytes(16))
+for bad in (lambda: objects.put(bytes(200_000)), lambda: objects.get(unknown)):
     try:
         bad()
     except RayError as e:

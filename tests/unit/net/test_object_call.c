@@ -323,7 +323,8 @@ START_TEST(the_maker_dies)
     fake_expect(&b, RS_MSG_REQUEST); /* by itself */
     refs(&a, RS_TAG_ADD, id_x);
     get(&a, 1, id_x, 0);
-    wait_objects(1, 0);
+    wait_for(&a, 3, id_x, 0, 0); /* it was read */
+    fake_expect(&a, RS_MSG_RESPONSE);
     fake_end(&b);
     fake_expect(&a, RS_MSG_ERROR);
     ck_assert_uint_eq(rs_fields_uint(&a.fields, RS_TAG_ERROR_CODE, 0), RS_WIRE_DIED);
