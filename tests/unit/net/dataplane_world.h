@@ -73,7 +73,9 @@ static void on_replica_idle(const char *id, void *arg)
     push_event(arg, "idle", id);
 }
 
-static const struct rs_dataplane_ops world_ops = {on_replica, on_replica_gone, on_replica_idle};
+static const struct rs_dataplane_ops world_ops = {.on_replica = on_replica,
+                                                  .on_replica_gone = on_replica_gone,
+                                                  .on_replica_idle = on_replica_idle};
 
 static const struct rs_ingress_conf world_conf = {
     .host = "127.0.0.1",
