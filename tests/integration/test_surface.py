@@ -73,7 +73,8 @@ class Asking:
             "early": self.early,
             "id": [type(c.replica_id).__name__, c.replica_tag == c.replica_id.unique_id],
             "rank": [c.rank.rank, c.rank.node_rank, c.rank.local_rank],
-            "rest": [c.world_size, c.gang_context, c.servable_object is self, isinstance(c.replica_id, ReplicaID)],
+            "rest": [c.world_size, c.gang_context, c.servable_object is self,
+                     isinstance(c.replica_id, ReplicaID)],
             "trace": serve.get_trace_context(),
         }
 

@@ -1,4 +1,4 @@
-"""Task consumers: with an adapter of the test's own, and Celery's with a Celery of the test's own."""
+"""Task consumers: with an adapter of the test's own, and with a Celery of the test's own."""
 
 from __future__ import annotations
 

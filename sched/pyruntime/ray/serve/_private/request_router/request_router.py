@@ -1,4 +1,4 @@
-"""Where Ray keeps FIFOMixin LocalityMixin MultiplexMixin RequestRouter; see `ray.serve.request_router`."""
+"""Where Ray keeps the base classes of request routers; see `ray.serve.request_router`."""
 
 from __future__ import annotations
 
