@@ -445,6 +445,30 @@ class OneNode(CoreTest):
         """, "?loop=1")
         self.assertEqual(got, [81, 1, 2, "ActorDiedError"])
 
+    def test_environments(self) -> None:
+        s = self.begin()
+        self.write("mods/apart/__init__.py", "VALUE = 42")
+        got = self.run_code(s, """
+            @ray.remote(runtime_env={"py_modules": [%r], "env_vars": {"WORD": "yes"}})
+            def inside():
+                import apart
+                return apart.VALUE, os.environ["WORD"]
+            @ray.remote
+            def outside():
+                import apart
+            @ray.remote(runtime_env={"pip": ["/no/such/wheel-1-py3-none-any.whl"]})
+            def broken():
+                return 1
+            @ray.remote(runtime_env={"image_uri": "x"})
+            def refused():
+                return 1
+            return [ray.get(inside.remote(), timeout=30), error(lambda: ray.get(outside.remote()))[0],
+                    error(lambda: ray.get(broken.remote(), timeout=60))[0], error(refused.remote)[0],
+                    os.environ.get("WORD")]
+        """ % os.path.join(self.folder, "mods", "apart"))
+        self.assertEqual(got, [[42, "yes"], "RayTaskError(ModuleNotFoundError)",
+                               "RuntimeEnvSetupError", "ValueError", None])
+
     # --- resources
 
     def test_resources(self) -> None:

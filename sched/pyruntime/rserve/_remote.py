@@ -71,7 +71,7 @@ class Arguments:
             {k: self._one(v) for k, v in kwargs.items()},
         )
         _values.take_ids()
-        self.data = cloudpickled(packed)
+        self.data = _values._pickle(packed, None)
         #: The OBJECTS that the arguments hold within.
         self.ids = list(_values.pickled.ids or ())
         _values.pickled.ids = None
