@@ -209,7 +209,8 @@ class OneNode(CoreTest):
         path = os.path.join(self.folder, "crashes")
         got = self.run_code(s, """
             return [ray.get(crash.remote(%r, 3), timeout=30), os.path.getsize(%r),
-                    error(lambda: ray.get(crash.options(max_retries=1).remote(%r, 9), timeout=30))[0],
+                    error(lambda: ray.get(crash.options(max_retries=1).remote(%r, 9),
+                                          timeout=30))[0],
                     os.path.getsize(%r), ray.get(square.remote(4))]
         """ % (path, path, path + "2", path + "2"))
         self.assertEqual(got, ["survived", 4, "WorkerCrashedError", 2, 16])
@@ -305,15 +306,17 @@ class OneNode(CoreTest):
             def use(h):
                 return ray.get(h.add.remote(100))
             return [ray.get([c.add.remote() for _ in range(20)]) == list(range(6, 26)),
-                    ray.get(c.two.remote()), seen, last[0], error(lambda: ray.get(c.boom.remote()))[:2],
+                    ray.get(c.two.remote()), seen, last[0],
+                    error(lambda: ray.get(c.boom.remote()))[:2],
                     ray.get(use.remote(c)), ray.get(c.add.remote()), error(lambda: c.add())[0],
                     error(lambda: c.nothing)[0], error(lambda: Counter())[0],
-                    error(lambda: Counter.remote(1, 2, 3))[0], error(lambda: Counter.options(nope=1))[0]]
+                    error(lambda: Counter.remote(1, 2, 3))[0],
+                    error(lambda: Counter.options(nope=1))[0]]
         """)
         self.assertEqual(got[:4], [True, [1, 2], [0, 1, 2], "RayTaskError(RuntimeError)"])
         self.assertEqual(got[4][0], "RayTaskError(KeyError)")
-        self.assertEqual(got[5:], [125, 126, "TypeError", "AttributeError", "TypeError", "TypeError",
-                                   "ValueError"])
+        self.assertEqual(got[5:], [125, 126, "TypeError", "AttributeError", "TypeError",
+                                   "TypeError", "ValueError"])
 
     def test_asynchronous_and_threaded_actors(self) -> None:
         s = self.begin()
@@ -346,7 +349,8 @@ class OneNode(CoreTest):
         s = self.begin()
         got = self.run_code(s, """
             c = Counter.options(name="bob").remote(1)
-            out = [ray.get(ray.get_actor("bob").add.remote()), "bob" in ray.util.list_named_actors(),
+            out = [ray.get(ray.get_actor("bob").add.remote()),
+                   "bob" in ray.util.list_named_actors(),
                    error(lambda: Counter.options(name="bob").remote())]
             d = Counter.options(name="bob", get_if_exists=True).remote()
             out.append(ray.get(d.add.remote()))
@@ -376,7 +380,8 @@ class OneNode(CoreTest):
             running, queued = c.slow.remote(60), c.add.remote()
             time.sleep(0.2)
             os.kill(pid, signal.SIGKILL)
-            out += [error(lambda: ray.get(r, timeout=20)) for r in (running, queued, c.add.remote())]
+            refs = (running, queued, c.add.remote())
+            out += [error(lambda: ray.get(r, timeout=20)) for r in refs]
             c = Counter.remote()
             out.append(error(lambda: ray.get(c.leave.remote(), timeout=20)))
             return out
@@ -441,7 +446,8 @@ class OneNode(CoreTest):
         got = self.run_code(s, """
             c = Counter.remote()
             return [ray.get([square.remote(i) for i in range(10)])[-1], ray.get(c.add.remote()),
-                    ray.get(nested.remote(2)), error(lambda: ray.get(Broken.remote().f.remote()))[0]]
+                    ray.get(nested.remote(2)),
+                    error(lambda: ray.get(Broken.remote().f.remote()))[0]]
         """, "?loop=1")
         self.assertEqual(got, [81, 1, 2, "ActorDiedError"])
 
@@ -462,8 +468,10 @@ class OneNode(CoreTest):
             @ray.remote(runtime_env={"image_uri": "x"})
             def refused():
                 return 1
-            return [ray.get(inside.remote(), timeout=30), error(lambda: ray.get(outside.remote()))[0],
-                    error(lambda: ray.get(broken.remote(), timeout=60))[0], error(refused.remote)[0],
+            return [ray.get(inside.remote(), timeout=30),
+                    error(lambda: ray.get(outside.remote()))[0],
+                    error(lambda: ray.get(broken.remote(), timeout=60))[0],
+                    error(refused.remote)[0],
                     os.environ.get("WORD")]
         """ % os.path.join(self.folder, "mods", "apart"))
         self.assertEqual(got, [[42, "yes"], "RayTaskError(ModuleNotFoundError)",
@@ -480,7 +488,8 @@ class OneNode(CoreTest):
             b = Counter.options(num_cpus=2).remote()
             out = [free["CPU"], free["GPU"], ray.cluster_resources()["CPU"],
                    error(lambda: ray.get(b.add.remote(), timeout=0.3))[0]]
-            out.append([x.pending for x in list_actors(filters=[("state", "=", "PENDING_CREATION")])])
+            waiting = list_actors(filters=[("state", "=", "PENDING_CREATION")])
+            out.append([x.pending for x in waiting])
             @ray.remote(num_gpus=1)
             def ids():
                 return ray.get_gpu_ids()
@@ -488,7 +497,8 @@ class OneNode(CoreTest):
             ray.kill(a)
             out.append(ray.get(b.add.remote(), timeout=20))
             nodes = ray.nodes()
-            out.append([len(nodes), nodes[0]["Alive"], nodes[0]["NodeID"] == ray.get_runtime_context().get_node_id()])
+            here = ray.get_runtime_context().get_node_id()
+            out.append([len(nodes), nodes[0]["Alive"], nodes[0]["NodeID"] == here])
             return out
         """)
         self.assertEqual(got[:4], [1.0, 2.0, 4.0, "GetTimeoutError"])
@@ -509,15 +519,18 @@ class OneNode(CoreTest):
     def test_placement_groups(self) -> None:
         s = self.begin()
         got = self.run_code(s, """
-            pg = placement_group([{"CPU": 1}, {"CPU": 1, "GPU": 1}], strategy="STRICT_PACK", name="pair")
-            out = [pg.wait(20), ray.get(pg.ready(), timeout=20) == pg, ray.available_resources()["CPU"]]
+            pg = placement_group([{"CPU": 1}, {"CPU": 1, "GPU": 1}],
+                                 strategy="STRICT_PACK", name="pair")
+            out = [pg.wait(20), ray.get(pg.ready(), timeout=20) == pg,
+                   ray.available_resources()["CPU"]]
             def strategy(n):
                 return PlacementGroupSchedulingStrategy(pg, n)
             a = Counter.options(num_cpus=1, scheduling_strategy=strategy(0)).remote()
             b = Counter.options(num_cpus=1, scheduling_strategy=strategy(0)).remote()
             out += [ray.get(a.group.remote(), timeout=20) == pg.id.hex(),
                     error(lambda: ray.get(b.add.remote(), timeout=0.3))[0],
-                    ray.get(square.options(num_gpus=1, num_cpus=0, scheduling_strategy=strategy(1)).remote(3)),
+                    ray.get(square.options(num_gpus=1, num_cpus=0,
+                                           scheduling_strategy=strategy(1)).remote(3)),
                     placement_group_table(pg)["state"], len(list_placement_groups()),
                     ray.util.get_placement_group("pair") == pg,
                     error(lambda: strategy(7))[0]]
@@ -542,7 +555,8 @@ class OneNode(CoreTest):
             q = Queue(maxsize=2)
             q.put(1)
             q.put_nowait_batch([2])
-            out = [q.full(), len(q), error(lambda: q.put_nowait(3))[1], q.get(), q.get_nowait_batch(1)]
+            out = [q.full(), len(q), error(lambda: q.put_nowait(3))[1], q.get(),
+                   q.get_nowait_batch(1)]
             out.append(isinstance_of(lambda: q.get(timeout=0.05), Empty))
             q.shutdown()
             pool = ActorPool([Counter.remote(i) for i in (10, 20)])
@@ -550,8 +564,10 @@ class OneNode(CoreTest):
             keep = Counter.remote()
             ray.get(keep.add.remote())
             rows = list_actors(filters=[("class_name", "=", "Counter"), ("state", "=", "ALIVE")])
-            out.append(bool(rows and rows[0].pid and rows[0].node_id and rows[0].ray_namespace == "serve"))
-            out.append(sorted({a["class_name"] for a in list_actors(limit=1000) if a.state == "ALIVE"}))
+            out.append(bool(rows and rows[0].pid and rows[0].node_id
+                            and rows[0].ray_namespace == "serve"))
+            alive_now = [a for a in list_actors(limit=1000) if a.state == "ALIVE"]
+            out.append(sorted({a["class_name"] for a in alive_now}))
             return out
         """.replace("isinstance_of", "(lambda f, k: k.__name__ in error(f)[1])"))
         self.assertEqual(got[:2], [True, 2])
@@ -563,7 +579,9 @@ class OneNode(CoreTest):
 
     def test_nothing_is_left(self) -> None:
         s = self.begin()
-        before = self.run_code(s, "return [len(os.listdir('/proc/self/fd')), ray.available_resources()]")
+        before = self.run_code(s, """
+            return [len(os.listdir('/proc/self/fd')), ray.available_resources()]
+        """)
         got = self.run_code(s, """
             for _ in range(20):
                 c = Counter.remote()
@@ -572,7 +590,8 @@ class OneNode(CoreTest):
             ray.get([square.remote(i) for i in range(100)])
             del c
             gc.collect()
-            wait_for_condition(lambda: not list_actors(filters=[("state", "=", "ALIVE"), ("class_name", "=", "Counter")]))
+            living = [("state", "=", "ALIVE"), ("class_name", "=", "Counter")]
+            wait_for_condition(lambda: not list_actors(filters=living))
             wait_for_condition(lambda: ray.available_resources()["CPU"] == 4)
             return [len(os.listdir('/proc/self/fd')), ray.available_resources()]
         """)
@@ -618,9 +637,11 @@ class TwoNodes(CoreTest):
             def where(value):
                 return ray.get_runtime_context().get_node_id(), value
             big = ray.put(bytes(300000))
-            pinned = Counter.options(scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=False)).remote()
+            pinned = Counter.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(there, soft=False)).remote()
             spread = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="STRICT_SPREAD")
-            both = [spread.wait(20), len(set(placement_group_table(spread)["bundles_to_node_id"].values()))]
+            table = placement_group_table
+            both = [spread.wait(20), len(set(table(spread)["bundles_to_node_id"].values()))]
             remove_placement_group(spread)
             by_task, value = ray.get(where.remote(big), timeout=30)
             return [first, there != here, by_task == there, len(value),
@@ -712,7 +733,8 @@ class DeploymentActors(ServeTest):
         wait_until("it ends with its deployment", lambda: read_process(new) is None)
 
     def test_one_that_cannot_start(self) -> None:
-        self.write_app(SHARED.replace("START", "-1"), "- {name: Users, max_constructor_retry_count: 2}")
+        self.write_app(SHARED.replace("START", "-1"),
+                       "- {name: Users, max_constructor_retry_count: 2}")
         s = self.start(os.path.join(self.folder, "app.yaml"))
         s.wait_apps("DEPLOY_FAILED", timeout=40)
         self.assertIn("ValueError: below zero",

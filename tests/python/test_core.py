@@ -51,7 +51,8 @@ class FakeLink:
 
 
 def answer(call, value):
-    call.on_answer(w.Frame(w.RESPONSE, w.END, call.stream, _values._F_PICKLE, pickle.dumps(value), ()))
+    body = pickle.dumps(value)
+    call.on_answer(w.Frame(w.RESPONSE, w.END, call.stream, _values._F_PICKLE, body, ()))
 
 
 def fail(call, code, kind="", body=b""):
@@ -188,7 +189,8 @@ class Waiting(WithLink):
         refs = [ref for ref, _ in made]
         made[1][1].complete(w.PICKLE, pickle.dumps(1), None)
         self.assertEqual(ray.wait(refs), ([refs[1]], [refs[0], refs[2]]))
-        self.assertEqual(ray.wait(refs, num_returns=2, timeout=0.01), ([refs[1]], [refs[0], refs[2]]))
+        self.assertEqual(ray.wait(refs, num_returns=2, timeout=0.01),
+                         ([refs[1]], [refs[0], refs[2]]))
         threading.Timer(0.05, made[2][1].complete, (w.PICKLE, pickle.dumps(2), None)).start()
         ready, pending = ray.wait(refs, num_returns=2, timeout=10)
         self.assertEqual((ready, pending), ([refs[1], refs[2]], [refs[0]]))

@@ -1,5 +1,6 @@
-"""What this process asks of the head about actors, tasks and resources (CORE in net/wire/PROTOCOL.md),
-and what it knows of itself."""
+"""What this process asks of the head about actors, tasks and resources, and what it knows of itself.
+
+The questions are CORE in net/wire/PROTOCOL.md."""
 
 from __future__ import annotations
 

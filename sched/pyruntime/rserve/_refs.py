@@ -252,7 +252,9 @@ def _source(link: "_node.NodeLink", ref: "ObjectRef[Any]") -> Any:
     return own(ref) or _objects.Fetch(link, ref)
 
 
-def get(object_refs: Any, *, timeout: Optional[float] = None, _use_object_store: bool = False) -> Any:
+def get(
+    object_refs: Any, *, timeout: Optional[float] = None, _use_object_store: bool = False
+) -> Any:
     """The value of a reference, or the list of values of a list of references; waits for them.
 
     From any thread. On the event loop's own it blocks the loop, as in Ray. Raises GetTimeoutError
@@ -334,7 +336,9 @@ def wait(
 def _next_of(item: Any) -> "ObjectRef[Any]":
     next_ref = getattr(item, "_next_ref", None)
     if next_ref is None:
-        raise TypeError(f"wait() expected a list of ray.ObjectRef, got list containing {type(item)}")
+        raise TypeError(
+            f"wait() expected a list of ray.ObjectRef, got list containing {type(item)}"
+        )
     ref: "ObjectRef[Any]" = next_ref()
     return ref
 

@@ -1,8 +1,8 @@
 """A process that works on tasks, or is an actor.
 
-Its connection has an event loop in a thread of its own, so that user code may block: synchronous code
-runs in the main thread (an actor with `max_concurrency` has a pool of threads), methods of an
-asynchronous actor on an event loop in the main thread.
+Its connection has an event loop in a thread of its own, so that user code may block: synchronous
+code runs in the main thread (an actor with `max_concurrency` has a pool of threads), methods of
+an asynchronous actor on an event loop in the main thread.
 """
 
 from __future__ import annotations
@@ -38,7 +38,17 @@ _FUNCTIONS_KEPT = 1000
 class Job:
     """A call that this process works on."""
 
-    __slots__ = ("call", "task_id", "name", "rest", "running", "thread", "task", "cancelled", "held")
+    __slots__ = (
+        "call",
+        "task_id",
+        "name",
+        "rest",
+        "running",
+        "thread",
+        "task",
+        "cancelled",
+        "held",
+    )
 
     def __init__(self, call: Call) -> None:
         self.call = call

@@ -138,7 +138,8 @@ def validate_placement_group(
             raise ValueError("Bundles must be a list of resource dictionaries. For example:")
         if not bundle or all(value == 0 for value in bundle.values()):
             raise ValueError(
-                f"Bundles cannot be an empty dictionary or resources with only 0 values. Bundles: {bundles}"
+                "Bundles cannot be an empty dictionary or resources with only 0 values. Bundles: "
+                f"{bundles}"
             )
         for name, value in bundle.items():
             if not isinstance(value, (int, float)) or value < 0:

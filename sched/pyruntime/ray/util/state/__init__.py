@@ -73,7 +73,7 @@ def list_actors(
     raise_on_missing_output: bool = True,
     _explain: bool = False,
 ) -> List[ActorState]:
-    """Actors, the dead ones for a while too; Serve's replicas, proxies and controller among them."""
+    """Actors, the dead ones for a while too; Serve's replicas and proxies among them."""
     rows = [ActorState(job_id=_core.JOB_ID, **row) for row in _rows("actors")]
     return _select(rows, filters, limit)
 
