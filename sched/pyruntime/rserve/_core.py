@@ -1,4 +1,4 @@
-"""What this process asks of the head about actors, tasks and resources, and what it knows of itself.
+"""What this process asks of the head about actors, tasks and resources, and what it is itself.
 
 The questions are CORE in net/wire/PROTOCOL.md."""
 
