@@ -19,6 +19,7 @@ struct told {
 
 struct rs_advice {
     struct rs_helpers *helpers;
+    const struct rs_agent *agent;
     struct rs_dataplane *dataplane;
     struct rs_advice_ops ops;
     void *arg;
@@ -189,6 +190,22 @@ void rs_advice_choose(struct rs_advice *a, const char *app, const char *deployme
     }
 }
 
+/* What was told of applications that are gone is not kept for their namesakes. */
+void rs_advice_target(struct rs_advice *a)
+{
+    rs_helpers_target(a->helpers);
+    for (size_t i = 0; i < rs_map_slots(&a->routers); i++) {
+        const char *key = NULL;
+        rs_auto(rs_freep) char *app = NULL;
+
+        if (!rs_map_at(&a->routers, i, &key))
+            continue;
+        app = rs_strndup(key, strcspn(key, "\n"));
+        if (!rs_agent_knows(a->agent, app))
+            free(rs_map_remove(&a->routers, key));
+    }
+}
+
 /* --- what replicas tell ------------------------------------------------------------------------- */
 
 static void keep(json_t **at, json_t *value)
@@ -251,6 +268,7 @@ struct rs_advice *rs_advice_new(const struct rs_helpers_conf *conf, const char *
     a->ops = *ops;
     a->arg = arg;
     a->node_id = rs_strdup(node_id);
+    a->agent = conf->agent;
     a->helpers = rs_helpers_new(conf, &helpers_ops, a);
     return a;
 }

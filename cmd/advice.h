@@ -26,6 +26,8 @@ void rs_advice_dataplane(struct rs_advice *a, struct rs_dataplane *d);
 void rs_advice_free(struct rs_advice *a);
 struct rs_helpers *rs_advice_helpers(struct rs_advice *a);
 
+/* A new TARGET is known. */
+void rs_advice_target(struct rs_advice *a);
 /* STATS of a replica: true if the head should know soon. */
 bool rs_advice_stats(struct rs_advice *a, const char *replica_id, const json_t *stats);
 void rs_advice_forget(struct rs_advice *a, const char *replica_id);

@@ -88,7 +88,12 @@ class Decide(unittest.TestCase):
             seen.append(ctx)
             return 2.5, {}
 
-        self.assertEqual(self.one(policy), {"replicas": 2.5})
+        asked = facts(path=path_of(policy))
+        asked["config"]["metrics_interval_s"] = 3.0  # deprecated: who wrote it was told
+        with mock.patch("logging.Logger.handle") as handle:
+            answer = self.decide(Policies(graph(D=policy), "app"), {"D": asked})
+        handle.assert_not_called()
+        self.assertEqual(answer["D"], {"replicas": 2.5})
         ctx = seen[0]
         self.assertEqual(ctx.deployment_id, DeploymentID("D", "app"))
         self.assertEqual((ctx.deployment_name, ctx.app_name), ("D", "app"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -23,6 +24,7 @@ class Policies:
         self._states: Dict[str, Dict[str, Any]] = {}
         self._made: Dict[str, Tuple[str, Any]] = {}
         self._shown: Dict[str, str] = {}
+        self._configs: Dict[str, Tuple[Dict[str, Any], Any]] = {}
 
     # --- which
 
@@ -59,12 +61,9 @@ class Policies:
     # --- what they are told
 
     def _context(self, name: str, facts: Dict[str, Any]) -> AutoscalingContext:
-        from ray.serve.config import AutoscalingConfig
-
         deployment = DeploymentID(name, self._app)
         config = facts.get("config") or {}
         stats: List[Any] = facts.get("stats") or []
-        known = {k: v for k, v in config.items() if k != "policy" and v is not None}
         how = str(config.get("aggregation_function") or "mean")
         now = float(facts.get("current_time") or 0)
         raw: Any = lambda: _raw(stats, deployment)  # noqa: E731
@@ -85,8 +84,23 @@ class Policies:
             last_scale_up_time=facts.get("last_scale_up_time"),
             last_scale_down_time=facts.get("last_scale_down_time"),
             current_time=now,
-            config=AutoscalingConfig(**known),
+            config=self._config(name, config),
         )
+
+    def _config(self, name: str, facts: Dict[str, Any]) -> Any:
+        """The AutoscalingConfig, made when it changes and without a second word on what is old."""
+        from ray.serve.config import AutoscalingConfig
+
+        known = {k: v for k, v in facts.items() if k != "policy" and v is not None}
+        made = self._configs.get(name)
+        if made is None or made[0] != known:
+            logger = logging.getLogger("ray.serve")
+            was, logger.disabled = logger.disabled, True
+            try:
+                made = self._configs[name] = (known, AutoscalingConfig(**known))
+            finally:
+                logger.disabled = was
+        return made[1]
 
     # --- what they answer
 
