@@ -35,7 +35,12 @@ SelfType = TypeVar("SelfType", contravariant=True)
 #: An item's value that says that its stream is over.
 USER_CODE_STREAMING_SENTINELS = [StopIteration, StopAsyncIteration]
 
-_END = object()
+
+class _END:
+    """What ends a stream of results. A class: the wrappers below travel by value with the user's
+    class, and only what can be imported stays the same then."""
+
+
 _STOPS = tuple(USER_CODE_STREAMING_SENTINELS)
 
 
