@@ -308,7 +308,7 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         r = rs_agent_target(n->agent, msg, rs_node_now(n), &err);
         if (r == 0 && n->ops.on_http)
             n->ops.on_http(json_object_get(msg, "http"), n->arg);
-        rs_helpers_target(rs_advice_helpers(n->advice));
+        rs_advice_target(n->advice);
     } else if (r == 0 && f->h.type == RS_MSG_POLICY) {
         rs_advice_policy(n->advice, f->h.stream, msg);
     } else if (r == 0 && f->h.type == RS_MSG_BUILD) {
