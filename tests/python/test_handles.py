@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import unittest
 from typing import Any, List
+from unittest import mock
 
 from fakenode import FakeNode, Peer, w
 
@@ -579,8 +582,10 @@ class OutsideOfAReplica(unittest.TestCase):
         from ray.serve.handle import DeploymentHandle
 
         handle: "DeploymentHandle[Any]" = DeploymentHandle("A", "app")
-        with self.assertRaises(RayServeException):
-            handle.remote()
+        with tempfile.TemporaryDirectory() as nowhere:  # no node of this user is found or started
+            place = {"XDG_STATE_HOME": nowhere, "RSERVE_BIN": f"{nowhere}/rserve", "PATH": nowhere}
+            with mock.patch.dict(os.environ, place), self.assertRaises(RayServeException):
+                handle.remote()
         with self.assertRaises(ValueError):
             handle.options(request_serialization="xml")
         import copy

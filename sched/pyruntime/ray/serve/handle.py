@@ -778,8 +778,8 @@ class DeploymentHandle(Generic[T]):
     def dispatch(self, selection: Any, *args: Any, **kwargs: Any) -> Any:
         """The call for which `choose_replica` reserved a slot.
 
-        ValueError: a selection of another deployment, or one that was used. ReplicaUnavailableError:
-        the replica is gone.
+        ValueError: a selection of another deployment, or one that was used.
+        ReplicaUnavailableError: the replica is gone.
         """
         from rserve._replicas import dispatch
 
