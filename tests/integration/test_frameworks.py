@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Applications of real frameworks, and the same application in each way to run one."""
 
+import asyncio
+import gzip
+import hashlib
 import importlib.util
 import json
 import os
@@ -11,9 +14,10 @@ import sys
 import sysconfig
 import tempfile
 import unittest
-from typing import Any, Dict, List
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Tuple
 
-from harness import RSERVE, SLOW, SOURCE, ServeTest, free_port, main
+from harness import RSERVE, SLOW, SOURCE, ServeTest, Server, free_port, main, wait_until
 
 PROGRAMS = os.path.join(SOURCE, "tests", "integration", "apps")
 NODE_NAMES = ("RAY_ADDRESS", "RSERVE_ADDRESS", "RAY_DASHBOARD_ADDRESS", "PYTHONPATH", "RSERVE_BIN")
@@ -28,7 +32,7 @@ def heed_interrupts() -> None:
 
 
 class Modes(ServeTest):
-    """`rserve run`, `rserve python`, python with the wheel, local testing mode: the same answers."""
+    """rserve run, rserve python, python with the wheel, local testing mode: the same answers."""
 
     wheel_folder = ""
 
@@ -133,6 +137,185 @@ class Modes(ServeTest):
             self.assertEqual(len(pss), 4, pss)
             # Each has 300 MB of one import in it. Only one copy of that is there.
             self.assertLess(sum(pss.values()), 500 << 20, pss)
+
+
+class Framework(ServeTest):
+    def application(self, name: str, *args: str) -> Server:
+        return self.serve(self.write("app.yaml", """\
+            applications:
+            - name: app
+              route_prefix: /
+              import_path: %s:app
+              rserve: {app_dir: "%s"}
+            """ % (name, PROGRAMS)), *args)
+
+
+@unittest.skipUnless(has("openai", "fastapi"), "openai or FastAPI is not installed")
+class OpenAI(Framework):
+    """The official client, against a model behind an ingress."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        import openai
+        self.server = self.application("chat")
+        self.client = openai.OpenAI(
+            base_url="http://127.0.0.1:%d/v1" % self.server.port, api_key="none", max_retries=0,
+            timeout=30 * SLOW)
+        self.addCleanup(self.client.close)
+
+    def ask(self, text: str, stream: bool = False, **more: Any) -> Any:
+        return self.client.chat.completions.create(
+            model="echo-1", messages=[{"role": "user", "content": text}], stream=stream, **more)
+
+    def text_of(self, stream: Any) -> str:
+        return "".join(c.choices[0].delta.content or "" for c in stream)
+
+    def given_up(self) -> int:
+        return self.server.call("/facts").json()["given_up"]
+
+    def test_whole_answers(self) -> None:
+        import openai
+        self.assertEqual([m.id for m in self.client.models.list()], ["echo-1"])
+        answer = self.ask("to be or not to be", max_tokens=3)
+        self.assertEqual(answer.choices[0].message.content, "to be or")
+        self.assertEqual(answer.usage.completion_tokens, 3)
+        with self.assertRaises(openai.NotFoundError) as caught:
+            self.client.chat.completions.create(model="none", messages=[])
+        self.assertEqual(caught.exception.code, "model_not_found")
+        with self.assertRaises(openai.UnprocessableEntityError):
+            self.client.chat.completions.create(model="echo-1", messages=[{"role": "user"}])
+        with self.assertRaises(openai.InternalServerError):
+            self.ask("now explode")
+
+    def test_streams(self) -> None:
+        stream = self.ask("to be or not", stream=True)
+        chunks = list(stream)
+        self.assertEqual([c.choices[0].delta.content for c in chunks],
+                         ["", "to ", "be ", "or ", "not ", None])
+        self.assertEqual(chunks[-1].choices[0].finish_reason, "stop")
+        with ThreadPoolExecutor(20) as pool:
+            texts = ["w%d " % i * 200 for i in range(20)]
+            answers = pool.map(lambda t: self.text_of(self.ask(t, stream=True)), texts)
+            self.assertEqual(list(answers), texts)
+        self.assertEqual(self.given_up(), 0)
+
+    def test_asynchronous_client(self) -> None:
+        import openai
+
+        async def ask() -> str:
+            async with openai.AsyncOpenAI(base_url=self.client.base_url, api_key="none") as client:
+                stream = await client.chat.completions.create(
+                    model="echo-1", messages=[{"role": "user", "content": "a b"}], stream=True)
+                return "".join([c.choices[0].delta.content or "" async for c in stream])
+        self.assertEqual(asyncio.run(ask()), "a b ")
+
+    def test_words_come_as_they_are_said(self) -> None:
+        """And a client that reads no further ends the model's generator."""
+        for stops in range(1, 4):
+            stream = self.ask("first second wait third", stream=True)
+            read = [next(stream).choices[0].delta.content for _ in range(3)]
+            self.assertEqual(read, ["", "first ", "second "])
+            stream.close()
+            wait_until("the generator is given up", lambda: self.given_up() == stops)
+        self.assertEqual(self.text_of(self.ask("as before", stream=True)), "as before ")
+
+    def test_a_model_that_fails_half_way(self) -> None:
+        """The stream breaks off: nobody takes it for a whole answer."""
+        import openai
+        for last in ("explode", "wait"):
+            stream = self.ask("one two " + last, stream=True)
+            read = [next(stream).choices[0].delta.content for _ in range(3)]
+            self.assertEqual(read[1:], ["one ", "two "])
+            if last == "wait":
+                os.kill(self.server.call("/facts").json()["pid"], signal.SIGKILL)
+            with self.assertRaises(openai.APIConnectionError):
+                next(stream)
+        wait_until("a new replica answers", lambda: self.server.app("app")["status"] == "RUNNING"
+                   and self.server.call("/facts").status == 200)
+        self.assertEqual(self.text_of(self.ask("as before", stream=True)), "as before ")
+
+
+class Web(Framework):
+    @unittest.skipUnless(has("starlette"), "Starlette is not installed")
+    def test_starlette(self) -> None:
+        s = self.application("pages")
+        first, second = s.call("/"), s.call("/")
+        self.assertEqual(first.json(), {"visits": 1, "style": "/static/style.css"})
+        self.assertEqual(second.json()["visits"], 2)
+        self.assertEqual(first.headers["x-stamp"], "seven")
+        self.assertEqual(s.call("/closed/door").status, 403)
+
+        style = s.call("/static/style.css")
+        self.assertEqual((style.status, style.body), (200, b"body { margin: 0 }\n"))
+        self.assertEqual(style.headers["content-type"], "text/css; charset=utf-8")
+        seen = s.call("/static/style.css", headers={"if-none-match": style.headers["etag"]})
+        self.assertEqual((seen.status, seen.body), (304, b""))
+        part = s.call("/static/style.css", headers={"range": "bytes=5-9"})
+        self.assertEqual((part.status, part.body), (206, b"{ mar"))
+        self.assertEqual(part.headers["content-range"], "bytes 5-9/19")
+        self.assertEqual(s.call("/static/../pages.py").status, 404)
+        self.assertEqual(s.call("/static/none.css").status, 404)
+        head = s.call("/static/style.css", method="HEAD")
+        self.assertEqual((head.status, head.body, head.headers["content-length"]), (200, b"", "19"))
+        self.assertIn("x.css", s.call("/file").headers["content-disposition"])
+
+        self.assertEqual(s.call("/later", body=b"").json(), {"done": 0})
+        wait_until("the tasks are done", lambda: s.call("/done").json() == [0, 1, 2])
+        self.assertEqual(s.call("/later").status, 405)
+        self.assertEqual(s.call("/fails-later").text, "sent")
+        packed = s.call("/text", headers={"accept-encoding": "gzip"})
+        self.assertEqual(packed.headers["content-encoding"], "gzip")
+        self.assertEqual(gzip.decompress(packed.body), b"long " * 2000)
+        broken = s.call("/broken")
+        self.assertEqual((broken.status, broken.json()), (410, {"absent": "nothing there"}))
+        moved = s.call("/moved")
+        self.assertEqual((moved.status, moved.headers["location"]),
+                         (307, "http://127.0.0.1:%d/" % s.port))
+
+    def multipart(self, *files: Tuple[str, bytes]) -> Tuple[bytes, Dict[str, str]]:
+        parts = [b"--edge\r\nContent-Disposition: form-data; name=\"title\"\r\n\r\nthe title\r\n"]
+        for name, data in files:
+            parts.append(b"--edge\r\nContent-Disposition: form-data; name=\"files\"; filename=\""
+                         + name.encode() + b"\"\r\nContent-Type: image/x\r\n\r\n" + data + b"\r\n")
+        return (b"".join(parts) + b"--edge--\r\n",
+                {"content-type": "multipart/form-data; boundary=edge"})
+
+    @unittest.skipUnless(has("fastapi", "python_multipart", "a2wsgi"),
+                         "FastAPI, python-multipart or a2wsgi is not installed")
+    def test_fastapi(self) -> None:
+        s = self.application("desk")
+        large = os.urandom(8 << 20)
+        body, headers = self.multipart(("a.bin", b"small"), ("b \u00fc.bin", large))
+        answer = s.call("/upload", body=body, headers=headers)
+        self.assertEqual(answer.status, 200, answer.text)
+        self.assertEqual(answer.json(), {"title": "the title", "files": [
+            ["a.bin", "image/x", 5, hashlib.sha256(b"small").hexdigest()],
+            ["b \u00fc.bin", "image/x", len(large), hashlib.sha256(large).hexdigest()]]})
+        headers["content-type"] = "multipart/form-data"
+        self.assertEqual(s.call("/upload", body=body, headers=headers).status, 400)
+
+        answer = s.call("/stream?parts=300")
+        self.assertEqual(answer.headers["x-parts"], "300")
+        self.assertEqual(answer.text, "".join(str(i) * 1000 for i in range(300)))
+
+        self.assertEqual(s.call("/items/1?q=x").json(), {"item": "one", "q": "x"})
+        self.assertEqual(s.call("/v2/items/3").json(), {"item": None, "q": "none"})
+        self.assertEqual(s.call("/items/x").status, 422)
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        answer = s.call("/items/note", body=b"text=hello+there", headers=form)
+        self.assertEqual((answer.status, answer.json()), (202, {"notes": 0}))
+        wait_until("the task is done", lambda: s.call("/notes").json() == ["hello there"])
+        self.assertEqual(s.call("/closing").json(), "resource")
+        wait_until("the resource is closed",
+                   lambda: s.call("/notes").json()[1:] == ["opened", "closed"])
+
+        asked = {"origin": "https://example.org", "access-control-request-method": "POST"}
+        allowed = s.call("/upload", method="OPTIONS", headers=asked)
+        self.assertEqual(allowed.headers["access-control-allow-origin"], "https://example.org")
+
+        old = s.call("/old/page?x=1", body=b"abc", headers={"content-type": "text/plain"})
+        self.assertEqual((old.status, old.headers["x-old"]), (201, "yes"))
+        self.assertEqual(old.text, "POST /old /page x=1 cba")
 
 
 if __name__ == "__main__":
