@@ -21,7 +21,7 @@ from rserve import _config, _details, _model, _schema
 
 from test_names import facts
 
-FILE = {
+FILE: Dict[str, Any] = {
     "http_options": {"port": 9001, "unknown": 1},
     "applications": [
         {
@@ -150,7 +150,7 @@ class Values(Both):
             self.assertEqual(deployment.user_config, _schema.NOT_SET)
             told = file.model_dump(exclude_unset=True, mode="json")
             self.assertEqual(told["http_options"], {"port": 9001})
-            self.assertEqual(told["applications"][1], FILE["applications"][1])  # type: ignore[index]
+            self.assertEqual(told["applications"][1], FILE["applications"][1])
             text = file.model_dump_json(exclude_unset=True)
             again = m.ServeDeploySchema.model_validate_json(text)
             self.assertEqual(again.model_dump(exclude_unset=True, mode="json"), told)
