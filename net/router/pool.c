@@ -18,6 +18,15 @@ static int on_patience(struct rs_timer *t)
     return 0;
 }
 
+/* Actors come and go, each a deployment of its own: what is counted is counted for all of them. */
+static void name_in_metrics(struct rs_pool *p)
+{
+    bool core = strncmp(p->app, "ray:", 4) == 0;
+
+    p->shown_app = core ? "ray" : p->app;
+    p->shown_name = !core ? p->name : strncmp(p->name, "task:", 5) == 0 ? "tasks" : "actors";
+}
+
 struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
                             const char *app, const char *name, struct rs_figures *figures,
                             const struct rs_pool_ops *ops, void *arg)
@@ -34,7 +43,9 @@ struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics
     rs_queue_init(&p->queue, -1);
     p->max_ongoing = 1;
     p->patience.fn = on_patience;
-    p->queued = rs_family_series(metrics->queued, (const char *const[]){name, app, "", ""});
+    name_in_metrics(p);
+    p->queued = rs_family_series(metrics->queued,
+                                 (const char *const[]){p->shown_name, p->shown_app, "", ""});
     return p;
 }
 
@@ -97,9 +108,9 @@ void rs_pool_show_queued(struct rs_pool *p)
     show_load(p);
     if (p->queue.queued == p->queued_shown)
         return;
+    rs_series_add(p->queued, (double)p->queue.queued - (double)p->queued_shown);
     p->queued_shown = p->queue.queued;
     atomic_store_explicit(&p->figures->queued, p->queue.queued, memory_order_relaxed);
-    rs_series_set(p->queued, p->queue.queued);
 }
 
 static void show_in_flight(struct rs_backend *b)
@@ -128,7 +139,7 @@ static struct rs_series_cache *replica_series(struct rs_pool *p, struct rs_backe
         c = rs_alloc(sizeof(*c));
         c->route = rs_strndup(route, r->route_len);
         c->route_len = r->route_len;
-        const char *labels[] = {p->name, b->replica_id, c->route, p->app};
+        const char *labels[] = {p->shown_name, b->replica_id, c->route, p->shown_app};
 
         c->requests = rs_family_series(p->metrics->replica_requests, labels);
         c->latency = rs_family_series(p->metrics->replica_latency, labels);
@@ -148,10 +159,10 @@ static void count_error(struct rs_pool *p, struct rs_backend *b, const struct rs
         rs_fields_has(&fields, RS_TAG_ERROR_TYPE))
         snprintf(type, sizeof(type), "%.*s", (int)fields.at[RS_TAG_ERROR_TYPE].len,
                  fields.at[RS_TAG_ERROR_TYPE].data);
-    rs_series_add(
-        rs_family_series(p->metrics->replica_errors,
-                         (const char *const[]){p->name, b->replica_id, c->route, p->app, type}),
-        1);
+    rs_series_add(rs_family_series(p->metrics->replica_errors,
+                                   (const char *const[]){p->shown_name, b->replica_id, c->route,
+                                                         p->shown_app, type}),
+                  1);
 }
 
 static void count(struct rs_pool *p, struct rs_backend *b, const struct rs_request *r,
@@ -182,8 +193,9 @@ static void count_submit(struct rs_pool *p, const struct rs_request *r)
         c = rs_alloc(sizeof(*c));
         c->route = rs_strndup(route, r->route_len);
         c->route_len = r->route_len;
-        c->requests = rs_family_series(p->metrics->handle_requests,
-                                       (const char *const[]){"", p->name, c->route, p->app});
+        c->requests =
+            rs_family_series(p->metrics->handle_requests,
+                             (const char *const[]){"", p->shown_name, c->route, p->shown_app});
         c->next = p->calls;
         p->calls = c;
     }
@@ -385,8 +397,9 @@ void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit)
     if (b->replica_id)
         b->slots.key = rs_wish_hash(b->replica_id, strlen(b->replica_id));
     if (b->replica_id)
-        b->processing = rs_family_series(p->metrics->replica_processing,
-                                         (const char *const[]){p->name, b->replica_id, p->app});
+        b->processing =
+            rs_family_series(p->metrics->replica_processing,
+                             (const char *const[]){p->shown_name, b->replica_id, p->shown_app});
     rs_queue_add_slots(&p->queue, &b->slots);
 }
 

@@ -28,6 +28,7 @@ struct rs_pool {
     const struct rs_pool_ops *ops;
     void *arg;
     char *app, *name;
+    const char *shown_app, *shown_name; /* in metrics */
     struct rs_queue queue;
     int max_ongoing;
     bool known;  /* the route table has it */

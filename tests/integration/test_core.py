@@ -10,7 +10,8 @@ import signal
 import subprocess
 import textwrap
 
-from harness import RSERVE, SLOW, Server, ServeTest, free_port, main, read_process, wait_until
+from harness import (RSERVE, SLOW, Server, ServeTest, call, free_port, main, read_process,
+                     wait_until)
 
 CODE = '''
 import asyncio, gc, os, signal, time
@@ -597,6 +598,9 @@ class OneNode(CoreTest):
         """)
         self.assertEqual(got[1], before[1])
         self.assertLessEqual(got[0], before[0] + 3)
+        figures = call(s.dashboard, "/metrics").text
+        self.assertIn('deployment="actors"', figures)
+        self.assertNotIn("ray:", figures, "no series for each actor")
         self.assertEqual(s.stop(), 0)
 
 

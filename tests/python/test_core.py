@@ -13,7 +13,7 @@ from ray.util import placement_group as groups
 from ray.util import scheduling_strategies as strategies
 from ray.util.actor_pool import ActorPool
 from ray.util.state import _select
-from rserve import _core, _node, _objects, _refs, _remote, _values
+from rserve import _arguments, _core, _items, _node, _objects, _refs, _remote, _values
 from rserve import _wire as w
 
 
@@ -106,7 +106,7 @@ class Tasks(WithLink):
         self.assertEqual(len(self.link.calls), 2)
         _, name, _, _, _, data, values = pickle.loads(self.link.calls[1][2])
         self.assertEqual(name, "f")
-        self.assertEqual(_remote.unpack_arguments(data, values), (("value", [1]), {}))
+        self.assertEqual(_arguments.unpack_arguments(data, values), (("value", [1]), {}))
         third, (c,) = self.task(pool, (b,))
         fail(second, w.E_CANCELLED)
         with self.assertRaises(exceptions.TaskCancelledError):
@@ -155,7 +155,7 @@ class Tasks(WithLink):
     def test_generator(self):
         pool = self.opened_pool()
         call = _remote.TaskCall(pool, "g", (1, b"", b""), (), {}, -1, 0, None)
-        items = _remote.ObjectRefGenerator(call)
+        items = _items.ObjectRefGenerator(call)
         call.start()
         self.assertEqual(w.number(self.link.calls[0][1], w.T_STREAM), 1)
         meta = w.field_u8(w.T_ITEMS, 1) + w.field(w.T_CONTENT_TYPE, w.PICKLE)

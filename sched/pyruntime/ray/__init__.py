@@ -17,7 +17,7 @@ _NAMES = {
     "ActorHandle": "ray.actor",
     "ActorID": "ray.actor",
     "ObjectRef": "rserve._objects",
-    "ObjectRefGenerator": "rserve._remote",
+    "ObjectRefGenerator": "rserve._items",
     "available_resources": "ray._cluster",
     "cancel": "ray._calls",
     "cluster_resources": "ray._cluster",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Optional
 
-from rserve import _core, _objects, _refs, _remote
+from rserve import _core, _items, _objects, _refs, _remote
 
 from ray import actor as _actor
 from ray.remote_function import RemoteFunction
@@ -58,9 +58,9 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     accepted; what a cancelled task has started goes on.
     """
     ref = ray_waitable
-    if not isinstance(ref, (_objects.ObjectRef, _remote.ObjectRefGenerator)):
+    if not isinstance(ref, (_objects.ObjectRef, _items.ObjectRefGenerator)):
         raise TypeError(f"ray.cancel() only supported for object refs. Got: {type(ref)}.")
-    if isinstance(ref, _remote.ObjectRefGenerator):
+    if isinstance(ref, _items.ObjectRefGenerator):
         call: Any = ref._maker
     else:
         result = _refs.own(ref)

@@ -7,7 +7,7 @@ import pickle
 import weakref
 from typing import Any, Callable, Dict, Generic, List, NoReturn, Optional, Tuple, TypeVar
 
-from rserve import _core, _node, _refs, _remote
+from rserve import _arguments, _core, _node, _refs, _remote
 
 from ray import _options
 from ray.remote_function import merged, started
@@ -209,7 +209,7 @@ class _Metadata:
 
     def pickled(self) -> bytes:
         if self._pickled is None:
-            self._pickled = _remote.cloudpickled(self.modified_class)
+            self._pickled = _arguments.cloudpickled(self.modified_class)
         return self._pickled
 
     def __getstate__(self) -> Dict[str, Any]:
@@ -229,7 +229,7 @@ class _Creation:
         members: Dict[str, Any],
     ) -> None:
         self.link = link
-        self.arguments = _remote.Arguments(link, args, kwargs)
+        self.arguments = _arguments.Arguments(link, args, kwargs)
         self.arguments.fetch_all()  # they are kept by the head, for a restart too
         self.members = members
         self.spec = {

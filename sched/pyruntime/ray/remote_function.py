@@ -8,7 +8,7 @@ import inspect
 import threading
 from typing import Any, Callable, Dict, Generic, List, Optional, Tuple, TypeVar
 
-from rserve import _core, _node, _remote
+from rserve import _arguments, _core, _items, _node, _remote
 
 from ray import _options
 
@@ -69,7 +69,7 @@ class RemoteFunction(Generic[R]):
         """Hash and pickle of the function, as it was when it was first called."""
         with self._lock:
             if self._pickled is None:
-                data = _remote.cloudpickled(self._function)
+                data = _arguments.cloudpickled(self._function)
                 self._pickled = (hashlib.sha256(data).digest(), data)
             return self._pickled
 
@@ -132,7 +132,7 @@ def merged(first: Dict[str, Any], second: Dict[str, Any]) -> Dict[str, Any]:
 def started(call: "_remote.RemoteCall", num_returns: int) -> Any:
     """Begins a call: what its caller gets for it."""
     if num_returns < 0:
-        generator = _remote.ObjectRefGenerator(call)
+        generator = _items.ObjectRefGenerator(call)
         call.start()  # type: ignore[attr-defined]
         return generator
     refs: List[Any] = call.take_refs()

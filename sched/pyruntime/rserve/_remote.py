@@ -13,7 +13,6 @@ import hashlib
 import json
 import pickle
 import threading
-import time
 import weakref
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
@@ -21,8 +20,6 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
-    ObjectLostError,
-    ObjectRefStreamEndOfStreamError,
     RayActorError,
     RaySystemError,
     RayTaskError,
@@ -32,6 +29,8 @@ from ray.exceptions import (
 
 from rserve import _core, _node, _objects, _refs, _values
 from rserve import _wire as w
+from rserve._arguments import Arguments
+from rserve._items import Items
 from rserve._objects import ObjectRef
 
 #: Guards what this module keeps; what is called under it neither waits nor runs user code.
@@ -39,258 +38,6 @@ _state = threading.RLock()
 
 #: The demand is told again so long after it fell, in seconds.
 _DEMAND_LAG_S = 0.05
-
-
-class Dependency:
-    """Stands for a reference among the arguments, whose value travels beside them."""
-
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def __reduce__(self) -> Any:
-        return Dependency, (self.index,)
-
-
-class Arguments:
-    """The arguments of a call: pickled, and the references among them that are to be filled in.
-
-    What this process keeps itself travels by value. What is in the node's store travels as a
-    reference that the worker looks up; where it cannot (another node), by value as well.
-    """
-
-    def __init__(
-        self, link: "_node.NodeLink", args: Tuple[Any, ...], kwargs: Dict[str, Any]
-    ) -> None:
-        self.link = link
-        self.refs: "List[ObjectRef[Any]]" = []
-        self.by_value = False
-        packed = (
-            tuple(self._one(a) for a in args),
-            {k: self._one(v) for k, v in kwargs.items()},
-        )
-        _values.take_ids()
-        self.data = _values._pickle(packed, None)
-        #: The OBJECTS that the arguments hold within.
-        self.ids = list(_values.pickled.ids or ())
-        _values.pickled.ids = None
-        self._waits: List[Any] = []
-        self._fetched: Dict[int, Any] = {}
-        self._stored: Any = None
-        if self.refs:
-            stored = [ref for ref in self.refs if _refs.own(ref) is None]
-            if stored:
-                self._stored = _refs.stored_ready(link, *stored)
-        self._kept: List[Any] = [ObjectRef(id) for id in self.ids]
-
-    def _one(self, value: Any) -> Any:
-        if not isinstance(value, ObjectRef):
-            return value
-        self.refs.append(value)
-        return Dependency(len(self.refs) - 1)
-
-    def _sources(self) -> List[Any]:
-        sources: List[Any] = [_refs.own(ref) for ref in self.refs]
-        sources = [source for source in sources if source is not None]
-        if self._stored is not None:
-            sources.append(self._stored)
-        sources.extend(self._fetched.values())
-        return sources
-
-    @property
-    def ready(self) -> bool:
-        return not self.refs or all(source.done for source in self._sources())
-
-    def when_ready(self, wake: Callable[[], None]) -> None:
-        """Calls `wake` when one more is there; at once if all are."""
-        for source in self._sources():
-            if source.subscribe(wake):
-                return
-        wake()
-
-    def fetch_all(self) -> None:
-        """The worker could not look them up: by value then."""
-        self.by_value = True
-        for n, ref in enumerate(self.refs):
-            if _refs.own(ref) is None:
-                self._fetched[n] = _objects.Fetch(self.link, ref)
-
-    def error(self) -> Optional[BaseException]:
-        for ref in self.refs:
-            result = _refs.own(ref)
-            if result is not None and result.done and result.error is not None:
-                return result.error
-        for fetch in self._fetched.values():
-            try:
-                fetch.raw()
-            except BaseException as e:
-                return e
-        return None
-
-    def packed(self) -> Tuple[bytes, List[Any]]:
-        values: List[Any] = []
-        for n, ref in enumerate(self.refs):
-            result = _refs.own(ref)
-            if result is not None:
-                values.append((result.content_type, _plain(result.body)))
-            elif n in self._fetched:
-                content_type, body = self._fetched[n].raw()
-                values.append((content_type, _plain(body)))
-            else:
-                values.append(ref)
-        return self.data, values
-
-
-def _plain(body: Any) -> bytes:
-    return body if isinstance(body, bytes) else bytes(body)
-
-
-class CannotLookUp(Exception):
-    """A reference that came with a call is not known on this node."""
-
-
-def unpack_arguments(data: bytes, values: List[Any]) -> Tuple[Tuple[Any, ...], Dict[str, Any]]:
-    """In the worker. Blocks while it looks up references."""
-    args, kwargs = pickle.loads(data)
-
-    def one(value: Any) -> Any:
-        if not isinstance(value, Dependency):
-            return value
-        given = values[value.index]
-        if not isinstance(given, ObjectRef):
-            return _values.decode_value(*given)
-        try:
-            return _refs.get(given)
-        except ObjectLostError as e:
-            raise CannotLookUp from e
-
-    return tuple(one(a) for a in args), {k: one(v) for k, v in kwargs.items()}
-
-
-def cloudpickled(value: Any) -> bytes:
-    import cloudpickle
-
-    return bytes(cloudpickle.dumps(value, 5))
-
-
-class Items:
-    """What a generator on the other side has yielded so far."""
-
-    def __init__(self, call: "RemoteCall") -> None:
-        self.call = weakref.ref(call)
-        self.ended = False
-        self._ready: "Deque[Tuple[ObjectRef[Any], _refs.Result]]" = deque()
-        self._next: "Optional[Tuple[ObjectRef[Any], _refs.Result]]" = None
-        self._lock = threading.Lock()
-
-    def give(
-        self,
-        content_type: bytes,
-        body: Any,
-        error: Optional[BaseException],
-        held: "List[ObjectRef[Any]]",
-    ) -> None:
-        with self._lock:
-            slot, self._next = self._next or _refs.new_result(), None
-            self._ready.append(slot)
-        slot[1].complete(content_type, body, error, held)
-
-    def end(self) -> None:
-        with self._lock:
-            self.ended = True
-            slot, self._next = self._next, None
-        if slot is not None:
-            slot[1].complete(w.PICKLE, b"", ObjectRefStreamEndOfStreamError())
-
-    def peek(self) -> "Tuple[ObjectRef[Any], _refs.Result]":
-        """The next item, or where it will be."""
-        with self._lock:
-            if self._ready:
-                return self._ready[0]
-            if self._next is None:
-                self._next = _refs.new_result()
-                if self.ended:
-                    self._next[1].complete(w.PICKLE, b"", ObjectRefStreamEndOfStreamError())
-            return self._next
-
-    def take(self) -> None:
-        with self._lock:
-            if self._ready:
-                self._ready.popleft()
-
-
-class ObjectRefGenerator:
-    """The references to what a generator yields, one by one, as it yields them."""
-
-    def __init__(self, call: "RemoteCall") -> None:
-        assert call.items is not None
-        self._items = call.items
-        self._maker = call
-
-    def __iter__(self) -> "ObjectRefGenerator":
-        return self
-
-    def __aiter__(self) -> "ObjectRefGenerator":
-        return self
-
-    def _next_ref(self) -> "ObjectRef[Any]":
-        return self._items.peek()[0]
-
-    def _take(self, slot: "Tuple[ObjectRef[Any], _refs.Result]") -> "ObjectRef[Any]":
-        if isinstance(slot[1].error, ObjectRefStreamEndOfStreamError):
-            raise StopIteration
-        self._items.take()
-        return slot[0]
-
-    def __next__(self) -> "ObjectRef[Any]":
-        return self._next_sync()
-
-    def _next_sync(self, timeout_s: Optional[float] = None) -> "ObjectRef[Any]":
-        slot = self._items.peek()
-        until = None if timeout_s is None else time.monotonic() + timeout_s
-        if not slot[1].done:
-            _refs.Woken([slot[1]], 1).wait(until)
-        if not slot[1].done:
-            return ObjectRef.nil()
-        return self._take(slot)
-
-    async def __anext__(self) -> "ObjectRef[Any]":
-        slot = self._items.peek()
-        try:
-            await _refs.own_async(slot[1])
-        except BaseException:
-            if not slot[1].done:
-                raise
-        try:
-            return self._take(slot)
-        except StopIteration:
-            raise StopAsyncIteration from None
-
-    def completed(self) -> "ObjectRef[Any]":
-        """Done when the generator is."""
-        ref, result = _refs.new_result()
-        call = self._items.call()
-
-        def end() -> None:
-            result.complete(w.PICKLE, pickle.dumps(None), None)
-
-        if self._items.ended or call is None:
-            end()
-        else:
-            call.on_end.append(end)
-        return ref
-
-    def is_finished(self) -> bool:
-        return self._items.ended and isinstance(
-            self._items.peek()[1].error, ObjectRefStreamEndOfStreamError
-        )
-
-    def next_ready(self) -> bool:
-        return self._items.peek()[1].done
-
-    def task_id(self) -> str:
-        return self._maker.task_id
 
 
 class RemoteCall(_node.PendingCall):

@@ -23,11 +23,11 @@ from ray.exceptions import RayTaskError
 
 from rserve import _core, _objects, _process, _values
 from rserve import _wire as w
+from rserve._arguments import CannotLookUp, cloudpickled, unpack_arguments
 from rserve._call import Call
 from rserve._errors import one_line, pack_error, user_traceback
 from rserve._graph import add_app_dir
 from rserve._node import NodeLink, leave
-from rserve._remote import CannotLookUp, cloudpickled, unpack_arguments
 from rserve._threads import ThreadPool
 
 #: Functions that were unpickled, by their hash: {hash: function}.
