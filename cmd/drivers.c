@@ -142,6 +142,18 @@ int rs_drivers_own(struct rs_drivers *d, int fd, struct rs_error *err)
     return 0;
 }
 
+/* It reads why, and hangs up. */
+static void refuse(struct rs_drivers *d, const char *id, int64_t protocol)
+{
+    rs_auto(rs_freep) char *why = rs_asprintf(
+        "the program speaks protocol %lld, this rserve %s speaks %d: use the same version",
+        (long long)protocol, rs_version(), RS_WIRE_VERSION);
+    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s, s:s}", "phase", "join", "error", why);
+
+    rs_log_warn("a program was refused", "driver=%s error=\"%s\"", id, why);
+    rs_dataplane_tell(d->dataplane, id, RS_MSG_FAILED, 0, msg);
+}
+
 bool rs_drivers_hello(struct rs_drivers *d, const char *id, const json_t *hello)
 {
     struct driver *x = rs_map_get(&d->all, id);
@@ -150,6 +162,10 @@ bool rs_drivers_hello(struct rs_drivers *d, const char *id, const json_t *hello)
     if (!x)
         return false;
     x->pid = rs_json_int(hello, "pid", 0);
+    if (rs_json_int(hello, "protocol", 0) != RS_WIRE_VERSION) {
+        refuse(d, id, rs_json_int(hello, "protocol", 0));
+        return true;
+    }
     rs_log_info("a program connected", "driver=%s pid=%lld", id, (long long)x->pid);
     init = json_pack("{s:s, s:s, s:s, s:s}", "driver_id", id, "node_id", d->node_id, "version",
                      rs_version(), "values_dir", d->values_dir);

@@ -333,6 +333,18 @@ class Scripts(unittest.TestCase):
         self.assertEqual(self.script("print(len(serve.status().applications))",
                                      RAY_DASHBOARD_ADDRESS="http://127.0.0.1:%d" % rest), ["0"])
 
+    def test_other_protocol(self):
+        rest = self.running_node()
+        out = self.script("""
+            from rserve import _wire
+            _wire.PROTOCOL = 99
+            try:
+                ray.init()
+            except ConnectionError as e:
+                print(e)
+        """, RAY_DASHBOARD_ADDRESS="http://127.0.0.1:%d" % rest)
+        self.assertIn("speaks protocol 99", out[0])
+
     def test_many_programs_leave_no_descriptor(self):
         rest = self.running_node()
         node = self.processes[0].pid

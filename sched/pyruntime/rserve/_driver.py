@@ -58,6 +58,9 @@ class DriverLink(_node.NodeLink):
         try:
             w.send_json(self.sock, w.HELLO, hello)
             frame = w.read_frame(self._reader, inbox)
+            if frame.type == w.FAILED:
+                self.sock.close()
+                raise NoNode(str(w.parse_json(frame).get("error")))
             if frame.type != w.INIT:
                 raise w.ProtocolError(f"message {frame.type} came before INIT")
             self.init = w.parse_json(frame)
