@@ -191,6 +191,7 @@ class AutoscalingConfig(Model, home=HOME):
         if isinstance(values, dict) and old in values:
             values = dict(values)
             value = values.pop(old)
+            logger.warning("`%s` is the old name of `target_ongoing_requests`.", old)
             values.setdefault("target_ongoing_requests", value)
         return values
 
