@@ -4,8 +4,8 @@
     compat.py --ray-bin FOLDER [CASE...]
 
 Every golden case and the samples of samples.json are run under Ray first, which records what it
-answers now, into a temporary copy; then rserve ($RSERVE) has to answer the same, but for what ours.json
-of a case says. FOLDER has Ray's `ray`, `serve` and `python`. Takes some 15 minutes.
+answers now, into a temporary copy; then rserve ($RSERVE) has to answer the same, but for what
+ours.json of a case says. FOLDER has Ray's `ray`, `serve` and `python`. Takes some 15 minutes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ GOLDEN = os.path.join(SOURCE, "tests", "golden")
 
 
 def add_sample(cases, name, requests):
-    """A case out of a folder of testdata/apps. Its app.yaml gets the port; Ray would ignore no key."""
+    """A case out of a folder of testdata/apps, whose app.yaml gets the port of the run."""
     folder = os.path.join(cases, "sample-" + name)
     shutil.copytree(os.path.join(SOURCE, "testdata", "apps", name), folder)
     path = os.path.join(folder, "app.yaml")

@@ -44,7 +44,8 @@ class Help(unittest.TestCase):
                 with self.subTest(group=group, verb=verb):
                     long = run(group, verb, "--help")
                     self.assertEqual((long.returncode, long.stderr), (0, ""))
-                    self.assertTrue(long.stdout.startswith("Usage: %s %s [OPTIONS]" % (group, verb)))
+                    usage = "Usage: %s %s [OPTIONS]" % (group, verb)
+                    self.assertTrue(long.stdout.startswith(usage))
                     self.assertEqual(long.stdout, run("help", group, verb).stdout)
 
     def test_fits_80_columns(self) -> None:
