@@ -235,6 +235,42 @@ class OpenAI(Framework):
         self.assertEqual(self.text_of(self.ask("as before", stream=True)), "as before ")
 
 
+class Given(ServeTest):
+    def test_devices_and_threads_of_a_replica(self) -> None:
+        """Forked replicas have their own GPUs, and libraries know how many CPUs are theirs."""
+        s = self.serve_code("""\
+            import asyncio, os
+            import ray
+            from ray import serve
+
+            def facts():
+                return [os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_gpu_ids(),
+                        os.environ.get("OMP_NUM_THREADS")]
+
+            @serve.deployment(num_replicas=2, max_ongoing_requests=1,
+                              ray_actor_options={"num_cpus": 3, "num_gpus": 1})
+            class Worker:
+                async def facts(self):
+                    await asyncio.sleep(0.05)  # so that the other one is called too
+                    return facts()
+
+            @serve.deployment(ray_actor_options={"num_cpus": 0.5})
+            class Front:
+                def __init__(self, worker):
+                    self.worker = worker
+                async def __call__(self, request):
+                    calls = [self.worker.facts.remote() for _ in range(8)]
+                    return [facts(), *await asyncio.gather(*calls)]
+
+            app = Front.bind(Worker.bind())
+            """, "--num-cpus", "8", "--num-gpus", "4")
+        front, *workers = s.call("/").json()
+        self.assertEqual(front[2], "1")
+        self.assertEqual({w[0] for w in workers}, {"0", "1"})
+        self.assertEqual({(w[0], str(w[1][0])) for w in workers}, {("0", "0"), ("1", "1")})
+        self.assertEqual({w[2] for w in workers}, {"3"})
+
+
 class Web(Framework):
     @unittest.skipUnless(has("starlette"), "Starlette is not installed")
     def test_starlette(self) -> None:

@@ -257,6 +257,8 @@ class FakeNode:
         self.apps: Dict[str, Dict[str, Any]] = {}
         self.graph: Dict[str, Any] = {}
         self.calls: List[Dict[int, bytes]] = []
+        #: environment variables of the replicas that are started next
+        self.env: Dict[str, str] = {}
         self.objects = Objects(self)
         #: (deployment, fields) -> an ERROR frame's fields instead of routing, or None
         self.refuse: Callable[[str, Dict[int, bytes]], Optional[bytes]] = lambda d, f: None
@@ -410,6 +412,7 @@ class FakeNode:
                 "app_dir": str(self.folder),
                 "args": {},
                 "config": config,
+                "env": self.env,
             },
         )
         if start:

@@ -293,6 +293,73 @@ class Fork(unittest.TestCase):
                 self.skipTest("numpy is not installed")
             self.assertEqual((graph["start"], graph["start_reason"]), ("fork", ""))
 
+    def test_a_fork_has_variables_of_its_own(self) -> None:
+        source = """
+        import os
+        from ray import serve
+
+        @serve.deployment
+        class A:
+            def __init__(self):
+                self.seen = [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("SECRET")]
+
+            def __call__(self):
+                return self.seen
+
+        app = A.bind()
+        """
+        with FakeNode(source) as node:
+            node.build()
+            node.env = {"CUDA_VISIBLE_DEVICES": "3", "SECRET": "x", "OMP_NUM_THREADS": "many"}
+            first = node.fork("A")
+            node.env = {"CUDA_VISIBLE_DEVICES": "0,1"}
+            second = node.fork("A")
+            self.assertEqual(json.loads(first.http().body), ["3", "x"])
+            self.assertEqual(json.loads(second.http().body), ["0,1", None])
+
+    def test_threads_of_numpy_after_the_fork(self) -> None:
+        """It was loaded before OMP_NUM_THREADS was known; a number of the program's own stays."""
+        source = """
+        import ctypes, os
+        import numpy
+        from ray import serve
+
+        with open("/proc/self/maps") as f:
+            paths = {l[l.index("/"):].strip() for l in f if "openblas" in l}
+        blas = ctypes.CDLL(sorted(paths)[0]) if paths else None
+        NAMES = [a + "openblas_%s_num_threads" + b for a in ("", "scipy_") for b in ("", "64_")]
+
+        def function(what):
+            return next((getattr(blas, n % what) for n in NAMES if hasattr(blas, n % what)), None)
+
+        CHOSEN = None
+        if function("set") and CHOSEN:
+            function("set")(CHOSEN)
+
+        @serve.deployment
+        class A:
+            def __call__(self):
+                a = numpy.ones((300, 300))
+                assert (a @ a).sum() == 300 ** 3
+                return [function("get")() if function("get") else 0, os.cpu_count()]
+
+        app = A.bind()
+        """
+        for chosen, given, want in (
+            (None, "1", 1),
+            (None, "3,2", 3),
+            (None, "", os.cpu_count()),
+            (5, "1", 5),
+        ):
+            with FakeNode(source.replace("CHOSEN = None", f"CHOSEN = {chosen}")) as node:
+                if "deployments" not in node.build():
+                    self.skipTest("numpy is not installed")
+                node.env = {"OMP_NUM_THREADS": given}
+                have, _ = json.loads(node.fork("A").http().body)
+                if have == 0:
+                    self.skipTest("this numpy has another BLAS")
+                self.assertEqual(have, want, (chosen, given))
+
     def test_random_numbers_differ(self) -> None:
         source = """
         import random

@@ -115,6 +115,63 @@ def _native_threads() -> int:
         return 1
 
 
+def take_environment(variables: Any) -> None:
+    """The variables of INIT, which a forked process lacks, and what is to be read from them."""
+    for name, value in (variables or {}).items():
+        os.environ[str(name)] = str(value)
+    if (variables or {}).get("OMP_NUM_THREADS"):
+        limit_threads(os.environ["OMP_NUM_THREADS"])
+
+
+#: Part of a library's file name, variables that a user may have set for it, getters and setters.
+_LIBRARIES = (
+    (
+        "openblas",
+        ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
+        [
+            (f"{before}openblas_get_num_threads{after}", f"{before}openblas_set_num_threads{after}")
+            for before in ("", "scipy_")
+            for after in ("", "64_")
+        ],
+    ),
+    ("mkl_rt", ("MKL_NUM_THREADS",), [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")]),
+)
+
+
+def limit_threads(wanted: str) -> None:
+    """Gives BLAS libraries that were loaded before the fork the threads of OMP_NUM_THREADS.
+
+    They read it when they were loaded, where it was not set yet. A number other than that of the
+    processors was chosen by the program, and stays.
+    """
+    first = wanted.split(",")[0].strip()
+    if not first.isdigit() or int(first) < 1:
+        return
+    try:
+        default = {os.cpu_count(), len(os.sched_getaffinity(0))}
+        for path in _mapped_files():
+            for part, variables, functions in _LIBRARIES:
+                if part in os.path.basename(path) and not any(v in os.environ for v in variables):
+                    _set_threads(path, functions, default, int(first))
+    except Exception:
+        pass  # it works with more threads too
+
+
+def _mapped_files() -> List[str]:
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as f:
+        return sorted({line[line.index("/") :].rstrip("\n") for line in f if "/" in line})
+
+
+def _set_threads(path: str, functions: List[Any], default: Any, wanted: int) -> None:
+    import ctypes
+
+    library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    for getter, setter in functions:
+        get, set_ = getattr(library, getter, None), getattr(library, setter, None)
+        if get is not None and set_ is not None and get() in default and get() != wanted:
+            set_(wanted)
+
+
 #: Descriptors that keep the environment of this process and its forks from being collected.
 _held: List[int] = []
 

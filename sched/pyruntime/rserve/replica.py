@@ -410,6 +410,7 @@ def run(sock: socket.socket, graph: Optional[Graph]) -> int:
     except w.ProtocolError as e:
         print(f"rserve: {e}", file=sys.stderr)
         return 1
+    _process.take_environment(init.get("env"))
     if init.get("core"):
         from rserve import worker
 

@@ -485,7 +485,6 @@ def run(link: NodeLink, init: Dict[str, Any]) -> int:
     add_app_dir(init.get("app_dir"))
     add_paths(args)
     _process.set_name(f"ray::{core.get('class_name') or 'IDLE'}")
-    os.environ.update({k: str(v) for k, v in (init.get("env") or {}).items()})
     status = Worker(link, init).run()
     _flush(link)
     _run_atexit()
