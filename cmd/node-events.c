@@ -270,18 +270,20 @@ static void on_decision(uint64_t question, const json_t *msg, void *arg)
 
 const struct rs_advice_ops rs_node_advice_ops = {.fork = fork_helper, .decision = on_decision};
 
-/* Remembers the longest grace period that anything deployed here has. */
+/* Remembers the longest grace period that any application's deployment here has. Actors and workers of
+ * tasks have none: what waits for them are requests. */
 static void note_grace(struct rs_node *n, const json_t *target)
 {
     size_t i, k;
     json_t *app, *d;
 
     n->grace_s = 0;
-    json_array_foreach (json_object_get(target, "apps"), i, app) {
+    json_array_foreach (json_object_get(target, "applications"), i, app) {
         json_array_foreach (json_object_get(app, "deployments"), k, d) {
             double s = rs_json_num(json_object_get(d, "config"), "graceful_shutdown_timeout_s", 20);
 
-            n->grace_s = s > n->grace_s ? s : n->grace_s;
+            if (json_object_size(json_object_get(d, "core")) == 0 && s > n->grace_s)
+                n->grace_s = s;
         }
     }
 }
