@@ -93,6 +93,7 @@ struct rs_ag_deployment {
     int64_t retry_at;                              /* nothing is started before */
     struct rs_report_replica dead[RS_AG_DEAD_MAX]; /* oldest first */
     size_t n_dead;
+    struct rs_map used; /* ids of places for which a process was started */
 };
 
 struct rs_ag_replica {
@@ -167,7 +168,8 @@ void rs_ag_enter(struct rs_ag_replica *r, enum rs_replica_state to, int64_t now)
 bool rs_ag_is_up(const struct rs_ag_replica *r); /* it takes requests */
 /* It counts for its deployment: not on its way out. */
 bool rs_ag_live(const struct rs_ag_replica *r);
-struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, unsigned rank,
+/* `id` NULL: one that nobody else has. */
+struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, const char *id, unsigned rank,
                                         struct rs_reservation *reservation);
 void rs_ag_replica_free(struct rs_ag_replica *r);
 /* Makes its process, or has it made. */
@@ -191,7 +193,18 @@ void rs_ag_lost(struct rs_ag_replica *r, int64_t now);
 /* Forgets replicas that are STOPPED. */
 void rs_ag_sweep(struct rs_agent *a, int64_t now);
 
+/* agent-place.c */
+/* Of the last target; NULL: it names no such replica. */
+const struct rs_target_place *rs_ag_place(const struct rs_ag_deployment *d, const char *id);
+/* Named replicas that were started and are no more: {id: why}. New. */
+json_t *rs_ag_lost_places(const struct rs_ag_deployment *d);
+void rs_ag_places_reconcile(struct rs_ag_deployment *d, int64_t now);
+
 /* agent-reconcile.c */
+bool rs_ag_given_up(const struct rs_ag_deployment *d);
+void rs_ag_block(struct rs_ag_deployment *d, char *why); /* takes it; NULL: nothing is in the way */
+/* One more replica, that of `place` if there is one. False: no room, d->blocked says so. */
+bool rs_ag_start(struct rs_ag_deployment *d, const struct rs_target_place *place, int64_t now);
 void rs_ag_reconcile(struct rs_agent *a, int64_t now);
 void rs_ag_deployment_free(struct rs_ag_deployment *d);
 

@@ -177,14 +177,14 @@ static void retire_all(struct rs_ag_deployment *d, const char *why, int64_t now)
 
 /* --- starting --- */
 
-static void block(struct rs_ag_deployment *d, char *why)
+void rs_ag_block(struct rs_ag_deployment *d, char *why)
 {
     if (!d->blocked != !why || (why && strcmp(d->blocked, why) != 0))
         rs_ag_changed(d->agent);
     rs_ag_set(&d->blocked, why);
 }
 
-static bool given_up(const struct rs_ag_deployment *d)
+bool rs_ag_given_up(const struct rs_ag_deployment *d)
 {
     unsigned max_starts = (unsigned)rs_json_int(d->core, "max_starts", 0);
 
@@ -203,7 +203,7 @@ static unsigned surge(const struct rs_ag_deployment *d)
     return s < 1 ? 1 : (unsigned)s;
 }
 
-static bool start_one(struct rs_ag_deployment *d, int64_t now)
+bool rs_ag_start(struct rs_ag_deployment *d, const struct rs_target_place *place, int64_t now)
 {
     struct rs_agent *a = d->agent;
     const struct rs_target_app *app = rs_ag_app(a, d->app);
@@ -215,11 +215,12 @@ static bool start_one(struct rs_ag_deployment *d, int64_t now)
         struct rs_buf why = {0};
 
         rs_ledger_why(a->ledger, &d->want, &why);
-        block(d, rs_strdup(rs_buf_text(&why)));
+        rs_ag_block(d, rs_strdup(rs_buf_text(&why)));
         rs_buf_fini(&why);
         return false;
     }
-    r = rs_ag_replica_new(d, free_rank(d), reservation);
+    r = rs_ag_replica_new(d, place ? place->id : NULL, place ? place->rank : free_rank(d),
+                          reservation);
     if (d->conf->kind == RS_KIND_PYTHON && app && !app->spawn) {
         z = rs_ag_zygote_for(a, app, d);
         r->zygote = rs_strdup(z->key);
@@ -254,23 +255,23 @@ static void start_missing(struct rs_ag_deployment *d, const struct census *c, in
     unsigned room = c->old > 0 ? d->replicas + surge(d) : d->replicas;
     unsigned cur = c->cur;
 
-    if (cur >= d->replicas || given_up(d)) {
-        block(d, NULL);
+    if (cur >= d->replicas || rs_ag_given_up(d)) {
+        rs_ag_block(d, NULL);
         return;
     }
     if (now < d->retry_at)
         return;
     while (cur < d->replicas && cur + c->old < room) {
-        if (!start_one(d, now)) {
+        if (!rs_ag_start(d, NULL, now)) {
             if (c->old > 0)
                 make_room(d, now);
             return;
         }
         cur++;
-        if (now < d->retry_at || given_up(d)) /* that start failed at once */
+        if (now < d->retry_at || rs_ag_given_up(d)) /* that start failed at once */
             return;
     }
-    block(d, NULL);
+    rs_ag_block(d, NULL);
 }
 
 static void drop_pending(struct rs_ag_deployment *d, int64_t now)
@@ -288,8 +289,9 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
     struct rs_agent *a = d->agent;
     struct census c = count(d);
 
-    if (d->gone || a->draining || d->replicas == 0) {
-        block(d, NULL);
+    if (d->gone || a->draining ||
+        (d->replicas == 0 && !rs_deployment_conf_grouped(d->conf))) {
+        rs_ag_block(d, NULL);
         if (rs_ag_is_core(d) && (d->gone || a->draining))
             kill_all(d, d->gone ? "it is no longer wanted" : "the node stops", now);
         else
@@ -298,6 +300,12 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
                        : a->draining ? "the node stops"
                                      : "scaled down",
                        now);
+        return;
+    }
+    if (rs_deployment_conf_grouped(d->conf)) {
+        if (rs_ag_given_up(d))
+            drop_pending(d, now);
+        rs_ag_places_reconcile(d, now);
         return;
     }
     /* Old replicas that never came up are of no use to anyone. */
@@ -309,7 +317,7 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
         retire_one(d, true, "scaled down", now);
         c.cur--;
     }
-    if (given_up(d))
+    if (rs_ag_given_up(d))
         drop_pending(d, now);
     start_missing(d, &c, now);
     c = count(d);
@@ -378,6 +386,7 @@ static void deployment_free(struct rs_ag_deployment *d)
     free(d->name);
     free(d->version);
     free(d->ranks);
+    rs_map_fini(&d->used);
     free(d->last_error);
     free(d->blocked);
     free(d);

@@ -153,13 +153,13 @@ static char *new_id(struct rs_agent *a)
     return rs_strdup(id);
 }
 
-struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, unsigned rank,
+struct rs_ag_replica *rs_ag_replica_new(struct rs_ag_deployment *d, const char *id, unsigned rank,
                                         struct rs_reservation *reservation)
 {
     struct rs_ag_replica *r = rs_alloc(sizeof(*r));
 
     r->deployment = d;
-    r->id = new_id(d->agent);
+    r->id = id ? rs_strdup(id) : new_id(d->agent);
     r->version = rs_strdup(d->version);
     r->kind = d->conf->kind;
     r->rank = rank;
@@ -386,6 +386,7 @@ static void send_init(struct rs_ag_replica *r)
     struct rs_ag_deployment *d = r->deployment;
     struct rs_agent *a = d->agent;
     const struct rs_target_app *app = rs_ag_app(a, d->app);
+    const struct rs_target_place *place = rs_ag_place(d, r->id);
     const char *dir = app_dir_of(r);
     rs_auto(rs_json_decrefp) json_t *msg =
         json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:b}", "app", d->app, "deployment", d->name,
@@ -401,6 +402,10 @@ static void send_init(struct rs_ag_replica *r)
     json_object_set(msg, "config", d->conf->json);
     json_object_set(msg, "env", r->env);
     json_object_set_new(msg, "version", json_string(r->version));
+    if (place) {
+        json_object_set_new(msg, "group", json_string(place->group));
+        json_object_set(msg, "gang", place->gang);
+    }
     if (rs_ag_is_core(d))
         json_object_set(msg, "core", d->core);
     a->ops.tell(r->id, RS_TELL_INIT, 0, msg, a->arg);

@@ -98,6 +98,7 @@ static void add_deployment(struct rs_report *out, const struct rs_ag_deployment 
         .ever_ran = d->ever_ran,
         .last_error = rs_strdup(d->last_error),
         .blocked = d->blocked ? rs_strdup(d->blocked) : env_wait(d),
+        .lost = rs_ag_lost_places(d),
     };
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);

@@ -49,8 +49,7 @@ static struct rs_ct_group *by_name(const struct rs_controller *c, const char *na
     return NULL;
 }
 
-/* Actors that live in it die, tasks lose their place. */
-static void drop(struct rs_controller *c, struct rs_ct_group *g, int64_t now)
+void rs_ct_group_drop(struct rs_controller *c, struct rs_ct_group *g, int64_t now)
 {
     rs_ct_actors_group_gone(c, g->id, now);
     rs_map_remove(&c->core.groups, g->id);
@@ -63,7 +62,7 @@ void rs_ct_groups_client_gone(struct rs_controller *c, const char *client, int64
         struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
 
         if (g && g->owner && strcmp(g->owner, client) == 0)
-            drop(c, g, now);
+            rs_ct_group_drop(c, g, now);
     }
 }
 
@@ -97,7 +96,7 @@ static int read_bundles(struct rs_ct_group *g, const json_t *bundles, struct rs_
     return 0;
 }
 
-static int read_strategy(struct rs_ct_group *g, const char *name, struct rs_error *err)
+int rs_ct_group_strategy(struct rs_ct_group *g, const char *name, struct rs_error *err)
 {
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (strcmp(names[i], name) == 0) {
@@ -128,7 +127,7 @@ static json_t *create(struct rs_controller *c, const char *client, const json_t 
         rs_error_set(&err, RS_CONFLICT, "there are %d placement groups: no more are made",
                      MAX_GROUPS);
     else if (read_bundles(g, json_object_get(msg, "bundles"), &err) == 0)
-        (void)!read_strategy(g, rs_json_str(msg, "strategy", "PACK"), &err);
+        (void)!rs_ct_group_strategy(g, rs_json_str(msg, "strategy", "PACK"), &err);
     if (err.msg[0]) {
         rs_ct_group_free(g);
         return rs_ct_core_refuse("ValueError", "%s", err.msg);
@@ -147,7 +146,7 @@ json_t *rs_ct_group_op(struct rs_controller *c, const char *client, const char *
         return create(c, client, msg);
     if (strcmp(op, "remove_group") == 0) {
         if (g)
-            drop(c, g, now);
+            rs_ct_group_drop(c, g, now);
         return json_object();
     }
     if (strcmp(op, "group_info") != 0)

@@ -87,6 +87,7 @@ struct rs_ct_group {
     struct rs_ct_bundle *bundles;
     size_t n_bundles;
     bool placed;
+    bool of_replicas; /* of a unit of a deployment: it comes and goes with that */
     char *why; /* not placed: why; NULL */
 };
 
@@ -131,6 +132,11 @@ json_t *rs_ct_group_op(struct rs_controller *c, const char *client, const char *
                        const json_t *msg, int64_t now);
 void rs_ct_groups_client_gone(struct rs_controller *c, const char *client, int64_t now);
 void rs_ct_groups_node_left(struct rs_controller *c, const struct rs_ct_node *n);
+/* Actors that live in it die, tasks lose their place; then it is freed. */
+void rs_ct_group_drop(struct rs_controller *c, struct rs_ct_group *g, int64_t now);
+/* "PACK"; an unknown name is an error. */
+RS_MUST_CHECK int rs_ct_group_strategy(struct rs_ct_group *g, const char *name,
+                                       struct rs_error *err);
 void rs_ct_group_free(struct rs_ct_group *g);
 struct rs_ct_group *rs_ct_group_find(const struct rs_controller *c, const char *id);
 const char *rs_ct_strategy_name(enum rs_ct_strategy s);

@@ -12,6 +12,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
 {
     if (!d)
         return;
+    rs_ct_units_free(d);
     rs_deployment_conf_free(d->conf);
     rs_autoscale_fini(&d->scale);
     json_decref(d->stats);

@@ -30,6 +30,33 @@ struct rs_ct_slot {
     unsigned rank;
 };
 
+enum rs_ct_unit_state {
+    RS_UNIT_ACTIVE,
+    RS_UNIT_LEAVING, /* its replicas finish what they are at */
+    RS_UNIT_BROKEN,  /* a member is lost: the others are killed */
+};
+
+struct rs_ct_member {
+    char *id; /* of the one process that is ever started for it */
+    unsigned rank;
+    bool up;   /* it takes requests, by the last report */
+    bool there; /* its process is not gone, by the last report */
+};
+
+/* Replicas that have one placement group, and start and end together: a gang, or one replica with
+ * bundles. */
+struct rs_ct_unit {
+    struct rs_ct_deployment *of;
+    char *group; /* id */
+    char *version;
+    enum rs_ct_unit_state state;
+    struct rs_resources each; /* what a member takes out of its first bundle */
+    struct rs_ct_member *members;
+    size_t n;
+    size_t bundles; /* of one member */
+    json_t *gang;   /* what its members are told, but their rank; {}: it is no gang */
+};
+
 struct rs_ct_deployment {
     struct rs_ct_app *app;
     char *name;
@@ -58,6 +85,9 @@ struct rs_ct_deployment {
     size_t n_slots, cap_slots;
     bool has_holes; /* a slot was given up: ranks are closed up when its replica is leaving */
     char *blocked; /* why some are not placed; NULL */
+    struct rs_ct_unit **units; /* of replicas that have placement groups; slots follow from them */
+    size_t n_units, cap_units;
+    unsigned unit_serial;
 
     struct rs_status status;
     char *message;
@@ -194,6 +224,12 @@ void rs_ct_place(struct rs_controller *c);
 bool rs_ct_short_of_room(const struct rs_controller *c);
 /* Processes of `d` on the node that lent their CPUs, by its last report. */
 unsigned rs_ct_waiting_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d);
+
+/* controller-unit.c */
+/* The node of a member; NULL: it is gone. */
+struct rs_ct_node *rs_ct_unit_node(const struct rs_controller *c, const struct rs_ct_unit *u,
+                                   size_t member);
+void rs_ct_units_free(struct rs_ct_deployment *d);
 
 /* controller-target.c */
 void rs_ct_send_targets(struct rs_controller *c, int64_t now);

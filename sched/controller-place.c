@@ -1,54 +1,12 @@
 /* Where replicas run: keeps what is placed where it is, gives up what is too much, and places what is
  * missing, all from the totals of the nodes. */
-#include "sched/controller-core.h"
+#include "sched/controller-place.h"
 
 #include "core/base/alloc.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct board {
-    struct rs_ct_node **nodes;
-    struct rs_resources *free;
-    unsigned *all; /* replicas of all deployments */
-    size_t n;
-};
-
-static void board_init(struct board *b, const struct rs_controller *c)
-{
-    size_t n = rs_map_count(&c->nodes);
-
-    b->nodes = rs_alloc((n + 1) * sizeof(struct rs_ct_node *));
-    b->free = rs_alloc((n + 1) * sizeof(*b->free));
-    b->all = rs_alloc((n + 1) * sizeof(*b->all));
-    b->n = 0;
-    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
-        struct rs_ct_node *node = rs_map_at(&c->nodes, i, NULL);
-
-        if (!node)
-            continue;
-        b->nodes[b->n] = node;
-        rs_resources_copy(&b->free[b->n++], &node->total);
-    }
-}
-
-static void board_fini(struct board *b)
-{
-    for (size_t i = 0; i < b->n; i++)
-        rs_resources_fini(&b->free[i]);
-    free(b->nodes);
-    free(b->free);
-    free(b->all);
-}
-
-static size_t index_of(const struct board *b, const struct rs_ct_node *node)
-{
-    for (size_t i = 0; i < b->n; i++)
-        if (b->nodes[i] == node)
-            return i;
-    return RS_PLACE_NONE;
-}
 
 /* --- actors and tasks ---------------------------------------------------------------------------- */
 
@@ -67,7 +25,7 @@ unsigned rs_ct_waiting_on(const struct rs_ct_node *n, const struct rs_ct_deploym
 
 /* Where the room of a slot comes from: its placement group's, or the node's. NULL: the group keeps
  * none on that node (any more). */
-static struct rs_resources *room_of(struct board *b, const struct rs_controller *c,
+static struct rs_resources *room_of(struct rs_ct_board *b, const struct rs_controller *c,
                                     const struct rs_ct_deployment *d, size_t at)
 {
     const struct rs_ct_group *g = d->group ? rs_ct_group_find(c, d->group) : NULL;
@@ -83,7 +41,7 @@ static struct rs_resources *room_of(struct board *b, const struct rs_controller 
 
 /* What a process is at stays where it is, also when those that waited go on and there is too little
  * for all of them. */
-static bool keep_core(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d,
+static bool keep_core(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d,
                       size_t at, bool waits)
 {
     struct rs_resources *room = room_of(b, c, d, at);
@@ -101,143 +59,15 @@ static bool keep_core(struct board *b, const struct rs_controller *c, struct rs_
     return true;
 }
 
-/* --- placement groups ---------------------------------------------------------------------------- */
-
-static void keep_bundles(struct board *b, struct rs_ct_group *g)
-{
-    for (size_t i = 0; i < g->n_bundles; i++) {
-        struct rs_ct_bundle *bundle = &g->bundles[i];
-        size_t at = bundle->node ? index_of(b, bundle->node) : RS_PLACE_NONE;
-
-        rs_resources_fini(&bundle->free);
-        bundle->free = (struct rs_resources){0};
-        if (at == RS_PLACE_NONE)
-            continue;
-        rs_resources_take_anyway(&b->free[at], &bundle->want);
-        rs_resources_copy(&bundle->free, &bundle->want);
-    }
-}
-
-static unsigned bundles_on(const struct rs_ct_group *g, const struct rs_ct_node *n)
-{
-    unsigned count = 0;
-
-    for (size_t i = 0; i < g->n_bundles; i++)
-        count += g->bundles[i].node == n;
-    return count;
-}
-
-/* PACK goes where bundles are already, SPREAD where none are; the strict ones nowhere else. */
-static bool suits(const struct rs_ct_group *g, const struct rs_ct_node *n)
-{
-    unsigned here = bundles_on(g, n), placed = 0;
-
-    for (size_t i = 0; i < g->n_bundles; i++)
-        placed += g->bundles[i].node != NULL;
-    if (g->strategy == RS_GROUP_STRICT_PACK)
-        return here == placed;
-    return g->strategy != RS_GROUP_STRICT_SPREAD || here == 0;
-}
-
-static bool better(const struct rs_ct_group *g, const struct rs_ct_node *n,
-                   const struct rs_ct_node *than)
-{
-    unsigned a = bundles_on(g, n), b = bundles_on(g, than);
-
-    return g->strategy == RS_GROUP_PACK || g->strategy == RS_GROUP_STRICT_PACK ? a > b : a < b;
-}
-
-static size_t pick_for(const struct board *b, const struct rs_ct_group *g,
-                       const struct rs_resources *want, const struct rs_ct_node *only)
-{
-    size_t best = RS_PLACE_NONE;
-
-    for (size_t i = 0; i < b->n; i++)
-        if (!b->nodes[i]->draining && (!only || b->nodes[i] == only) &&
-            rs_resources_fits(&b->free[i], want) && suits(g, b->nodes[i]) &&
-            (best == RS_PLACE_NONE || better(g, b->nodes[i], b->nodes[best])))
-            best = i;
-    return best;
-}
-
-/* All missing bundles or none; with `only`, all on that node. */
-static bool try_group(struct board *b, struct rs_ct_group *g, const struct rs_ct_node *only)
-{
-    size_t done = 0;
-    bool *fresh = rs_alloc((g->n_bundles + 1) * sizeof(*fresh));
-
-    for (; done < g->n_bundles; done++) {
-        struct rs_ct_bundle *bundle = &g->bundles[done];
-        size_t at = bundle->node ? RS_PLACE_NONE : pick_for(b, g, &bundle->want, only);
-
-        if (bundle->node)
-            continue;
-        if (at == RS_PLACE_NONE || !rs_resources_take(&b->free[at], &bundle->want))
-            break;
-        bundle->node = b->nodes[at];
-        fresh[done] = true;
-    }
-    g->placed = done == g->n_bundles;
-    for (size_t i = 0; i < g->n_bundles; i++) {
-        struct rs_ct_bundle *bundle = &g->bundles[i];
-
-        if (!fresh[i])
-            continue;
-        if (g->placed) {
-            rs_resources_fini(&bundle->free);
-            rs_resources_copy(&bundle->free, &bundle->want);
-        } else {
-            rs_resources_give(&b->free[index_of(b, bundle->node)], &bundle->want);
-            bundle->node = NULL;
-        }
-    }
-    free(fresh);
-    return g->placed;
-}
-
-static void explain_group(const struct board *b, struct rs_ct_group *g)
-{
-    struct rs_buf why = {0};
-
-    rs_buf_printf(&why, "%s of", rs_ct_strategy_name(g->strategy));
-    for (size_t i = 0; i < g->n_bundles; i++) {
-        rs_buf_puts(&why, i ? "; " : " ");
-        rs_resources_print(&why, &g->bundles[i].want);
-    }
-    for (size_t i = 0; i < b->n; i++) {
-        rs_buf_printf(&why, ". %s has free: ", b->nodes[i]->name);
-        rs_resources_print(&why, &b->free[i]);
-    }
-    rs_ct_set(&g->why, rs_buf_steal(&why));
-}
-
-static void place_groups(struct board *b, const struct rs_controller *c)
-{
-    for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
-        struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
-        bool together =
-            g && g->strategy != RS_GROUP_SPREAD && g->strategy != RS_GROUP_STRICT_SPREAD;
-
-        if (!g || g->placed)
-            continue;
-        for (size_t n = 0; together && n < b->n && !g->placed; n++)
-            (void)try_group(b, g, b->nodes[n]);
-        if (!g->placed && g->strategy != RS_GROUP_STRICT_PACK)
-            (void)try_group(b, g, NULL);
-        if (!g->placed)
-            explain_group(b, g);
-    }
-}
-
 /* --- slots --------------------------------------------------------------------------------------- */
 
 /* Slots that still fit stay. */
-static void keep_slots(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
+static void keep_slots(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
 {
     size_t kept = 0;
 
     for (size_t s = 0; s < d->n_slots; s++) {
-        size_t at = index_of(b, d->slots[s].node), before = 0;
+        size_t at = rs_ct_board_index(b, d->slots[s].node), before = 0;
 
         if (at == RS_PLACE_NONE || b->nodes[at]->draining)
             continue;
@@ -253,7 +83,7 @@ static void keep_slots(struct board *b, const struct rs_controller *c, struct rs
 }
 
 /* Strategies of actors and tasks. */
-static bool allowed(struct board *b, const struct rs_controller *c,
+static bool allowed(struct rs_ct_board *b, const struct rs_controller *c,
                     const struct rs_ct_deployment *d, size_t at)
 {
     size_t n;
@@ -270,7 +100,7 @@ static bool allowed(struct board *b, const struct rs_controller *c,
            !rs_resources_fits(&b->free[n], &d->conf->resources);
 }
 
-static struct rs_place_node *view(struct board *b, const struct rs_controller *c,
+static struct rs_place_node *view(struct rs_ct_board *b, const struct rs_controller *c,
                                   const struct rs_ct_deployment *d)
 {
     struct rs_place_node *nodes = rs_alloc((b->n + 1) * sizeof(*nodes));
@@ -310,7 +140,7 @@ static unsigned cost_of(const struct rs_ct_deployment *d, const struct rs_ct_slo
 
 /* The cheapest on that node goes; of equals the highest rank, so that ranks stay dense where they
  * can. */
-static void drop_slot(struct board *b, struct rs_ct_deployment *d, size_t at)
+static void drop_slot(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t at)
 {
     size_t pick = d->n_slots;
     unsigned least = 0;
@@ -366,7 +196,7 @@ static void close_holes(const struct rs_controller *c, struct rs_ct_deployment *
 }
 
 /* Nodes without a slot of the cheapest kind (nothing runs, idle, at work) are spared. */
-static void spare_busy(struct rs_place_node *nodes, const struct board *b,
+static void spare_busy(struct rs_place_node *nodes, const struct rs_ct_board *b,
                        const struct rs_ct_deployment *d)
 {
     unsigned least = UINT_MAX;
@@ -380,14 +210,14 @@ static void spare_busy(struct rs_place_node *nodes, const struct board *b,
         nodes[i].replicas = 0;
     for (size_t s = 0; s < d->n_slots; s++) {
         unsigned cost = cost_of(d, &d->slots[s]);
-        size_t at = index_of(b, d->slots[s].node);
+        size_t at = rs_ct_board_index(b, d->slots[s].node);
 
         if (at != RS_PLACE_NONE && (cost == least || (cost > 1 && least > 1)))
             nodes[at].replicas++;
     }
 }
 
-static void drop_surplus(struct board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
+static void drop_surplus(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
 {
     while (d->n_slots > d->wanted) {
         struct rs_place_node *nodes = view(b, c, d);
@@ -422,7 +252,7 @@ static bool why_core(const struct rs_controller *c, const struct rs_ct_deploymen
     return rs_buf_len(why) > 0;
 }
 
-static void place_missing(struct board *b, const struct rs_controller *c,
+static void place_missing(struct rs_ct_board *b, const struct rs_controller *c,
                           struct rs_ct_deployment *d)
 {
     struct rs_place_want want = {.each = &d->conf->resources,
@@ -458,7 +288,14 @@ static void place_missing(struct board *b, const struct rs_controller *c,
     close_holes(c, d);
 }
 
-static void note_available(struct rs_controller *c, const struct board *b)
+static void keep_or_drop(struct rs_ct_board *b, const struct rs_controller *c,
+                         struct rs_ct_deployment *d)
+{
+    keep_slots(b, c, d);
+    drop_surplus(b, c, d);
+}
+
+static void note_available(struct rs_controller *c, const struct rs_ct_board *b)
 {
     rs_resources_fini(&c->core.available);
     c->core.available = (struct rs_resources){0};
@@ -491,7 +328,7 @@ bool rs_ct_short_of_room(const struct rs_controller *c)
     for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
         const struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
 
-        if (g && !g->placed)
+        if (g && !g->placed && !g->of_replicas)
             return true;
     }
     return false;
@@ -501,18 +338,19 @@ bool rs_ct_short_of_room(const struct rs_controller *c)
  * alone. What is placed goes before what is not. */
 void rs_ct_place(struct rs_controller *c)
 {
-    struct board b;
+    struct rs_ct_board b;
 
-    board_init(&b, c);
+    rs_ct_units_update(c);
+    rs_ct_board_init(&b, c);
     for (size_t i = 0; i < rs_map_slots(&c->core.groups); i++) {
         struct rs_ct_group *g = rs_map_at(&c->core.groups, i, NULL);
 
         if (g)
-            keep_bundles(&b, g);
+            rs_ct_keep_bundles(&b, g);
     }
     for (int pass = 0; pass < 2; pass++) {
         if (pass == 1)
-            place_groups(&b, c);
+            rs_ct_place_groups(&b, c);
         for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
             const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
@@ -521,17 +359,19 @@ void rs_ct_place(struct rs_controller *c)
 
                 if (!d)
                     continue;
+                if (pass == 0)
+                    rs_ct_units_keep(&b, d);
                 if (d->gone)
                     d->n_slots = 0;
-                else if (pass == 0)
-                    keep_slots(&b, c, d);
-                else
+                else if (pass == 1 && rs_deployment_conf_grouped(d->conf))
+                    rs_ct_units_place(&b, d);
+                else if (pass == 0 && !rs_deployment_conf_grouped(d->conf))
+                    keep_or_drop(&b, c, d);
+                else if (pass == 1)
                     place_missing(&b, c, d);
-                if (pass == 0 && !d->gone)
-                    drop_surplus(&b, c, d);
             }
         }
     }
     note_available(c, &b);
-    board_fini(&b);
+    rs_ct_board_fini(&b);
 }

@@ -32,6 +32,14 @@ static int within(int n, int lower, int upper)
     return n < lower ? lower : n;
 }
 
+/* Up to a whole number of gangs. */
+static unsigned in_gangs(const struct rs_deployment_conf *conf, int n)
+{
+    int gang = conf->gang_size > 1 ? conf->gang_size : 1;
+
+    return (unsigned)((n + gang - 1) / gang * gang);
+}
+
 unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controller *c,
                       const struct rs_deployment_conf *conf, bool changed)
 {
@@ -39,10 +47,10 @@ unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controll
     int now = d && !d->gone ? (int)d->wanted : 0;
 
     if (!conf->autoscaling_enabled)
-        return (unsigned)conf->num_replicas;
+        return in_gangs(conf, conf->num_replicas);
     if (changed && a->initial_replicas >= 0)
         now = a->initial_replicas;
-    return (unsigned)within(now, lower_bound(c, conf), a->max_replicas);
+    return in_gangs(conf, within(now, lower_bound(c, conf), a->max_replicas));
 }
 
 void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,

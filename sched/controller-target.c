@@ -32,6 +32,33 @@ static void add_remotes(struct rs_target_deployment *t, const struct rs_controll
     }
 }
 
+/* Those of the wanted version and of the old one. */
+static void add_places(struct rs_target_deployment *t, const struct rs_controller *c,
+                       const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    for (size_t i = 0; i < d->n_units; i++) {
+        const struct rs_ct_unit *u = d->units[i];
+
+        for (size_t k = 0; k < u->n && u->state != RS_UNIT_LEAVING; k++) {
+            struct rs_target_place *p;
+
+            if (rs_ct_unit_node(c, u, k) != n)
+                continue;
+            p = rs_target_add_place(t, u->members[k].id);
+            p->version = rs_strdup(u->version);
+            p->rank = u->members[k].rank;
+            p->end = u->state == RS_UNIT_BROKEN;
+            p->group = rs_strdup(u->group);
+            p->gang = json_copy(u->gang);
+            if (json_object_size(p->gang) > 0)
+                json_object_set_new(p->gang, "rank", json_integer((json_int_t)k));
+            t->ranks = rs_realloc(t->ranks, (t->replicas + 1) * sizeof(*t->ranks));
+            if (!p->end)
+                t->ranks[t->replicas++] = p->rank;
+        }
+    }
+}
+
 static void add_deployment(struct rs_target_app *app, const struct rs_controller *c,
                            const struct rs_ct_node *n, const struct rs_ct_deployment *d)
 {
@@ -45,9 +72,10 @@ static void add_deployment(struct rs_target_app *app, const struct rs_controller
     t->ingress = d->ingress;
     t->failed = d->failed;
     t->ranks = rs_alloc((d->n_slots + 1) * sizeof(*t->ranks));
-    for (size_t s = 0; s < d->n_slots; s++)
+    for (size_t s = 0; s < d->n_slots && !rs_deployment_conf_grouped(d->conf); s++)
         if (d->slots[s].node == n)
             t->ranks[t->replicas++] = d->slots[s].rank;
+    add_places(t, c, n, d);
     add_remotes(t, c, n, d);
 }
 

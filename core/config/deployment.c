@@ -388,6 +388,12 @@ int rs_deployment_conf_from_json(struct rs_deployment_conf **ret, const json_t *
     return 0;
 }
 
+bool rs_deployment_conf_grouped(const struct rs_deployment_conf *c)
+{
+    return c->gang_size > 0 ||
+           json_array_size(json_object_get(c->json, "placement_group_bundles")) > 0;
+}
+
 void rs_deployment_conf_free(struct rs_deployment_conf *c)
 {
     if (!c)

@@ -87,6 +87,8 @@ RS_MUST_CHECK int rs_deployment_conf_from_json(struct rs_deployment_conf **ret, 
  * uv and conda, which exclude each other, the deployment's displaces the application's. A new object.
  */
 json_t *rs_runtime_env_merge(const json_t *app, const json_t *own);
+/* Its replicas have placement groups: it has bundles, or gangs. */
+bool rs_deployment_conf_grouped(const struct rs_deployment_conf *c);
 void rs_deployment_conf_free(struct rs_deployment_conf *c);
 RS_DEFINE_AUTO(struct rs_deployment_conf *, rs_deployment_conf_free);
 

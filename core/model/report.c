@@ -49,6 +49,7 @@ static const struct rs_member deployment_members[] = {
     {"load_us", RS_MEMBER_U64, AT(rs_report_deployment, load_us)},
     {"router_fallbacks", RS_MEMBER_U64, AT(rs_report_deployment, router_fallbacks)},
     {"router", RS_MEMBER_TEXT, AT(rs_report_deployment, router)},
+    {"lost", RS_MEMBER_OBJECT, AT(rs_report_deployment, lost)},
 };
 
 static const struct rs_member zygote_members[] = {

@@ -60,6 +60,7 @@ struct rs_report_deployment {
     uint64_t load_us;
     uint64_t router_fallbacks; /* choices that the deployment's own request router did not make */
     char *router;              /* why it does not; NULL: it does, or there is none */
+    json_t *lost; /* {id: why}: named replicas of the target that were started and are no more */
 };
 
 struct rs_report_zygote {

@@ -57,6 +57,15 @@ static const struct rs_member remote_members[] = {
     {"replicas", RS_MEMBER_UINT, AT(rs_target_remote, replicas)},
 };
 
+static const struct rs_member place_members[] = {
+    {"id", RS_MEMBER_NAME, AT(rs_target_place, id)},
+    {"version", RS_MEMBER_NAME, AT(rs_target_place, version)},
+    {"rank", RS_MEMBER_UINT, AT(rs_target_place, rank)},
+    {"end", RS_MEMBER_BOOL, AT(rs_target_place, end)},
+    {"group", RS_MEMBER_TEXT, AT(rs_target_place, group)},
+    {"gang", RS_MEMBER_OBJECT, AT(rs_target_place, gang)},
+};
+
 struct rs_target *rs_target_new(void)
 {
     return rs_alloc(sizeof(struct rs_target));
@@ -66,6 +75,9 @@ static void free_deployment(struct rs_target_deployment *d)
 {
     for (size_t i = 0; i < d->n_remotes; i++)
         rs_members_fini(&d->remotes[i], remote_members, RS_COUNT(remote_members));
+    for (size_t i = 0; i < d->n_places; i++)
+        rs_members_fini(&d->places[i], place_members, RS_COUNT(place_members));
+    free(d->places);
     free(d->remotes);
     free(d->ranks);
     rs_members_fini(d, deployment_members, RS_COUNT(deployment_members));
@@ -132,11 +144,22 @@ struct rs_target_remote *rs_target_add_remote(struct rs_target_deployment *d, co
     return remote;
 }
 
+struct rs_target_place *rs_target_add_place(struct rs_target_deployment *d, const char *id)
+{
+    struct rs_target_place *place;
+
+    d->places = append(d->places, &d->n_places, sizeof(*d->places));
+    place = &d->places[d->n_places - 1];
+    place->id = rs_strdup(id);
+    return place;
+}
+
 static json_t *deployment_to_json(const struct rs_target_deployment *d)
 {
     json_t *j = rs_members_encode(d, deployment_members, RS_COUNT(deployment_members));
     json_t *ranks = json_array();
     json_t *remotes = json_array();
+    json_t *places = json_array();
 
     for (unsigned i = 0; i < d->replicas; i++)
         json_array_append_new(ranks, json_integer(d->ranks ? d->ranks[i] : i));
@@ -144,7 +167,11 @@ static json_t *deployment_to_json(const struct rs_target_deployment *d)
         json_array_append_new(
             remotes, rs_members_encode(&d->remotes[i], remote_members, RS_COUNT(remote_members)));
     json_object_set_new(j, "ranks", ranks);
+    for (size_t i = 0; i < d->n_places; i++)
+        json_array_append_new(
+            places, rs_members_encode(&d->places[i], place_members, RS_COUNT(place_members)));
     json_object_set_new(j, "remotes", remotes);
+    json_object_set_new(j, "places", places);
     return j;
 }
 
@@ -190,6 +217,24 @@ static int decode_ranks(struct rs_target_deployment *d, const json_t *j, struct 
     return 0;
 }
 
+/* A head of an earlier version sends none. */
+static int decode_places(struct rs_target_deployment *d, const json_t *j, struct rs_error *err)
+{
+    const json_t *places = NULL;
+    size_t i;
+    const json_t *item;
+
+    if (json_object_get(j, "places") && rs_member_array(j, "places", &places, err) < 0)
+        return -1;
+    json_array_foreach (places, i, item) {
+        d->places = append(d->places, &d->n_places, sizeof(*d->places));
+        if (rs_members_decode(&d->places[d->n_places - 1], item, place_members,
+                              RS_COUNT(place_members), "place", err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int decode_deployment(struct rs_target_app *app, const json_t *j, struct rs_error *err)
 {
     struct rs_target_deployment *d;
@@ -209,7 +254,7 @@ static int decode_deployment(struct rs_target_app *app, const json_t *j, struct 
                               RS_COUNT(remote_members), "remote", err) < 0)
             return -1;
     }
-    return 0;
+    return decode_places(d, j, err);
 }
 
 static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err)

@@ -23,6 +23,16 @@ struct rs_target_remote {
     unsigned replicas; /* that run there now; 0 never appears */
 };
 
+/* One replica that is named: a process with this id is started once, and never again. */
+struct rs_target_place {
+    char *id;
+    char *version;
+    unsigned rank;
+    bool end;     /* it is to be killed */
+    char *group;  /* placement group that it is in */
+    json_t *gang; /* its GangContext; {}: none */
+};
+
 struct rs_target_deployment {
     char *name;
     char *version;  /* heavy version: replicas of another one are replaced */
@@ -40,6 +50,10 @@ struct rs_target_deployment {
 
     struct rs_target_remote *remotes;
     size_t n_remotes;
+    /* Of a deployment whose replicas have placement groups: all that are to run here, `replicas` of
+     * them not to be ended. */
+    struct rs_target_place *places;
+    size_t n_places;
 };
 
 struct rs_target_app {
@@ -96,3 +110,4 @@ struct rs_target_app *rs_target_add_app(struct rs_target *t, const char *name);
 struct rs_target_deployment *rs_target_add_deployment(struct rs_target_app *app, const char *name);
 struct rs_target_remote *rs_target_add_remote(struct rs_target_deployment *d, const char *node_id,
                                               const char *address, unsigned replicas);
+struct rs_target_place *rs_target_add_place(struct rs_target_deployment *d, const char *id);

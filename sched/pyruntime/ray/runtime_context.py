@@ -81,7 +81,7 @@ class RuntimeContext:
         return int(answer.get("num_restarts") or 0) > 0
 
     def get_placement_group_id(self) -> Optional[str]:
-        return _core.identity.get("group")
+        return _core.group()
 
     @property
     def current_placement_group_id(self) -> Optional[str]:
@@ -89,7 +89,7 @@ class RuntimeContext:
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        return bool(_core.identity.get("capture"))
+        return _core.captures()
 
     def get_assigned_resources(self) -> Dict[str, float]:
         """{"CPU": 1.0, ..} of this process."""

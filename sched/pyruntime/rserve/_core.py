@@ -16,6 +16,9 @@ from rserve import _wire as w
 #: What a worker is: the member `core` of its INIT, with "node_id" and "env". Empty elsewhere.
 identity: Dict[str, Any] = {}
 
+#: Of a replica that has a placement group: its id. None elsewhere.
+replica_group: Optional[str] = None
+
 #: Id of the task that runs in this context; "" outside of tasks and methods of actors.
 task_id: "contextvars.ContextVar[str]" = contextvars.ContextVar("ray_task_id", default="")
 
@@ -69,6 +72,16 @@ def tell(link: "_node.NodeLink", op: str, /, **members: Any) -> None:
     """Says something that nobody answers. From any thread."""
     members["op"] = op
     link.send_json(w.CORE, members)
+
+
+def group() -> Optional[str]:
+    """The placement group that this process runs in."""
+    return replica_group or identity.get("group")
+
+
+def captures() -> bool:
+    """What is started here runs in that group, too. So it is for all of Ray Serve's replicas."""
+    return replica_group is not None or bool(identity.get("capture"))
 
 
 # --- who this process is ------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def _make(cls: Any, args: Any, kwargs: Any, options: Dict[str, Any], name: str) 
     found = cls if isinstance(cls, actor.ActorClass) else actor.ActorClass(cls, {})
     full = _name_of(_here["app"], _here["deployment"], _here["version"], name)
     known = {k: v for k, v in options.items() if v is not None}
+    known.setdefault("placement_group", "default")  # all replicas share it: it is in none's group
     known.update(
         name=full, namespace=NAMESPACE, get_if_exists=True, lifetime="detached", max_restarts=-1
     )

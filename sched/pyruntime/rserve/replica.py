@@ -21,7 +21,7 @@ from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve.multiplex import is_multiplexed, tell, unload_models
 
-from rserve import _log, _process, _stats
+from rserve import _core, _log, _process, _stats
 from rserve import _wire as w
 from rserve._asgi import Ingress, Lifespan, bind_views
 from rserve._errors import BuildError, one_line, user_traceback
@@ -127,7 +127,9 @@ class Replica:
             self._config,
             ReplicaRank(rank=self._rank, node_rank=0, local_rank=self._rank),
             int(self._init.get("world_size") or 1),
+            gang_context=self._gang(),
         )
+        _core.replica_group = self._init.get("group") or None
         serve_context._set_replica_context(context)
         target = node.target()
         is_function = inspect.isfunction(target)
@@ -293,6 +295,14 @@ class Replica:
                 self._link.send_json(w.FAILED, Refused("reconfigure", e).message)
                 return
             self._ready()
+
+    def _gang(self) -> Any:
+        gang = self._init.get("gang")
+        if not gang:
+            return None
+        from ray.serve.gang import GangContext
+
+        return GangContext(**gang)
 
     # --- health
 

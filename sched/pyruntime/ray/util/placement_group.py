@@ -236,13 +236,13 @@ def _table_row(row: Dict[str, Any]) -> Dict[str, Any]:
 
 def get_current_placement_group() -> Optional[PlacementGroup]:
     """The placement group that this actor or task runs in; None if there is none."""
-    group = _core.identity.get("group")
+    group = _core.group()
     return PlacementGroup(group) if group else None
 
 
 def _captured() -> Optional[str]:
     """The group that what is started here runs in, too."""
-    return _core.identity.get("group") if _core.identity.get("capture") else None
+    return _core.group() if _core.captures() else None
 
 
 def check_placement_group_index(placement_group: PlacementGroup, bundle_index: int) -> None:

@@ -1,0 +1,499 @@
+/* Units: replicas that have a placement group of their own. A gang is one, and so is a single replica
+ * with bundles. A unit is placed whole or not at all, each of its processes is started once, and when
+ * one of them is lost the others are killed and another unit takes its place. Its room is given back
+ * when nothing of it runs any more.
+ *
+ * A new version comes in whole units: beside the old ones where there is room, else in their place.
+ */
+#include "sched/controller-place.h"
+
+#include "core/base/alloc.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_current(const struct rs_ct_unit *u)
+{
+    return strcmp(u->version, u->of->version) == 0;
+}
+
+static bool active(const struct rs_ct_unit *u)
+{
+    return u->state == RS_UNIT_ACTIVE;
+}
+
+struct rs_ct_node *rs_ct_unit_node(const struct rs_controller *c, const struct rs_ct_unit *u,
+                                   size_t member)
+{
+    const struct rs_ct_group *g = rs_ct_group_find(c, u->group);
+
+    return g ? g->bundles[member * u->bundles].node : NULL;
+}
+
+static void unit_free(struct rs_ct_unit *u)
+{
+    struct rs_controller *c = u->of->app->controller;
+    struct rs_ct_group *g = rs_ct_group_find(c, u->group);
+
+    if (g)
+        rs_ct_group_drop(c, g, c->now);
+    for (size_t i = 0; i < u->n; i++)
+        free(u->members[i].id);
+    free(u->members);
+    rs_resources_fini(&u->each);
+    json_decref(u->gang);
+    free(u->group);
+    free(u->version);
+    free(u);
+}
+
+void rs_ct_units_free(struct rs_ct_deployment *d)
+{
+    for (size_t i = 0; i < d->n_units; i++)
+        unit_free(d->units[i]);
+    free(d->units);
+    d->units = NULL;
+    d->n_units = d->cap_units = 0;
+}
+
+/* --- what the reports say --- */
+
+static void look_at(struct rs_ct_unit *u, const struct rs_report *r, bool *lost)
+{
+    for (size_t i = 0; r && i < r->n_deployments; i++)
+        for (size_t k = 0; k < u->n; k++)
+            *lost |= json_object_get(r->deployments[i].lost, u->members[k].id) != NULL;
+    for (size_t i = 0; r && i < r->n_replicas; i++) {
+        const struct rs_report_replica *x = &r->replicas[i];
+
+        for (size_t k = 0; k < u->n; k++)
+            if (strcmp(u->members[k].id, x->replica_id) == 0) {
+                u->members[k].there = x->state != RS_REPLICA_STOPPED;
+                u->members[k].up =
+                    x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING;
+            }
+    }
+}
+
+/* Every bundle has its node; `leaving`: one of those takes no new replicas. */
+static bool whole(const struct rs_ct_group *g, bool *leaving)
+{
+    for (size_t i = 0; g && i < g->n_bundles; i++) {
+        if (!g->bundles[i].node)
+            return false;
+        *leaving |= g->bundles[i].node->draining;
+    }
+    return g != NULL;
+}
+
+/* True: nothing of it is left. */
+static bool follow(struct rs_ct_unit *u, bool fresh)
+{
+    const struct rs_ct_deployment *d = u->of;
+    const struct rs_controller *c = d->app->controller;
+    bool lost = false, leaving = false, there = false;
+
+    for (size_t k = 0; k < u->n; k++)
+        u->members[k].up = u->members[k].there = false;
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        look_at(u, n ? n->report : NULL, &lost);
+    }
+    lost |= !whole(rs_ct_group_find(c, u->group), &leaving);
+    if (active(u) && lost)
+        u->state = RS_UNIT_BROKEN;
+    else if (active(u) && (leaving || d->gone || !rs_deployment_conf_grouped(d->conf)))
+        u->state = RS_UNIT_LEAVING;
+    for (size_t k = 0; k < u->n; k++)
+        there |= u->members[k].there;
+    return !active(u) && !there && fresh;
+}
+
+void rs_ct_units_update(struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+            size_t kept = 0;
+            bool fresh = d && d->n_units > 0 && rs_ct_look(c, d).fresh;
+
+            for (size_t n = 0; d && n < d->n_units; n++) {
+                if (follow(d->units[n], fresh))
+                    unit_free(d->units[n]);
+                else
+                    d->units[kept++] = d->units[n];
+            }
+            if (d)
+                d->n_units = kept;
+        }
+    }
+}
+
+void rs_ct_units_keep(struct rs_ct_board *b, struct rs_ct_deployment *d)
+{
+    const struct rs_controller *c = d->app->controller;
+
+    for (size_t i = 0; i < d->n_units; i++) {
+        const struct rs_ct_unit *u = d->units[i];
+        struct rs_ct_group *g = rs_ct_group_find(c, u->group);
+
+        for (size_t k = 0; g && k < u->n; k++) {
+            struct rs_ct_bundle *bundle = &g->bundles[k * u->bundles];
+
+            if (!bundle->node)
+                continue;
+            rs_resources_take_anyway(&bundle->free, &u->each);
+            b->all[rs_ct_board_index(b, bundle->node)]++;
+        }
+    }
+}
+
+/* --- counting --- */
+
+struct census {
+    unsigned cur, cur_up, old; /* replicas of active units */
+    bool leaving;              /* some unit is on its way out */
+};
+
+static unsigned up_in(const struct rs_ct_unit *u)
+{
+    unsigned n = 0;
+
+    for (size_t k = 0; k < u->n; k++)
+        n += u->members[k].up;
+    return n;
+}
+
+static struct census count(const struct rs_ct_deployment *d)
+{
+    struct census s = {0};
+
+    for (size_t i = 0; i < d->n_units; i++) {
+        const struct rs_ct_unit *u = d->units[i];
+
+        if (!active(u)) {
+            s.leaving = true;
+        } else if (is_current(u)) {
+            s.cur += (unsigned)u->n;
+            s.cur_up += up_in(u);
+        } else {
+            s.old += (unsigned)u->n;
+        }
+    }
+    return s;
+}
+
+static unsigned in_flight(const struct rs_ct_unit *u)
+{
+    const struct rs_controller *c = u->of->app->controller;
+    unsigned sum = 0;
+
+    for (size_t k = 0; k < u->n; k++) {
+        const struct rs_ct_node *n = rs_ct_unit_node(c, u, k);
+        struct rs_report_replica *r =
+            n && n->report ? rs_report_replica(n->report, u->members[k].id) : NULL;
+
+        sum += r ? r->in_flight : 0;
+    }
+    return sum;
+}
+
+/* The one that is missed least: not all of it runs, few requests, high ranks. */
+static struct rs_ct_unit *cheapest(const struct rs_ct_deployment *d, bool of_current)
+{
+    struct rs_ct_unit *best = NULL;
+    unsigned least = 0;
+
+    for (size_t i = 0; i < d->n_units; i++) {
+        struct rs_ct_unit *u = d->units[i];
+        unsigned cost = up_in(u) < u->n ? 0 : 1 + in_flight(u);
+
+        if (!active(u) || is_current(u) != of_current)
+            continue;
+        if (!best || cost < least ||
+            (cost == least && u->members[0].rank > best->members[0].rank)) {
+            best = u;
+            least = cost;
+        }
+    }
+    return best;
+}
+
+/* --- ranks --- */
+
+static bool rank_used(const struct rs_ct_deployment *d, unsigned rank)
+{
+    for (size_t i = 0; i < d->n_units; i++)
+        for (size_t k = 0; k < d->units[i]->n; k++)
+            if (active(d->units[i]) && is_current(d->units[i]) &&
+                d->units[i]->members[k].rank == rank)
+                return true;
+    return false;
+}
+
+static unsigned lowest_free_rank(const struct rs_ct_deployment *d)
+{
+    unsigned rank = 0;
+
+    while (rank_used(d, rank))
+        rank++;
+    return rank;
+}
+
+/* Ranks are 0 .. N-1: those beyond the end move into holes, once nothing is on its way out. */
+static void close_holes(struct rs_ct_deployment *d)
+{
+    struct census s = count(d);
+
+    for (size_t i = 0; i < d->n_units && !s.leaving; i++)
+        for (size_t k = 0; k < d->units[i]->n; k++)
+            if (is_current(d->units[i]) && d->units[i]->members[k].rank >= s.cur)
+                d->units[i]->members[k].rank = lowest_free_rank(d);
+}
+
+/* --- making one --- */
+
+static unsigned gang_size(const struct rs_ct_deployment *d)
+{
+    return d->conf->gang_size > 0 ? (unsigned)d->conf->gang_size : 1;
+}
+
+/* Told apart from all others by the clock and a number; nothing here is drawn by lot. */
+static uint64_t mix(const struct rs_ct_deployment *d, unsigned serial, unsigned salt)
+{
+    const struct rs_controller *c = d->app->controller;
+    rs_auto(rs_freep) char *text = rs_asprintf("%s#%s#%.6f#%u#%u", d->app->name, d->name,
+                                               rs_ct_wall(c, c->now), serial, salt);
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+    for (const char *p = text; *p; p++)
+        h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+    h ^= h >> 33;
+    h *= UINT64_C(0xff51afd7ed558ccd);
+    return h ^ (h >> 33);
+}
+
+static char *new_id(const struct rs_ct_deployment *d, unsigned serial, unsigned salt)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    uint64_t bits = mix(d, serial, salt);
+    char id[9] = "";
+
+    for (int i = 0; i < 8; i++, bits /= 36)
+        id[i] = letters[bits % 36];
+    return rs_strdup(id);
+}
+
+static void set_bundles(struct rs_ct_group *g, struct rs_ct_unit *u)
+{
+    const struct rs_ct_deployment *d = u->of;
+    const json_t *own = json_object_get(d->conf->json, "placement_group_bundles");
+    size_t n = json_array_size(own);
+
+    u->bundles = n ? n : 1;
+    g->n_bundles = u->n * u->bundles;
+    g->bundles = rs_alloc(g->n_bundles * sizeof(*g->bundles));
+    for (size_t i = 0; i < g->n_bundles; i++) {
+        struct rs_error err = {0};
+        struct rs_resources *want = &g->bundles[i].want;
+
+        if (n == 0 || rs_resources_from_json(want, json_array_get(own, i % n), &err) < 0)
+            rs_resources_copy(want, &d->conf->resources);
+    }
+}
+
+static struct rs_ct_group *new_group(struct rs_ct_unit *u, unsigned serial)
+{
+    struct rs_ct_deployment *d = u->of;
+    struct rs_ct_group *g = rs_alloc(sizeof(*g));
+    const json_t *gang = json_object_get(d->conf->json, "gang_scheduling_config");
+    struct rs_error err = {0};
+    const char *strategy =
+        d->conf->gang_size > 0
+            ? rs_json_str(gang, "gang_placement_strategy", "PACK")
+            : rs_json_str(d->conf->json, "placement_group_strategy", "PACK");
+
+    g->id = rs_asprintf("%016" PRIx64 "%016" PRIx64, mix(d, serial, UINT_MAX),
+                        mix(d, serial, UINT_MAX - 1));
+    g->name = rs_asprintf("%s::%s_%s_%s", d->conf->gang_size > 0 ? "SERVE_GANG" : "SERVE_REPLICA",
+                          d->app->name, d->name, u->members[0].id);
+    g->of_replicas = true;
+    if (rs_ct_group_strategy(g, strategy, &err) < 0)
+        g->strategy = RS_GROUP_PACK;
+    set_bundles(g, u);
+    return g;
+}
+
+static json_t *gang_of(const struct rs_ct_unit *u, const struct rs_ct_group *g)
+{
+    json_t *ids = json_array();
+    const char *name = strrchr(g->name, '_');
+
+    for (size_t i = 0; i < u->n; i++)
+        json_array_append_new(ids, json_string(u->members[i].id));
+    return json_pack("{s:s, s:i, s:o, s:s}", "gang_id", name ? name + 1 : g->id, "world_size",
+                     (int)u->n, "member_replica_ids", ids, "pg_name", g->name);
+}
+
+static struct rs_ct_unit *new_unit(struct rs_ct_deployment *d, struct rs_ct_group **ret)
+{
+    struct rs_ct_unit *u = rs_alloc(sizeof(*u));
+    unsigned serial = ++d->unit_serial;
+
+    u->of = d;
+    u->n = gang_size(d);
+    u->version = rs_strdup(d->version);
+    u->members = rs_alloc(u->n * sizeof(*u->members));
+    for (size_t i = 0; i < u->n; i++)
+        u->members[i].id = new_id(d, serial, (unsigned)i);
+    rs_resources_copy(&u->each, &d->conf->resources);
+    *ret = new_group(u, serial);
+    u->group = rs_strdup((*ret)->id);
+    u->gang = d->conf->gang_size > 0 ? gang_of(u, *ret) : json_object();
+    return u;
+}
+
+/* False: there is no room, and d->blocked says so. */
+static bool add_unit(struct rs_ct_board *b, struct rs_ct_deployment *d)
+{
+    struct rs_controller *c = d->app->controller;
+    struct rs_ct_group *g = NULL;
+    struct rs_ct_unit *u = new_unit(d, &g);
+
+    rs_map_put(&c->core.groups, g->id, g);
+    if (!rs_ct_place_group(b, g)) {
+        rs_ct_set(&d->blocked, rs_strdup(g->why));
+        unit_free(u);
+        return false;
+    }
+    d->units = rs_grow(d->units, &d->cap_units, d->n_units + 1, sizeof(struct rs_ct_unit *));
+    d->units[d->n_units++] = u;
+    for (size_t k = 0; k < u->n; k++) /* it is in the list: its own ranks count */
+        u->members[k].rank = UINT_MAX;
+    for (size_t k = 0; k < u->n; k++) {
+        struct rs_ct_bundle *bundle = &g->bundles[k * u->bundles];
+
+        u->members[k].rank = lowest_free_rank(d);
+        rs_resources_take_anyway(&bundle->free, &u->each);
+        b->all[rs_ct_board_index(b, bundle->node)]++;
+    }
+    return true;
+}
+
+/* --- a new version --- */
+
+/* Replicas above the wanted number while a version rolls. */
+static unsigned surge(const struct rs_ct_deployment *d)
+{
+    double by_surge = ceil(d->conf->max_surge_percent / 100.0 * d->wanted);
+    double by_roll = floor(d->conf->rolling_update_percentage * d->wanted);
+    double s = by_surge > by_roll ? by_surge : by_roll;
+    double gang = gang_size(d);
+
+    return (unsigned)(ceil((s < 1 ? 1 : s) / gang) * gang);
+}
+
+/* A new unit would find room if old ones were not there. */
+static bool would_fit(struct rs_ct_board *b, struct rs_ct_deployment *d)
+{
+    struct rs_controller *c = d->app->controller;
+    struct rs_ct_board without = {.nodes = b->nodes, .n = b->n};
+    struct rs_ct_group *g = NULL;
+    struct rs_ct_unit *u = new_unit(d, &g);
+    bool fits;
+
+    without.free = rs_alloc((b->n + 1) * sizeof(*without.free));
+    for (size_t i = 0; i < b->n; i++)
+        rs_resources_copy(&without.free[i], &b->free[i]);
+    for (size_t i = 0; i < d->n_units; i++) {
+        const struct rs_ct_group *old = rs_ct_group_find(c, d->units[i]->group);
+
+        for (size_t k = 0; old && !is_current(d->units[i]) && k < old->n_bundles; k++)
+            if (old->bundles[k].node)
+                rs_resources_give(&without.free[rs_ct_board_index(b, old->bundles[k].node)],
+                                  &old->bundles[k].want);
+    }
+    fits = rs_ct_place_group(&without, g);
+    for (size_t i = 0; i < b->n; i++)
+        rs_resources_fini(&without.free[i]);
+    free(without.free);
+    rs_ct_group_free(g);
+    unit_free(u);
+    return fits;
+}
+
+static void retire_old(struct rs_ct_deployment *d)
+{
+    struct census s = count(d);
+
+    while (s.old > 0) {
+        struct rs_ct_unit *u = cheapest(d, false);
+
+        /* One that never came up is of no use to anyone. */
+        if (up_in(u) == u->n && s.cur_up + s.old < d->wanted + u->n)
+            return;
+        u->state = RS_UNIT_LEAVING;
+        s = count(d);
+    }
+}
+
+/* Also those that wait, once the deployment was given up. */
+static void drop_surplus(struct rs_ct_deployment *d)
+{
+    for (size_t i = 0; d->failed && i < d->n_units; i++)
+        if (active(d->units[i]) && is_current(d->units[i]) && up_in(d->units[i]) == 0)
+            d->units[i]->state = RS_UNIT_LEAVING;
+    while (count(d).cur > d->wanted)
+        cheapest(d, true)->state = RS_UNIT_LEAVING;
+}
+
+static void place_missing(struct rs_ct_board *b, struct rs_ct_deployment *d)
+{
+    struct census s = count(d);
+    unsigned gang = gang_size(d);
+
+    rs_ct_set(&d->blocked, NULL);
+    while (!d->failed && s.cur + gang <= d->wanted &&
+           (s.old == 0 || s.cur + s.old + gang <= d->wanted + surge(d))) {
+        if (!add_unit(b, d)) {
+            if (s.old > 0 && !s.leaving && s.cur == s.cur_up && would_fit(b, d))
+                cheapest(d, false)->state = RS_UNIT_LEAVING;
+            return;
+        }
+        s = count(d);
+    }
+}
+
+/* The slots that the rest of the controller counts. */
+static void set_slots(struct rs_ct_deployment *d)
+{
+    const struct rs_controller *c = d->app->controller;
+
+    d->n_slots = 0;
+    d->has_holes = false;
+    for (size_t i = 0; i < d->n_units; i++)
+        for (size_t k = 0; k < d->units[i]->n; k++) {
+            const struct rs_ct_unit *u = d->units[i];
+
+            if (!active(u) || !is_current(u))
+                continue;
+            d->slots = rs_grow(d->slots, &d->cap_slots, d->n_slots + 1, sizeof(*d->slots));
+            d->slots[d->n_slots++] =
+                (struct rs_ct_slot){rs_ct_unit_node(c, u, k), u->members[k].rank};
+        }
+}
+
+void rs_ct_units_place(struct rs_ct_board *b, struct rs_ct_deployment *d)
+{
+    drop_surplus(d);
+    retire_old(d);
+    place_missing(b, d);
+    close_holes(d);
+    set_slots(d);
+}

@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""Replicas with placement groups of their own: gangs, and replicas with bundles."""
+
+import os
+import signal
+
+from harness import Server, ServeTest, main, wait_until
+
+GANG = '''
+import os
+from ray import serve
+from ray.util.placement_group import get_current_placement_group, get_placement_group
+
+@serve.deployment(num_replicas=4, health_check_period_s=1,
+                  ray_actor_options={"num_cpus": 0.25},
+                  gang_scheduling_config={"gang_size": 2})
+class Member:
+    def __call__(self, request):
+        c = serve.get_replica_context()
+        g = c.gang_context
+        group = get_current_placement_group()
+        return {"pid": os.getpid(), "id": c.replica_id.unique_id, "gang": g.gang_id,
+                "rank": g.rank, "of": g.world_size, "members": g.member_replica_ids,
+                "all": c.world_size,
+                "same_group": get_placement_group(g.pg_name) == group,
+                "bundles": group.bundle_specs}
+
+app = Member.bind()
+'''
+
+BUNDLES = '''
+import os, ray
+from ray import serve
+from ray.util.placement_group import get_current_placement_group
+
+@ray.remote(num_cpus=1)
+class Helper:
+    def where(self):
+        g = get_current_placement_group()
+        return g and g.id.hex()
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.5},
+                  placement_group_bundles=[{"CPU": 0.5}, {"CPU": 1}],
+                  placement_group_strategy="STRICT_PACK")
+class Holder:
+    def __init__(self):
+        self.helper = Helper.remote()
+    def __call__(self, request):
+        group = get_current_placement_group()
+        return {"pid": os.getpid(), "group": group.id.hex(), "bundles": group.bundle_specs,
+                "helper": ray.get(self.helper.where.remote()),
+                "free": ray.available_resources().get("CPU", 0)}
+
+app = Holder.bind()
+'''
+
+
+class Gangs(ServeTest):
+    def members(self, s: Server, n: int) -> dict:
+        """What each of the n replicas says of itself, by its pid."""
+        seen = {}
+
+        def all_answered() -> bool:
+            a = s.call("/", timeout=20)
+            if a.status == 200:
+                seen[a.json()["pid"]] = a.json()
+            return len(seen) >= n
+
+        wait_until(f"{n} replicas answer", all_answered, 30)
+        return seen
+
+    def gangs_of(self, members: dict) -> dict:
+        gangs: dict = {}
+        for m in members.values():
+            gangs.setdefault(m["gang"], []).append(m)
+        return gangs
+
+    def test_each_member_knows_its_gang(self) -> None:
+        s = self.serve_code(GANG, "--resources", '{"CPU": 2}')
+        s.wait_apps()
+        gangs = self.gangs_of(self.members(s, 4))
+        self.assertEqual(len(gangs), 2)
+        for gang in gangs.values():
+            gang.sort(key=lambda m: m["rank"])
+            self.assertEqual([m["rank"] for m in gang], [0, 1])
+            self.assertEqual([m["id"] for m in gang], gang[0]["members"])
+            self.assertEqual(gang[0]["members"], gang[1]["members"])
+            for m in gang:
+                self.assertEqual((m["of"], m["all"], m["same_group"]), (2, 4, True))
+                self.assertEqual(m["bundles"], [{"CPU": 0.25}, {"CPU": 0.25}])
+
+    def test_killed_member_takes_its_gang_along(self) -> None:
+        s = self.serve_code(GANG, "--resources", '{"CPU": 2}')
+        s.wait_apps()
+        before = self.members(s, 4)
+        gangs = self.gangs_of(before)
+        hit, spared = list(gangs)
+        os.kill(gangs[hit][0]["pid"], signal.SIGKILL)
+        lost = {m["pid"] for m in gangs[hit]}
+        stay = {m["pid"] for m in gangs[spared]}
+        wait_until(
+            "another gang in its place",
+            lambda: len(s.pids("app", "Member")) == 4
+            and not s.pids("app", "Member") & lost,
+            30,
+        )
+        self.assertLess(stay, s.pids("app", "Member"))
+        s.wait_apps()
+        after = self.gangs_of(self.members(s, 4))
+        self.assertEqual(len(after), 2)
+        self.assertIn(spared, after)
+        self.assertNotIn(hit, after)
+        wait_until("it is healthy again", lambda: s.app("app")["deployments"]["Member"][
+            "status"] == "HEALTHY", 20)
+
+    def test_gang_without_room_is_not_started_in_part(self) -> None:
+        s = self.start(self.write_app(GANG), "--resources", '{"CPU": 0.75}')
+        s.wait_rest()
+
+        def waits() -> bool:
+            return "PACK of 0.25 CPU; 0.25 CPU" in str(s.details())
+
+        wait_until("the second gang waits", waits, 20)
+        wait_until("the first gang runs", lambda: len(s.pids("app", "Member")) == 2, 20)
+        self.assertEqual(len(self.gangs_of(self.members(s, 2))), 1)
+        self.assertEqual(len(s.pids("app", "Member")), 2)
+
+
+class Bundles(ServeTest):
+    def test_replica_and_helper_share_the_group(self) -> None:
+        s = self.serve_code(BUNDLES, "--resources", '{"CPU": 2}')
+        s.wait_apps()
+        said = s.call("/", timeout=20).json()
+        self.assertEqual(said["bundles"], [{"CPU": 0.5}, {"CPU": 1.0}])
+        self.assertEqual(said["helper"], said["group"])
+        self.assertEqual(said["free"], 0.5)
+
+    def test_killed_replica_gets_a_new_group(self) -> None:
+        s = self.serve_code(BUNDLES, "--resources", '{"CPU": 1.5}')  # one fits, not two
+        s.wait_apps()
+        before = s.call("/", timeout=20).json()
+        os.kill(before["pid"], signal.SIGKILL)
+        wait_until("another replica", lambda: s.pids("app", "Holder") - {before["pid"]}, 30)
+        s.wait_apps()
+        after = s.call("/", timeout=30).json()
+        self.assertNotEqual(after["pid"], before["pid"])
+        self.assertNotEqual(after["group"], before["group"])
+        self.assertEqual(after["helper"], after["group"])
+
+    def test_no_room(self) -> None:
+        s = self.start(self.write_app(BUNDLES), "--resources", '{"CPU": 1}')
+        s.wait_rest()
+        wait_until(
+            "it says why",
+            lambda: "STRICT_PACK of 0.5 CPU; 1 CPU" in str(s.details()),
+            20,
+        )
+
+
+if __name__ == "__main__":
+    main()
