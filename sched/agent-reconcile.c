@@ -289,8 +289,7 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
     struct rs_agent *a = d->agent;
     struct census c = count(d);
 
-    if (d->gone || a->draining ||
-        (d->replicas == 0 && !rs_deployment_conf_grouped(d->conf))) {
+    if (d->gone || a->draining || (d->replicas == 0 && !rs_deployment_conf_grouped(d->conf))) {
         rs_ag_block(d, NULL);
         if (rs_ag_is_core(d) && (d->gone || a->draining))
             kill_all(d, d->gone ? "it is no longer wanted" : "the node stops", now);

@@ -88,7 +88,7 @@ struct rs_ct_group {
     size_t n_bundles;
     bool placed;
     bool of_replicas; /* of a unit of a deployment: it comes and goes with that */
-    char *why; /* not placed: why; NULL */
+    char *why;        /* not placed: why; NULL */
 };
 
 /* controller-core.c */

@@ -19,7 +19,7 @@ struct rs_ct_node {
     struct rs_resources total;
     struct rs_report *report; /* NULL: none yet */
     int64_t reported_at;
-    char *sent;               /* TARGET that it was sent last, without its revision; NULL: none */
+    char *sent; /* TARGET that it was sent last, without its revision; NULL: none */
     uint64_t sent_revision;
     bool draining;
 };
@@ -39,7 +39,7 @@ enum rs_ct_unit_state {
 struct rs_ct_member {
     char *id; /* of the one process that is ever started for it */
     unsigned rank;
-    bool up;   /* it takes requests, by the last report */
+    bool up;    /* it takes requests, by the last report */
     bool there; /* its process is not gone, by the last report */
 };
 
@@ -84,7 +84,7 @@ struct rs_ct_deployment {
     struct rs_ct_slot *slots;
     size_t n_slots, cap_slots;
     bool has_holes; /* a slot was given up: ranks are closed up when its replica is leaving */
-    char *blocked; /* why some are not placed; NULL */
+    char *blocked;  /* why some are not placed; NULL */
     struct rs_ct_unit **units; /* of replicas that have placement groups; slots follow from them */
     size_t n_units, cap_units;
     unsigned unit_serial;

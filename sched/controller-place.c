@@ -41,8 +41,8 @@ static struct rs_resources *room_of(struct rs_ct_board *b, const struct rs_contr
 
 /* What a process is at stays where it is, also when those that waited go on and there is too little
  * for all of them. */
-static bool keep_core(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d,
-                      size_t at, bool waits)
+static bool keep_core(struct rs_ct_board *b, const struct rs_controller *c,
+                      struct rs_ct_deployment *d, size_t at, bool waits)
 {
     struct rs_resources *room = room_of(b, c, d, at);
     struct rs_resources want = {0};
@@ -62,7 +62,8 @@ static bool keep_core(struct rs_ct_board *b, const struct rs_controller *c, stru
 /* --- slots --------------------------------------------------------------------------------------- */
 
 /* Slots that still fit stay. */
-static void keep_slots(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
+static void keep_slots(struct rs_ct_board *b, const struct rs_controller *c,
+                       struct rs_ct_deployment *d)
 {
     size_t kept = 0;
 
@@ -217,7 +218,8 @@ static void spare_busy(struct rs_place_node *nodes, const struct rs_ct_board *b,
     }
 }
 
-static void drop_surplus(struct rs_ct_board *b, const struct rs_controller *c, struct rs_ct_deployment *d)
+static void drop_surplus(struct rs_ct_board *b, const struct rs_controller *c,
+                         struct rs_ct_deployment *d)
 {
     while (d->n_slots > d->wanted) {
         struct rs_place_node *nodes = view(b, c, d);

@@ -268,8 +268,8 @@ static unsigned gang_size(const struct rs_ct_deployment *d)
 static uint64_t mix(const struct rs_ct_deployment *d, unsigned serial, unsigned salt)
 {
     const struct rs_controller *c = d->app->controller;
-    rs_auto(rs_freep) char *text = rs_asprintf("%s#%s#%.6f#%u#%u", d->app->name, d->name,
-                                               rs_ct_wall(c, c->now), serial, salt);
+    rs_auto(rs_freep) char *text =
+        rs_asprintf("%s#%s#%.6f#%u#%u", d->app->name, d->name, rs_ct_wall(c, c->now), serial, salt);
     uint64_t h = UINT64_C(0xcbf29ce484222325);
 
     for (const char *p = text; *p; p++)
@@ -314,10 +314,9 @@ static struct rs_ct_group *new_group(struct rs_ct_unit *u, unsigned serial)
     struct rs_ct_group *g = rs_alloc(sizeof(*g));
     const json_t *gang = json_object_get(d->conf->json, "gang_scheduling_config");
     struct rs_error err = {0};
-    const char *strategy =
-        d->conf->gang_size > 0
-            ? rs_json_str(gang, "gang_placement_strategy", "PACK")
-            : rs_json_str(d->conf->json, "placement_group_strategy", "PACK");
+    const char *strategy = d->conf->gang_size > 0
+                               ? rs_json_str(gang, "gang_placement_strategy", "PACK")
+                               : rs_json_str(d->conf->json, "placement_group_strategy", "PACK");
 
     g->id = rs_asprintf("%016" PRIx64 "%016" PRIx64, mix(d, serial, UINT_MAX),
                         mix(d, serial, UINT_MAX - 1));

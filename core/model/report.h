@@ -40,8 +40,8 @@ struct rs_report_replica {
     char *message;       /* why it is in this state, what it waits for; NULL */
     char *log_file;      /* its captured output, on its node; NULL */
     bool waiting;        /* it waits for results of others and has lent its CPUs meanwhile */
-    json_t *stats;       /* {"at": time, "values": {name: number}} of record_autoscaling_stats; NULL */
-    unsigned in_flight;  /* filled in by who knows the data plane */
+    json_t *stats; /* {"at": time, "values": {name: number}} of record_autoscaling_stats; NULL */
+    unsigned in_flight; /* filled in by who knows the data plane */
     uint64_t done, errors;
 };
 

@@ -12,7 +12,7 @@ from ray import serve
 from ray.util.placement_group import get_current_placement_group, get_placement_group
 
 @serve.deployment(num_replicas=4, health_check_period_s=1,
-                  ray_actor_options={"num_cpus": 0.25},
+                  ray_actor_options={"num_cpus": 1},
                   gang_scheduling_config={"gang_size": 2})
 class Member:
     def __call__(self, request):
@@ -33,14 +33,14 @@ import os, ray
 from ray import serve
 from ray.util.placement_group import get_current_placement_group
 
-@ray.remote(num_cpus=1)
+@ray.remote(num_cpus=2)
 class Helper:
     def where(self):
         g = get_current_placement_group()
         return g and g.id.hex()
 
-@serve.deployment(ray_actor_options={"num_cpus": 0.5},
-                  placement_group_bundles=[{"CPU": 0.5}, {"CPU": 1}],
+@serve.deployment(ray_actor_options={"num_cpus": 1},
+                  placement_group_bundles=[{"CPU": 1}, {"CPU": 2}],
                   placement_group_strategy="STRICT_PACK")
 class Holder:
     def __init__(self):
@@ -76,7 +76,7 @@ class Gangs(ServeTest):
         return gangs
 
     def test_each_member_knows_its_gang(self) -> None:
-        s = self.serve_code(GANG, "--resources", '{"CPU": 2}')
+        s = self.serve_code(GANG, "--num-cpus", "4")
         s.wait_apps()
         gangs = self.gangs_of(self.members(s, 4))
         self.assertEqual(len(gangs), 2)
@@ -87,10 +87,10 @@ class Gangs(ServeTest):
             self.assertEqual(gang[0]["members"], gang[1]["members"])
             for m in gang:
                 self.assertEqual((m["of"], m["all"], m["same_group"]), (2, 4, True))
-                self.assertEqual(m["bundles"], [{"CPU": 0.25}, {"CPU": 0.25}])
+                self.assertEqual(m["bundles"], [{"CPU": 1.0}, {"CPU": 1.0}])
 
     def test_killed_member_takes_its_gang_along(self) -> None:
-        s = self.serve_code(GANG, "--resources", '{"CPU": 2}')
+        s = self.serve_code(GANG, "--num-cpus", "4")
         s.wait_apps()
         before = self.members(s, 4)
         gangs = self.gangs_of(before)
@@ -114,11 +114,11 @@ class Gangs(ServeTest):
             "status"] == "HEALTHY", 20)
 
     def test_gang_without_room_is_not_started_in_part(self) -> None:
-        s = self.start(self.write_app(GANG), "--resources", '{"CPU": 0.75}')
+        s = self.start(self.write_app(GANG), "--num-cpus", "3")
         s.wait_rest()
 
         def waits() -> bool:
-            return "PACK of 0.25 CPU; 0.25 CPU" in str(s.details())
+            return "PACK of 1 CPU; 1 CPU" in str(s.details())
 
         wait_until("the second gang waits", waits, 20)
         wait_until("the first gang runs", lambda: len(s.pids("app", "Member")) == 2, 20)
@@ -128,15 +128,15 @@ class Gangs(ServeTest):
 
 class Bundles(ServeTest):
     def test_replica_and_helper_share_the_group(self) -> None:
-        s = self.serve_code(BUNDLES, "--resources", '{"CPU": 2}')
+        s = self.serve_code(BUNDLES, "--num-cpus", "5")
         s.wait_apps()
         said = s.call("/", timeout=20).json()
-        self.assertEqual(said["bundles"], [{"CPU": 0.5}, {"CPU": 1.0}])
+        self.assertEqual(said["bundles"], [{"CPU": 1.0}, {"CPU": 2.0}])
         self.assertEqual(said["helper"], said["group"])
-        self.assertEqual(said["free"], 0.5)
+        self.assertEqual(said["free"], 2)
 
     def test_killed_replica_gets_a_new_group(self) -> None:
-        s = self.serve_code(BUNDLES, "--resources", '{"CPU": 1.5}')  # one fits, not two
+        s = self.serve_code(BUNDLES, "--num-cpus", "4")  # one fits, not two
         s.wait_apps()
         before = s.call("/", timeout=20).json()
         os.kill(before["pid"], signal.SIGKILL)
@@ -148,11 +148,11 @@ class Bundles(ServeTest):
         self.assertEqual(after["helper"], after["group"])
 
     def test_no_room(self) -> None:
-        s = self.start(self.write_app(BUNDLES), "--resources", '{"CPU": 1}')
+        s = self.start(self.write_app(BUNDLES), "--num-cpus", "2")
         s.wait_rest()
         wait_until(
             "it says why",
-            lambda: "STRICT_PACK of 0.5 CPU; 1 CPU" in str(s.details()),
+            lambda: "STRICT_PACK of 1 CPU; 2 CPU" in str(s.details()),
             20,
         )
 

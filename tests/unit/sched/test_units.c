@@ -96,16 +96,15 @@ END_TEST
 static const struct {
     const char *strategy;
     unsigned n0, n1; /* replicas that run there */
-} strategies[] = {
-    {"PACK", 1, 0}, {"SPREAD", 1, 0}, {"STRICT_PACK", 0, 0}, {"STRICT_SPREAD", 1, 0}};
+} strategies[] = {{"PACK", 1, 0}, {"SPREAD", 1, 0}, {"STRICT_PACK", 0, 0}, {"STRICT_SPREAD", 1, 0}};
 
 /* Two bundles of 2 CPUs, on nodes that hold one each. */
 START_TEST(strategies_of_bundles)
 {
-    rs_auto(rs_freep) char *yaml = rs_asprintf(
-        APP("num_replicas: 1, placement_group_bundles: [{CPU: 2}, {CPU: 2}], "
-            "placement_group_strategy: %s"),
-        strategies[_i].strategy);
+    rs_auto(rs_freep) char *yaml =
+        rs_asprintf(APP("num_replicas: 1, placement_group_bundles: [{CPU: 2}, {CPU: 2}], "
+                        "placement_group_strategy: %s"),
+                    strategies[_i].strategy);
 
     world_open(&w, NULL, 0);
     world_join(&w, 0, "{\"CPU\": 3}");
@@ -342,9 +341,8 @@ START_TEST(a_group_that_is_removed)
 
     open_with(b, 1, "{\"CPU\": 2}", APP("num_replicas: 2, " GANG(2, "PACK")));
     ck_assert_uint_eq(groups(), 1);
-    rs_auto(rs_freep) char *id =
-        rs_strdup(rs_json_str(json_array_get(json_object_get(w.answer, "rows"), 0),
-                              "placement_group_id", ""));
+    rs_auto(rs_freep) char *id = rs_strdup(rs_json_str(
+        json_array_get(json_object_get(w.answer, "rows"), 0), "placement_group_id", ""));
     rs_auto(rs_freep) char *ask =
         rs_asprintf("{\"op\": \"remove_group\", \"group_id\": \"%s\"}", id);
 
