@@ -297,11 +297,13 @@ class Fork(unittest.TestCase):
         source = """
         import os
         from ray import serve
+        os.environ["MINE"] = "from the import"
 
         @serve.deployment
         class A:
             def __init__(self):
-                self.seen = [os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("SECRET")]
+                names = ("CUDA_VISIBLE_DEVICES", "SECRET", "MINE")
+                self.seen = [os.environ.get(n) for n in names]
 
             def __call__(self):
                 return self.seen
@@ -312,10 +314,12 @@ class Fork(unittest.TestCase):
             node.build()
             node.env = {"CUDA_VISIBLE_DEVICES": "3", "SECRET": "x", "OMP_NUM_THREADS": "many"}
             first = node.fork("A")
-            node.env = {"CUDA_VISIBLE_DEVICES": "0,1"}
-            second = node.fork("A")
-            self.assertEqual(json.loads(first.http().body), ["3", "x"])
-            self.assertEqual(json.loads(second.http().body), ["0,1", None])
+            node.env = {"CUDA_VISIBLE_DEVICES": "0,1", "MINE": "the node's"}
+            second, spawned = node.fork("A"), node.spawn("A")
+            mine = "from the import"
+            self.assertEqual(json.loads(first.http().body), ["3", "x", mine])
+            self.assertEqual(json.loads(second.http().body), ["0,1", None, mine])
+            self.assertEqual(json.loads(spawned.http().body), ["0,1", None, mine])
 
     def test_threads_of_numpy_after_the_fork(self) -> None:
         """It was loaded before OMP_NUM_THREADS was known; a number of the program's own stays."""

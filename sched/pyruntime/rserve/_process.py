@@ -115,11 +115,27 @@ def _native_threads() -> int:
         return 1
 
 
+#: The environment before user code was imported; None where that comes later.
+_at_start: Optional[Dict[str, str]] = None
+
+
+def remember_environment() -> None:
+    """In a zygote, at its start."""
+    global _at_start
+    _at_start = dict(os.environ)
+
+
 def take_environment(variables: Any) -> None:
-    """The variables of INIT, which a forked process lacks, and what is to be read from them."""
+    """The variables of INIT, which a forked process lacks, and what is to be read from them.
+
+    What user code set while it was imported stays, as if it had been imported after this.
+    """
+    taken = set()
     for name, value in (variables or {}).items():
-        os.environ[str(name)] = str(value)
-    if (variables or {}).get("OMP_NUM_THREADS"):
+        if _at_start is None or os.environ.get(name) == _at_start.get(name):
+            os.environ[name] = str(value)
+            taken.add(name)
+    if "OMP_NUM_THREADS" in taken:
         limit_threads(os.environ["OMP_NUM_THREADS"])
 
 

@@ -224,6 +224,7 @@ def main() -> int:
     os.environ.pop("RSERVE_FD", None)
     os.set_inheritable(fd, False)
     _process.hold_environment()
+    _process.remember_environment()
     _process.ignore_interrupts()
     _process.line_buffered_output()
     return Zygote(socket.socket(fileno=fd)).run()
