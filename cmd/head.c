@@ -85,6 +85,7 @@ static int join(struct link *l, const json_t *msg, struct rs_error *err)
         .version = rs_json_str(msg, "version", ""),
         .address = rs_json_str(msg, "address", NULL),
         .resources = json_object_get(msg, "resources"),
+        .labels = json_object_get(msg, "labels"),
     };
     rs_auto(rs_json_decrefp) json_t *welcome =
         json_pack("{s:s, s:i}", "cluster_id", "rserve", "report_ms", REPORT_MS);

@@ -43,7 +43,7 @@ struct rs_node {
     struct rs_node_ops ops;
     void *arg;
     char *node_id, *name, *address;
-    json_t *resources;
+    json_t *resources, *labels;
     struct rs_launch_conf launch;
     struct rs_statedir *state;
     struct rs_guard *guard;

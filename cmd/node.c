@@ -227,6 +227,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
     n->node_id = rs_strdup(conf->node_id);
     n->name = rs_strdup(conf->name);
     n->resources = json_deep_copy(conf->resources);
+    n->labels = conf->labels ? json_deep_copy(conf->labels) : json_object();
     n->grace_s = 20;
     n->probes = (struct rs_probes){.loop = loop, .on_probed = rs_node_on_probed, .arg = n};
     rs_list_init(&n->hook.link);
@@ -274,6 +275,7 @@ void rs_node_free(struct rs_node *n)
     rs_launch_fini(&n->launch);
     rs_statedir_free(n->state);
     json_decref(n->resources);
+    json_decref(n->labels);
     free(n->node_id);
     free(n->name);
     free(n->address);

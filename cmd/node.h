@@ -22,6 +22,7 @@ struct rs_node;
 struct rs_node_conf {
     const char *node_id, *name;
     const json_t *resources; /* {"CPU": 2.0, ..} */
+    const json_t *labels;    /* {"region": "eu"}; NULL: none */
     const char *state_dir;   /* NULL: the default */
     const char *python;      /* default interpreter; NULL: python3 */
     bool echo;               /* pass the output of replicas on to our own */

@@ -79,7 +79,6 @@ static const struct rs_option start_options[] = {
     {"redis-username", 0, RS_OPT_IGNORED},
     {"redis-password", 0, RS_OPT_IGNORED},
     {"redis-shard-ports", 0, RS_OPT_IGNORED},
-    {"labels", 0, RS_OPT_IGNORED},
     {"labels-file", 0, RS_OPT_IGNORED},
     {"include-log-monitor", 0, RS_OPT_IGNORED},
     {"log-style", 0, RS_OPT_IGNORED},

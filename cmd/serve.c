@@ -15,6 +15,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/config/config.h"
+#include "core/resource/labels.h"
 #include "core/resource/resources.h"
 
 #include "net/api/side.h"
@@ -485,6 +486,7 @@ static bool owns_terminal(const struct serve *s)
 static int start_node(struct serve *s, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *resources = NULL;
+    rs_auto(rs_json_decrefp) json_t *labels = NULL;
     struct rs_address peers;
     char host[256] = "localhost";
     struct rs_node_conf conf = {
@@ -504,7 +506,10 @@ static int start_node(struct serve *s, struct rs_error *err)
             return -1;
         conf.peers = &peers;
     }
+    if (s->conf->options->labels && rs_labels_parse(&labels, s->conf->options->labels, err) < 0)
+        return rs_error_wrap(err, "--labels");
     conf.resources = resources;
+    conf.labels = labels;
     ingress_of(s, &conf.ingress);
     snprintf(s->http_host, sizeof(s->http_host), "%s", conf.ingress.host ? conf.ingress.host : "");
     return rs_node_new(&s->node, s->loop, &conf, s->metrics,

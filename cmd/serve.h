@@ -23,6 +23,7 @@ struct rs_serve_options {
     int64_t num_cpus, num_gpus, memory; /* -1: what the machine has */
     int64_t object_store;               /* 0: 30 % of the machine's memory */
     json_t *resources;
+    const char *labels; /* NULL: none */
     const char *state_dir, *python;
     int64_t lanes, max_body, buffer_body;
     int log_format; /* 0 text, 1 json */
@@ -81,6 +82,9 @@ extern const char *const rs_log_formats[];
         {"resources", 0,                                                                           \
          RS_OPT_JSON, RS_SERVE_AT(type, member, resources),                                        \
          "JSON",      "further resources, such as '{\"disk\": 2}'"},                               \
+        {"labels",      0,                                                                         \
+         RS_OPT_STRING, RS_SERVE_AT(type, member, labels),                                         \
+         "K=V,..",      "labels of the node, for label selectors"},                                \
         {"python",      0,                                                                         \
          RS_OPT_STRING, RS_SERVE_AT(type, member, python),                                         \
          "PATH",        "Python interpreter of applications that name none (default python3)"},    \

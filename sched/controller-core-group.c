@@ -24,6 +24,7 @@ void rs_ct_group_free(struct rs_ct_group *g)
     for (size_t i = 0; i < g->n_bundles; i++) {
         rs_resources_fini(&g->bundles[i].want);
         rs_resources_fini(&g->bundles[i].free);
+        json_decref(g->bundles[i].selector);
     }
     free(g->bundles);
     free(g->id);

@@ -116,10 +116,11 @@ static json_t *nodes(const struct rs_controller *c)
 
         if (!n)
             continue;
-        json_array_append_new(rows, json_pack("{s:s, s:s, s:s?, s:b, s:b, s:o}", "node_id", n->id,
-                                              "name", n->name, "address", n->address, "alive", 1,
-                                              "head", strcmp(n->id, c->node_id) == 0, "resources",
-                                              rs_resources_json(&n->total)));
+        json_array_append_new(rows,
+                              json_pack("{s:s, s:s, s:s?, s:b, s:b, s:O, s:o}", "node_id", n->id,
+                                        "name", n->name, "address", n->address, "alive", 1, "head",
+                                        strcmp(n->id, c->node_id) == 0, "labels", n->labels,
+                                        "resources", rs_resources_json(&n->total)));
     }
     return rows;
 }

@@ -71,6 +71,7 @@ struct rs_ct_demand {
 
 struct rs_ct_bundle {
     struct rs_resources want, free;
+    json_t *selector;        /* labels that its node has; NULL: any */
     struct rs_ct_node *node; /* NULL: not placed */
 };
 

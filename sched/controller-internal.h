@@ -17,6 +17,7 @@
 struct rs_ct_node {
     char *id, *name, *version, *address; /* address NULL: none */
     struct rs_resources total;
+    json_t *labels;
     struct rs_report *report; /* NULL: none yet */
     int64_t reported_at;
     char *sent; /* TARGET that it was sent last, without its revision; NULL: none */

@@ -2,6 +2,7 @@
 #include "sched/controller-place.h"
 
 #include "core/base/alloc.h"
+#include "core/resource/labels.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -88,13 +89,14 @@ static bool better(const struct rs_ct_group *g, const struct rs_ct_node *n,
 }
 
 static size_t pick_for(const struct rs_ct_board *b, const struct rs_ct_group *g,
-                       const struct rs_resources *want, const struct rs_ct_node *only)
+                       const struct rs_ct_bundle *bundle, const struct rs_ct_node *only)
 {
     size_t best = RS_PLACE_NONE;
 
     for (size_t i = 0; i < b->n; i++)
         if (!b->nodes[i]->draining && (!only || b->nodes[i] == only) &&
-            rs_resources_fits(&b->free[i], want) && suits(g, b->nodes[i]) &&
+            rs_resources_fits(&b->free[i], &bundle->want) &&
+            rs_labels_match(b->nodes[i]->labels, bundle->selector) && suits(g, b->nodes[i]) &&
             (best == RS_PLACE_NONE || better(g, b->nodes[i], b->nodes[best])))
             best = i;
     return best;
@@ -108,7 +110,7 @@ static bool try_group(struct rs_ct_board *b, struct rs_ct_group *g, const struct
 
     for (; done < g->n_bundles; done++) {
         struct rs_ct_bundle *bundle = &g->bundles[done];
-        size_t at = bundle->node ? RS_PLACE_NONE : pick_for(b, g, &bundle->want, only);
+        size_t at = bundle->node ? RS_PLACE_NONE : pick_for(b, g, bundle, only);
 
         if (bundle->node)
             continue;
@@ -138,15 +140,26 @@ static bool try_group(struct rs_ct_board *b, struct rs_ct_group *g, const struct
 static void explain_group(const struct rs_ct_board *b, struct rs_ct_group *g)
 {
     struct rs_buf why = {0};
+    bool asks = false;
 
+    for (size_t i = 0; i < g->n_bundles; i++)
+        asks |= json_object_size(g->bundles[i].selector) > 0;
     rs_buf_printf(&why, "%s of", rs_ct_strategy_name(g->strategy));
     for (size_t i = 0; i < g->n_bundles; i++) {
         rs_buf_puts(&why, i ? "; " : " ");
         rs_resources_print(&why, &g->bundles[i].want);
+        if (json_object_size(g->bundles[i].selector) > 0) {
+            rs_buf_puts(&why, " where ");
+            rs_labels_print(&why, g->bundles[i].selector);
+        }
     }
     for (size_t i = 0; i < b->n; i++) {
         rs_buf_printf(&why, ". %s has free: ", b->nodes[i]->name);
         rs_resources_print(&why, &b->free[i]);
+        if (asks && json_object_size(b->nodes[i]->labels) > 1) {
+            rs_buf_puts(&why, ", and the labels ");
+            rs_labels_print(&why, b->nodes[i]->labels);
+        }
     }
     rs_ct_set(&g->why, rs_buf_steal(&why));
 }

@@ -3,6 +3,7 @@
 #include "sched/controller-place.h"
 
 #include "core/base/alloc.h"
+#include "core/resource/labels.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -254,6 +255,26 @@ static bool why_core(const struct rs_controller *c, const struct rs_ct_deploymen
     return rs_buf_len(why) > 0;
 }
 
+/* The node for one more: by the selector of the deployment, or else by the first of its fallbacks that
+ * gives one. When none does, `nodes` say what the selector itself finds. */
+static size_t pick(struct rs_place_node *nodes, const struct rs_ct_board *b,
+                   const struct rs_ct_deployment *d, const struct rs_place_want *want)
+{
+    const json_t *options = json_object_get(d->conf->json, "ray_actor_options");
+    const json_t *fallbacks = json_object_get(options, "fallback_strategy");
+    size_t at = RS_PLACE_NONE;
+
+    for (size_t n = json_array_size(fallbacks) + 1, i = 0; i <= n && at == RS_PLACE_NONE; i++) {
+        const json_t *from = i == 0 || i == n ? options : json_array_get(fallbacks, i - 1);
+        const json_t *selector = json_object_get(from, "label_selector");
+
+        for (size_t k = 0; k < b->n; k++)
+            nodes[k].unlike = !rs_labels_match(b->nodes[k]->labels, selector);
+        at = rs_place_pick(nodes, b->n, want);
+    }
+    return at;
+}
+
 static void place_missing(struct rs_ct_board *b, const struct rs_controller *c,
                           struct rs_ct_deployment *d)
 {
@@ -263,7 +284,7 @@ static void place_missing(struct rs_ct_board *b, const struct rs_controller *c,
 
     rs_ct_set(&d->blocked, NULL);
     while (d->n_slots < d->wanted) {
-        size_t at = rs_place_pick(nodes, b->n, &want);
+        size_t at = pick(nodes, b, d, &want);
         struct rs_resources *room = at == RS_PLACE_NONE ? NULL : room_of(b, c, d, at);
 
         if (!room || !rs_resources_take(room, want.each)) {

@@ -290,6 +290,16 @@ static char *new_id(const struct rs_ct_deployment *d, unsigned serial, unsigned 
     return rs_strdup(id);
 }
 
+static const json_t *selector_of(const struct rs_ct_deployment *d, size_t bundle)
+{
+    const json_t *own = json_object_get(d->conf->json, "placement_group_bundle_label_selector");
+    const json_t *options = json_object_get(d->conf->json, "ray_actor_options");
+
+    if (json_array_size(own) > 0)
+        return json_array_get(own, json_array_size(own) > bundle ? bundle : 0);
+    return bundle == 0 ? json_object_get(options, "label_selector") : NULL;
+}
+
 static void set_bundles(struct rs_ct_group *g, struct rs_ct_unit *u)
 {
     const struct rs_ct_deployment *d = u->of;
@@ -305,6 +315,7 @@ static void set_bundles(struct rs_ct_group *g, struct rs_ct_unit *u)
 
         if (n == 0 || rs_resources_from_json(want, json_array_get(own, i % n), &err) < 0)
             rs_resources_copy(want, &d->conf->resources);
+        g->bundles[i].selector = json_incref((json_t *)(uintptr_t)selector_of(d, i % u->bundles));
     }
 }
 

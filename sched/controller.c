@@ -52,6 +52,7 @@ static void node_free(struct rs_ct_node *n)
         return;
     rs_report_free(n->report);
     rs_resources_fini(&n->total);
+    json_decref(n->labels);
     free(n->id);
     free(n->name);
     free(n->version);
@@ -238,6 +239,9 @@ int rs_controller_node_joined(struct rs_controller *c, const struct rs_controlle
     rs_ct_set(&n->sent, NULL);
     rs_resources_fini(&n->total);
     n->total = total;
+    json_decref(n->labels);
+    n->labels = json_is_object(node->labels) ? json_deep_copy(node->labels) : json_object();
+    json_object_set_new(n->labels, "ray.io/node-id", json_string(n->id));
     rs_report_free(n->report); /* what it said before it left is no longer known to be true */
     n->report = NULL;
     n->draining = false;

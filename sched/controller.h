@@ -70,6 +70,7 @@ struct rs_controller_node {
     const char *node_id, *name, *version;
     const char *address;     /* of its peer listener, NULL: none */
     const json_t *resources; /* {"CPU": 2.0, ..} */
+    const json_t *labels;    /* {"region": "eu"}; NULL: none. "ray.io/node-id" is added */
 };
 
 RS_MUST_CHECK int rs_controller_new(struct rs_controller **ret,

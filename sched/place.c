@@ -9,7 +9,8 @@
 
 static bool may_take(const struct rs_place_node *n, const struct rs_place_want *want)
 {
-    return n->usable && (want->max_per_node == 0 || n->replicas < want->max_per_node) &&
+    return n->usable && !n->unlike &&
+           (want->max_per_node == 0 || n->replicas < want->max_per_node) &&
            rs_resources_fits(n->free, want->each);
 }
 
@@ -84,6 +85,10 @@ static unsigned why_node(const struct rs_place_node *n, const struct rs_place_wa
 
     if (!n->usable) {
         rs_buf_puts(out, "the node takes no new replicas");
+        return 1;
+    }
+    if (n->unlike) {
+        rs_buf_puts(out, "its labels are other ones");
         return 1;
     }
     if (want->max_per_node && n->replicas >= want->max_per_node) {

@@ -21,6 +21,7 @@ struct rs_place_node {
     unsigned replicas;     /* of this deployment that are placed here */
     unsigned replicas_all; /* of all deployments */
     bool usable;           /* false: leaving or silent */
+    bool unlike;           /* it has not the labels that are asked for */
     bool head;             /* emptied last */
 };
 

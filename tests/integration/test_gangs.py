@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import Server, ServeTest, main, wait_until
+from harness import Server, ServeTest, free_port, main, wait_until
 
 GANG = '''
 import os
@@ -155,6 +155,62 @@ class Bundles(ServeTest):
             lambda: "STRICT_PACK of 1 CPU; 2 CPU" in str(s.details()),
             20,
         )
+
+
+SELECTED = '''
+import os, ray
+from ray import serve
+
+@ray.remote(num_cpus=0, label_selector={"region": "us"})
+def elsewhere():
+    return ray.get_runtime_context().get_node_id()
+
+@serve.deployment(ray_actor_options={"num_cpus": 1, "label_selector": {"region": "in(eu,uk)"}})
+class Local:
+    def __call__(self, request):
+        me = ray.get_runtime_context().get_node_id()
+        regions = {n["NodeID"]: n["Labels"].get("region") for n in ray.nodes()}
+        return [regions[me], regions[ray.get(elsewhere.remote())]]
+
+app = Local.bind()
+'''
+
+
+class Labels(ServeTest):
+    def worker(self, join: int, *args: str) -> Server:
+        return self.spawn("worker", "--address", "127.0.0.1:%d" % join, "--num-cpus", "2",
+                          "--host", "127.0.0.1", "--port", "0", *args)
+
+    def test_node_with_the_label_is_killed(self) -> None:
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn(
+            "head", self.write_app(SELECTED), "--num-cpus", "1", "--labels", "region=us",
+            "--port", str(port), "--dashboard-port", str(dashboard),
+            "--listen", "127.0.0.1:%d" % join)
+        head.port, head.dashboard = port, dashboard
+        head.wait_rest()
+
+        def waits() -> bool:
+            return "its labels are other ones" in str(head.details())
+
+        wait_until("no node has the label", waits, 20)
+        eu = self.worker(join, "--labels", "region=eu,disk=ssd")
+        self.worker(join)
+        head.wait_apps()
+        self.assertEqual(head.call("/", timeout=20).json(), ["eu", "us"])
+        os.kill(eu.pid, signal.SIGKILL)
+        wait_until(
+            "it runs nowhere else",
+            lambda: head.app("app")["status"] == "UNHEALTHY" and not head.pids("app", "Local"), 30)
+        self.worker(join, "--labels=region=uk")
+        wait_until("it runs again", lambda: head.call("/", timeout=20).status == 200, 30)
+        self.assertEqual(head.call("/", timeout=20).json(), ["uk", "us"])
+
+    def test_labels_that_are_none(self) -> None:
+        s = self.spawn("head", "--port", "0", "--dashboard-port", "0", "--listen", "127.0.0.1:0",
+                       "--labels", "region")
+        self.assertEqual(s.wait_exit(), 2)
+        self.assertIn('--labels: expected labels as key=value,key=value; got "region"', s.output())
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def nodes() -> List[Dict[str, Any]]:
                 "DeathReasonMessage": "",
                 "alive": bool(row.get("alive")),
                 "Resources": resources,
-                "Labels": {"ray.io/node-id": row["node_id"]},
+                "Labels": dict(row.get("labels") or {}),
             }
         )
     return out

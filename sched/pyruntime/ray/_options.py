@@ -86,7 +86,7 @@ def resources_of(options: Dict[str, Any], cpus: float) -> Dict[str, Any]:
     """`options` of the ops: what a process takes. `cpus`: where num_cpus is not given."""
     given = options.get("num_cpus")
     out: Dict[str, Any] = {"num_cpus": float(cpus if given is None else given)}
-    for key in ("num_gpus", "memory", "accelerator_type"):
+    for key in ("num_gpus", "memory", "accelerator_type", "label_selector", "fallback_strategy"):
         if options.get(key):
             out[key] = options[key]
     if options.get("resources"):
@@ -141,7 +141,7 @@ def strategy_of(options: Dict[str, Any]) -> Tuple[Optional[Dict[str, Any]], Any]
         return {"node": strategy.node_id, "soft": bool(strategy.soft)}, None
     if isinstance(strategy, s.NodeLabelSchedulingStrategy):
         raise NotImplementedError(
-            "NodeLabelSchedulingStrategy is not available in rserve: nodes have no labels."
+            "NodeLabelSchedulingStrategy is not available in rserve: use label_selector."
         )
     raise ValueError(
         f"Invalid scheduling_strategy type {type(strategy)}. Valid types are: ['DEFAULT', "

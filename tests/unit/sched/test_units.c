@@ -356,6 +356,91 @@ START_TEST(a_group_that_is_removed)
 }
 END_TEST
 
+/* --- labels --- */
+
+static void open_regions(const char *yaml)
+{
+    world_open(&w, NULL, 0);
+    w.labels = "{\"region\": \"us\"}";
+    world_join(&w, 0, "{\"CPU\": 4}");
+    w.labels = "{\"region\": \"eu\", \"disk\": \"ssd\"}";
+    world_join(&w, 1, "{\"CPU\": 2}");
+    world_apply(&w, yaml);
+    world_run(&w, 2 * RS_SEC);
+}
+
+static const struct {
+    const char *options;
+    unsigned n0, n1;
+    const char *why; /* NULL: all run */
+} selections[] = {
+    {"label_selector: {region: eu}", 0, 2, NULL},
+    {"label_selector: {region: '!eu'}", 2, 0, NULL},
+    {"label_selector: {region: 'in(us, eu)', disk: '!in(hdd,ssd)'}", 2, 0, NULL},
+    {"label_selector: {region: mars}", 0, 0, "n0: its labels are other ones; n1: its labels"},
+    {"label_selector: {region: eu}, fallback_strategy: [{label_selector: {region: us}}]", 0, 2,
+     NULL},
+    {"label_selector: {region: mars}, fallback_strategy: [{label_selector: {region: venus}}, "
+     "{label_selector: {region: us}}]",
+     2, 0, NULL},
+    {"label_selector: {ray.io/node-id: n1}", 0, 2, NULL},
+};
+
+START_TEST(replicas_by_labels)
+{
+    rs_auto(rs_freep) char *yaml =
+        rs_asprintf("applications:\n- name: x\n  import_path: m:app\n  deployments:\n  - {name: "
+                    "A, num_replicas: 2, ray_actor_options: {num_cpus: 1, %s}}\n",
+                    selections[_i].options);
+
+    open_regions(yaml);
+    ck_assert_uint_eq(on_node(0), selections[_i].n0);
+    ck_assert_uint_eq(on_node(1), selections[_i].n1);
+    if (selections[_i].why)
+        ck_assert_msg(strstr(notice(), selections[_i].why) != NULL, "%s", notice());
+}
+END_TEST
+
+/* More than the region has room for: the fallback takes the rest. */
+START_TEST(fallback_where_there_is_no_room)
+{
+    open_regions("applications:\n- name: x\n  import_path: m:app\n  deployments:\n  - {name: A, "
+                 "num_replicas: 3, ray_actor_options: {num_cpus: 1, label_selector: {region: eu}, "
+                 "fallback_strategy: [{label_selector: {region: us}}]}}\n");
+    ck_assert_uint_eq(on_node(1), 2);
+    ck_assert_uint_eq(on_node(0), 1);
+}
+END_TEST
+
+START_TEST(bundles_by_labels)
+{
+    open_regions(APP("num_replicas: 1, " BUNDLES ", placement_group_bundle_label_selector: "
+                     "[{region: eu}, {region: us}]"));
+    ck_assert_uint_eq(on_node(1), 1);
+    groups();
+    const json_t *nodes =
+        json_object_get(json_array_get(json_object_get(w.answer, "rows"), 0), "nodes");
+
+    ck_assert_str_eq(json_string_value(json_array_get(nodes, 1)), "n0");
+    world_apply(&w, APP("num_replicas: 1, placement_group_bundles: [{CPU: 1}], "
+                        "placement_group_bundle_label_selector: [{region: mars}]"));
+    world_run(&w, 2 * RS_SEC);
+    ck_assert_ptr_nonnull(strstr(notice(), "PACK of 1 CPU where region=mars"));
+    ck_assert_ptr_nonnull(strstr(notice(), "and the labels"));
+    ck_assert_uint_eq(on_node(1), 1); /* the old one stays */
+}
+END_TEST
+
+START_TEST(gangs_by_labels)
+{
+    open_regions(
+        "applications:\n- name: x\n  import_path: m:app\n  deployments:\n  - {name: A, "
+        "num_replicas: 2, ray_actor_options: {num_cpus: 1, label_selector: {region: eu}}, " GANG(
+            2, "PACK") "}\n");
+    ck_assert_uint_eq(on_node(1), 2);
+}
+END_TEST
+
 RS_CHECK_MAIN("units", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, bundles_are_reserved_and_given_back);
               tcase_add_loop_test(tc, strategies_of_bundles, 0, RS_COUNT(strategies));
@@ -371,4 +456,7 @@ RS_CHECK_MAIN("units", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, downscaling_in_whole_gangs);
               tcase_add_test(tc, rolling_in_whole_gangs);
               tcase_add_test(tc, a_node_with_a_member_leaves);
-              tcase_add_test(tc, a_group_that_is_removed);)
+              tcase_add_test(tc, a_group_that_is_removed);
+              tcase_add_loop_test(tc, replicas_by_labels, 0, RS_COUNT(selections));
+              tcase_add_test(tc, fallback_where_there_is_no_room);
+              tcase_add_test(tc, bundles_by_labels); tcase_add_test(tc, gangs_by_labels);)

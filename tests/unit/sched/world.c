@@ -735,14 +735,19 @@ void world_join(struct world *w, unsigned node, const char *resources)
 {
     struct node *n = &w->nodes[node];
     rs_auto(rs_json_decrefp) json_t *total = json_loads(resources, 0, NULL);
+    rs_auto(rs_json_decrefp) json_t *labels = w->labels ? json_loads(w->labels, 0, NULL) : NULL;
     struct rs_agent_conf conf = {
         .node_id = n->id, .resources = total, .wall_offset_s = 1e9, .log_dir = "/logs"};
     char address[32];
     struct rs_error err = {0};
 
     snprintf(address, sizeof(address), "10.0.0.%u:7000", node);
-    struct rs_controller_node join = {
-        .node_id = n->id, .name = n->id, .version = "1", .address = address, .resources = total};
+    struct rs_controller_node join = {.node_id = n->id,
+                                      .name = n->id,
+                                      .version = "1",
+                                      .address = address,
+                                      .resources = total,
+                                      .labels = labels};
 
     if (!n->agent)
         ck_assert_int_eq(rs_agent_new(&n->agent, &conf, &agent_ops, n, &err), 0);

@@ -75,6 +75,7 @@ struct world {
     pid_t next_pid;
     struct behaviour *behaviours;
     size_t n_behaviours;
+    const char *labels; /* of nodes that join, JSON text; NULL: none */
     const char *graph;  /* GRAPH that a build gives, JSON text */
     const char *broken; /* import_path whose build fails */
     unsigned builds, zygotes;

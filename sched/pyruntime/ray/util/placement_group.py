@@ -156,8 +156,8 @@ def validate_placement_group(
         )
     if bundle_label_selector or topology_strategy:
         raise NotImplementedError(
-            "Label selectors and topology strategies are not available in rserve: nodes have no "
-            "labels."
+            "Label selectors of bundles and topology strategies are not available in rserve for "
+            "placement groups of programs."
         )
     return True
 

@@ -62,7 +62,7 @@ class DoesNotExist:
 
 
 class NodeLabelSchedulingStrategy:
-    """On nodes with certain labels. Nodes of rserve have none: tasks and actors refuse it."""
+    """On nodes with certain labels. Tasks and actors refuse it: `label_selector` does the same."""
 
     def __init__(self, hard: Dict[str, Any], *, soft: Optional[Dict[str, Any]] = None) -> None:
         if not hard and not soft:

@@ -98,7 +98,7 @@ def list_nodes(
             state="ALIVE" if row.get("alive") else "DEAD",
             state_message=None,
             resources_total=row.get("resources") or {},
-            labels={"ray.io/node-id": row["node_id"]},
+            labels=dict(row.get("labels") or {}),
         )
         for row in _rows("nodes")
     ]
