@@ -150,7 +150,8 @@ static bool may_restart(const struct rs_ct_actor *a)
 /* So many processes may be made for it where it is now; 0: any number. */
 static void set_max_starts(struct rs_ct_actor *a)
 {
-    json_int_t n = a->max_restarts < 0 ? 0 : 1 + a->max_restarts - (json_int_t)a->restarts;
+    json_int_t n =
+        a->max_restarts < 0 ? 0 : 1 + (json_int_t)a->max_restarts - (json_int_t)a->restarts;
 
     json_object_set_new(a->d->core, "max_starts", json_integer(n));
 }

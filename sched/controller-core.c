@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define DEAD_KEPT 1000
+/* Bytes of all options together: with what a TARGET says beside them they fit into one message. */
+#define OPTIONS_MAX (512 << 10)
 
 json_t *rs_ct_core_refuse(const char *kind, const char *fmt, ...)
 {
@@ -154,6 +156,48 @@ static void inherit_env(json_t *config, const struct rs_ct_app *app)
     json_decref(env);
 }
 
+static size_t text_size(const json_t *j)
+{
+    rs_auto(rs_freep) char *text = rs_json_dump(j);
+
+    return strlen(text);
+}
+
+static size_t options_size(const struct rs_controller *c)
+{
+    size_t size = 0;
+
+    for (size_t i = 0; i < rs_map_slots(&c->core.apps); i++) {
+        const struct rs_ct_app *app = rs_map_at(&c->core.apps, i, NULL);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            size += d && !d->gone ? d->options_size : 0;
+        }
+    }
+    return size;
+}
+
+/* Its name is free, and the nodes can be told of it: 0, or -1. */
+static int check_room(const struct rs_controller *c, const struct rs_ct_app *app, const char *name,
+                      size_t size, struct rs_error *err)
+{
+    const struct rs_ct_deployment *before = rs_map_get(&app->deployments, name);
+    size_t used = options_size(c);
+
+    if (before && !before->gone)
+        return rs_error_set(err, RS_CONFLICT,
+                            "expected a new name; an actor or workers of tasks "
+                            "have it");
+    if (size > OPTIONS_MAX || used > OPTIONS_MAX - size)
+        return rs_error_set(err, RS_NO_ROOM,
+                            "its options, names and runtime_env take %zu bytes, those of the "
+                            "actors and tasks that there are %zu; together at most %d",
+                            size, used, OPTIONS_MAX);
+    return 0;
+}
+
 int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg, const char *name,
                           json_t *config, json_t *core, struct rs_ct_deployment **ret,
                           struct rs_error *err)
@@ -165,7 +209,9 @@ int rs_ct_core_deployment(struct rs_controller *c, const json_t *msg, const char
     inherit_env(config, app);
     d->raw = config;
     d->core = core;
-    if (rs_deployment_conf_from_json(&d->conf, config, err) < 0 ||
+    d->options_size = text_size(config) + text_size(core) + text_size(app->runtime_env);
+    if (check_room(c, app, name, d->options_size, err) < 0 ||
+        rs_deployment_conf_from_json(&d->conf, config, err) < 0 ||
         set_strategy(c, d, json_object_get(msg, "strategy"), err) < 0) {
         rs_ct_deployment_free(d);
         return -1;

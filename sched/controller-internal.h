@@ -69,12 +69,13 @@ struct rs_ct_deployment {
     bool gone; /* no longer wanted: forgotten when nothing of it runs */
 
     /* Actors and workers for tasks only (controller-core.h). */
-    json_t *core;     /* what its processes are told; NULL: a deployment of Serve */
-    json_t *raw;      /* the options that were given; conf->json has all of them */
-    char *pinned;     /* node_id it wants to be on; NULL: any */
-    bool pinned_soft; /* another one will do */
-    char *group;      /* placement group whose room it takes; NULL */
-    int bundle;       /* of that; -1: any */
+    json_t *core;        /* what its processes are told; NULL: a deployment of Serve */
+    json_t *raw;         /* the options that were given; conf->json has all of them */
+    size_t options_size; /* bytes of both as text */
+    char *pinned;        /* node_id it wants to be on; NULL: any */
+    bool pinned_soft;    /* another one will do */
+    char *group;         /* placement group whose room it takes; NULL */
+    int bundle;          /* of that; -1: any */
 
     unsigned wanted;
     struct rs_autoscale scale; /* not started: the number is fixed */

@@ -362,6 +362,61 @@ START_TEST(cancelling_by_force)
 }
 END_TEST
 
+/* What an actor and workers of tasks are called is told by who makes them. */
+START_TEST(names_that_are_taken)
+{
+    open_with(NULL, 0, "{\"CPU\": 4}");
+    world_ask(&w, 0, "p1", POOL("same", 1));
+    world_ask(&w, 0, "p1", DEMAND("same", 1));
+    world_ask(&w, 0, "p1", ACTOR("same", ""));
+    ck_assert_str_eq(told("kind"), "ValueError");
+    ck_assert_ptr_nonnull(strstr(told("error"), "expected a new name"));
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "same"), 1);
+    world_ask(&w, 0, "p1", ACTOR("a1", ""));
+    world_run(&w, RS_SEC);
+    world_ask(&w, 0, "p1", POOL("a1", 1));
+    ck_assert_str_eq(told("kind"), "ValueError");
+    check_state(INFO("a1"), "ALIVE");
+    world_ask(&w, 0, "p1", "{\"op\": \"kill_actor\", \"actor_id\": \"a1\"}");
+    world_run(&w, RS_SEC);
+    world_ask(&w, 0, "p1", POOL("a1", 1)); /* free again */
+    ck_assert_str_eq(told("deployment"), "a1");
+}
+END_TEST
+
+/* All that runs is told to the nodes in one message. */
+START_TEST(options_without_end)
+{
+    enum { LONG = 200 << 10 };
+    rs_auto(rs_freep) char *text = rs_alloc(LONG + 1);
+
+    open_with(NULL, 0, "{\"CPU\": 4}");
+    memset(text, 'v', LONG);
+    for (int i = 0; i < 4; i++) {
+        rs_auto(rs_freep) char *ask =
+            rs_asprintf("{\"op\": \"create_actor\", \"actor_id\": \"a%d\", \"class_name\": \"C\", "
+                        "\"spec\": \"c3BlYw==\", \"env\": {\"app\": \"x\"}, \"options\": "
+                        "{\"runtime_env\": {\"env_vars\": {\"V\": \"%s\"}}}}",
+                        i, text);
+
+        world_ask(&w, 0, "p1", ask);
+        ck_assert_str_eq(told("kind"), i < 2 ? "" : "ValueError");
+    }
+    ck_assert_ptr_nonnull(strstr(told("error"), "at most 524288"));
+    world_ask(&w, 0, "p1", ACTOR("small", ", \"max_restarts\": 2147483647"));
+    world_run(&w, RS_SEC);
+    check_state(INFO("small"), "ALIVE");
+    world_ask(&w, 0, "p1", "{\"op\": \"kill_actor\", \"actor_id\": \"a0\"}");
+    rs_auto(rs_freep) char *again =
+        rs_asprintf("{\"op\": \"pool\", \"key\": \"t\", \"env\": {\"app\": \"x\"}, \"options\": "
+                    "{\"runtime_env\": {\"env_vars\": {\"V\": \"%s\"}}}}",
+                    text);
+    world_ask(&w, 0, "p1", again);
+    ck_assert_str_eq(told("deployment"), "t");
+}
+END_TEST
+
 /* --- placement groups --- */
 
 #define GROUP(id, strategy, bundles)                                                               \
@@ -467,5 +522,6 @@ RS_CHECK_MAIN("core", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_t
               tcase_add_test(tc, waiting_workers_lend_their_cpus);
               tcase_add_test(tc, workers_that_die_are_replaced_at_once);
               tcase_add_test(tc, workers_that_cannot_start);
-              tcase_add_test(tc, cancelling_by_force); tcase_add_test(tc, strategies_of_groups);
+              tcase_add_test(tc, cancelling_by_force); tcase_add_test(tc, names_that_are_taken);
+              tcase_add_test(tc, options_without_end); tcase_add_test(tc, strategies_of_groups);
               tcase_add_test(tc, actors_in_groups);)
