@@ -568,6 +568,14 @@ int rs_call_begin(struct rs_call *call, const struct rs_fields *fields, const ch
 
 /* --- HOLD and REFS ----------------------------------------------------------------------------- */
 
+/* It asks for objects (get, wait) and makes none: nothing of it would ever be put. */
+static bool asks_only(const struct rs_call *call)
+{
+    const struct rs_call_objects *o = call->objects;
+
+    return o && o->watch && !o->app;
+}
+
 int rs_call_hold(struct rs_channel *ch, const struct rs_frame *f, struct rs_error *err)
 {
     struct rs_call *call = rs_streams_get(&ch->in, f->h.stream);
@@ -578,7 +586,7 @@ int rs_call_hold(struct rs_channel *ch, const struct rs_frame *f, struct rs_erro
     if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0 ||
         one_id(&fields, RS_TAG_OBJECT, &id, err) < 0)
         return -1;
-    if (!call || call->begun || (call->objects && call->objects->into)) {
+    if (!call || call->begun || asks_only(call) || (call->objects && call->objects->into)) {
         /* The answer is on its way: the process itself will put it. */
         rs_store_close(store_of(ch), rs_store_open(store_of(ch), id, &ch->refs, &ch->refs, NULL));
         return 0;

@@ -90,29 +90,9 @@ static int unseal(struct rs_request *r)
     return 0;
 }
 
-/* It still waits: what comes is kept with what is there. */
-static void keep(struct rs_request *r, struct rs_chunk *body)
+/* At the end of its own memfd. */
+static void write_on(struct rs_request *r, const char *data, uint64_t left)
 {
-    const char *data = body->data;
-    uint64_t left = body->len;
-
-    if (r->body_fd < 0 && body->fd >= 0 && rs_buf_len(&r->body) == 0) {
-        r->body_fd = rs_steal_fd(&body->fd);
-        r->body_len = body->len;
-        return;
-    }
-    if (body->fd >= 0) {
-        char *to = rs_buf_reserve(&r->body, (size_t)left);
-        ssize_t n = pread(body->fd, to, (size_t)left, 0);
-
-        assert(r->body_fd < 0); /* an origin does not mix the two */
-        rs_buf_commit(&r->body, n > 0 ? (size_t)n : 0);
-        return;
-    }
-    if (r->body_fd < 0) {
-        rs_buf_append(&r->body, data, (size_t)left);
-        return;
-    }
     while (left) {
         ssize_t n = pwrite(r->body_fd, data, (size_t)left, (off_t)r->body_len);
 
@@ -123,6 +103,48 @@ static void keep(struct rs_request *r, struct rs_chunk *body)
         data += n;
         left -= (uint64_t)n;
         r->body_len += (uint64_t)n;
+    }
+}
+
+/* A further memfd behind its own. */
+static void copy_on(struct rs_request *r, const struct rs_chunk *body)
+{
+    char piece[16 << 10];
+
+    for (uint64_t at = 0; at < body->len;) {
+        uint64_t left = body->len - at;
+        ssize_t n =
+            pread(body->fd, piece, left < sizeof(piece) ? (size_t)left : sizeof(piece), (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return;
+        write_on(r, piece, (uint64_t)n);
+        at += (uint64_t)n;
+    }
+}
+
+/* It still waits: what comes is kept with what is there. */
+static void keep(struct rs_request *r, struct rs_chunk *body)
+{
+
+    if (r->body_fd < 0 && body->fd >= 0 && rs_buf_len(&r->body) == 0) {
+        r->body_fd = rs_steal_fd(&body->fd);
+        r->body_len = body->len;
+        return;
+    }
+    if (r->body_fd >= 0 && body->fd >= 0) {
+        copy_on(r, body);
+    } else if (r->body_fd >= 0) {
+        write_on(r, body->data, body->len);
+    } else if (body->fd >= 0) {
+        char *to = rs_buf_reserve(&r->body, (size_t)body->len);
+        ssize_t n = pread(body->fd, to, (size_t)body->len, 0);
+
+        rs_buf_commit(&r->body, n > 0 ? (size_t)n : 0);
+    } else {
+        rs_buf_append(&r->body, body->data, (size_t)body->len);
     }
 }
 

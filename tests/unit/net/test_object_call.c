@@ -511,6 +511,71 @@ START_TEST(some_take_values_only)
 }
 END_TEST
 
+/* What is promised is the answer of a call; who asks for an object makes none. */
+START_TEST(a_get_makes_no_object)
+{
+    begin(_i);
+    call(&a, 1, RS_TAG_RETURN_OBJECT, id_x, false);
+    fake_expect(&b, RS_MSG_REQUEST);
+    get(&a, 3, id_x, 0);
+    hold(&a, 3, id_y);
+    answer(&b, b.h.stream, "result", NULL);
+    do
+        ck_assert(fake_read(&a));
+    while (a.h.body_len == 0);
+    ck_assert_str_eq(a.body, "result");
+    call(&a, 5, RS_TAG_AWAIT_OBJECTS, id_y, false);
+    fake_send(&a, RS_MSG_CANCEL, 0, 5, NULL, NULL, 0);
+    wait_for(&a, 7, id_x, 1, 0);
+    do
+        ck_assert(fake_read(&a));
+    while (a.h.stream != 7);
+    put(&a, 9, id_y, "mine"); /* it can be kept by who promised it */
+    get(&b, 1, id_y, 0);
+    expect_value(&b, 1, "mine");
+    refs(&a, RS_TAG_DROP, id_x);
+    fake_end(&a);
+    wait_objects(0, 0);
+    end();
+}
+END_TEST
+
+/* A body of several memfds, while the call waits for a slot. */
+START_TEST(memfds_one_after_the_other)
+{
+    enum { LEN = 100000 };
+    char *body = rs_alloc(LEN);
+    struct rs_buf meta = {0};
+    struct fake c = {.fd = -1, .body_fd = -1};
+
+    begin(_i);
+    rs_dataplane_retire(w.dp, "r2");
+    expect_event(&w, "idle", "r2");
+    memset(body, 'b', LEN);
+    rs_field_put_uint(&meta, RS_TAG_KIND, RS_REQUEST_CALL);
+    rs_field_put_str(&meta, RS_TAG_APP, "app");
+    rs_field_put_str(&meta, RS_TAG_DEPLOYMENT, "back");
+    fake_send_memfd(&a, RS_MSG_REQUEST, 0, 1, &meta, body, LEN);
+    memset(body, 'c', LEN);
+    fake_send_memfd(&a, RS_MSG_BODY, 0, 1, NULL, body, LEN);
+    fake_send(&a, RS_MSG_BODY, RS_FRAME_END, 1, NULL, "more", 4);
+    wait_for(&a, 3, id_x, 0, 0); /* it was read */
+    fake_expect(&a, RS_MSG_RESPONSE);
+    fake_attach(&w, &c, "back", "r3", true);
+    fake_expect(&c, RS_MSG_REQUEST);
+    ck_assert_uint_eq(c.h.body_len, 2 * LEN + 4);
+    ck_assert(c.body[LEN - 1] == 'b' && c.body[LEN] == 'c');
+    ck_assert_mem_eq(c.body + LEN, body, LEN);
+    ck_assert_mem_eq(c.body + 2 * LEN, "more", 4);
+    answer(&c, c.h.stream, "done", NULL);
+    expect_value(&a, 1, "done");
+    fake_end(&c);
+    rs_buf_fini(&meta);
+    free(body);
+    end();
+}
+END_TEST
+
 /* A body whose first piece is a memfd that can no longer change, while the call waits for a slot. */
 START_TEST(a_body_goes_on_behind_a_sealed_memfd)
 {
@@ -721,5 +786,6 @@ RS_CHECK_MAIN("object_call", BOTH(put_and_get); BOTH(a_long_value_stays_in_its_m
               BOTH(an_answer_in_pieces_is_kept); BOTH(its_error_is_theirs); BOTH(the_first_dies);
               BOTH(cancel_reaches_what_it_alone_waits_for); BOTH(cancel_spares_what_others_want);
               BOTH(the_answer_was_on_its_way); BOTH(some_take_values_only);
+              BOTH(a_get_makes_no_object); BOTH(memfds_one_after_the_other);
               BOTH(a_body_goes_on_behind_a_sealed_memfd); BOTH(ends_with_everything_under_way);
               tcase_add_loop_test(tc, random_frames, 0, 6);)
