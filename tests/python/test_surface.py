@@ -136,10 +136,11 @@ class Gradio(unittest.TestCase):
             seen.append(scope)
 
         fake: Any = types.ModuleType("gradio")
-        fake.routes = types.SimpleNamespace(
-            App=types.SimpleNamespace(create_app=lambda blocks: app if blocks == "blocks" else None)
-        )
-        with mock.patch.dict(sys.modules, {"gradio": fake}):
+        fake.mount_gradio_app = lambda site, blocks, path: app if (blocks, path) == want else None
+        want = ("blocks", "")
+        web: Any = types.ModuleType("fastapi")
+        web.FastAPI = lambda **options: None
+        with mock.patch.dict(sys.modules, {"gradio": fake, "fastapi": web}):
             module = importlib.import_module("ray.serve.gradio_integrations")
         self.assertEqual(module.GradioServer.name, "GradioIngress")
         application = module.GradioServer.options(num_replicas=2).bind(lambda: "blocks")

@@ -7,6 +7,7 @@ from typing import Any, Callable
 from ray.serve.api import deployment, get_replica_context, ingress
 
 try:
+    import fastapi  # comes with gradio
     import gradio
 except ImportError as e:
     raise ImportError(
@@ -32,7 +33,9 @@ class GradioIngress:
     """
 
     def __init__(self, builder: Callable[[], Any]) -> None:
-        self._gradio_app = gradio.routes.App.create_app(builder())
+        # Mounted: an application of create_app() alone is not one that gradio 5 and 6 can show.
+        site = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+        self._gradio_app = gradio.mount_gradio_app(site, builder(), path="")
 
 
 #: `GradioServer.bind(builder)` is an application.
