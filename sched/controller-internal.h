@@ -42,6 +42,7 @@ struct rs_ct_member {
     unsigned rank;
     bool up;    /* it takes requests, by the last report */
     bool there; /* its process is not gone, by the last report */
+    bool lost;  /* it was started and is no more */
 };
 
 /* Replicas that have one placement group, and start and end together: a gang, or one replica with

@@ -61,21 +61,58 @@ void rs_ct_units_free(struct rs_ct_deployment *d)
 
 /* --- what the reports say --- */
 
-static void look_at(struct rs_ct_unit *u, const struct rs_report *r, bool *lost)
+/* The members of all units of a deployment, by their ids. */
+static void index_members(struct rs_map *members, const struct rs_ct_deployment *d)
 {
-    for (size_t i = 0; r && i < r->n_deployments; i++)
-        for (size_t k = 0; k < u->n; k++)
-            *lost |= json_object_get(r->deployments[i].lost, u->members[k].id) != NULL;
-    for (size_t i = 0; r && i < r->n_replicas; i++) {
-        const struct rs_report_replica *x = &r->replicas[i];
+    for (size_t i = 0; i < d->n_units; i++)
+        for (size_t k = 0; k < d->units[i]->n; k++) {
+            struct rs_ct_member *m = &d->units[i]->members[k];
 
-        for (size_t k = 0; k < u->n; k++)
-            if (strcmp(u->members[k].id, x->replica_id) == 0) {
-                u->members[k].there = x->state != RS_REPLICA_STOPPED;
-                u->members[k].up =
-                    x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING;
-            }
+            m->up = m->there = m->lost = false;
+            rs_map_put(members, m->id, m);
+        }
+}
+
+static void look_at(const struct rs_map *members, const struct rs_ct_deployment *d,
+                    const struct rs_report *r)
+{
+    for (size_t i = 0; i < r->n_deployments; i++) {
+        const struct rs_report_deployment *x = &r->deployments[i];
+        const char *id;
+        json_t *why;
+
+        if (strcmp(x->name, d->name) != 0 || strcmp(x->app, d->app->name) != 0)
+            continue;
+        json_object_foreach (x->lost, id, why) {
+            struct rs_ct_member *m = rs_map_get(members, id);
+
+            if (m)
+                m->lost = true;
+        }
     }
+    for (size_t i = 0; i < r->n_replicas; i++) {
+        const struct rs_report_replica *x = &r->replicas[i];
+        struct rs_ct_member *m = rs_map_get(members, x->replica_id);
+
+        if (!m)
+            continue;
+        m->there = x->state != RS_REPLICA_STOPPED;
+        m->up = x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING;
+    }
+}
+
+static void look(const struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    struct rs_map members = {0};
+
+    index_members(&members, d);
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (n && n->report)
+            look_at(&members, d, n->report);
+    }
+    rs_map_fini(&members);
 }
 
 /* Every bundle has its node; `leaving`: one of those takes no new replicas. */
@@ -93,24 +130,33 @@ static bool whole(const struct rs_ct_group *g, bool *leaving)
 static bool follow(struct rs_ct_unit *u, bool fresh)
 {
     const struct rs_ct_deployment *d = u->of;
-    const struct rs_controller *c = d->app->controller;
-    bool lost = false, leaving = false, there = false;
+    bool leaving = false, there = false;
+    bool lost = !whole(rs_ct_group_find(d->app->controller, u->group), &leaving);
 
-    for (size_t k = 0; k < u->n; k++)
-        u->members[k].up = u->members[k].there = false;
-    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
-        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
-
-        look_at(u, n ? n->report : NULL, &lost);
+    for (size_t k = 0; k < u->n; k++) {
+        lost |= u->members[k].lost;
+        there |= u->members[k].there;
     }
-    lost |= !whole(rs_ct_group_find(c, u->group), &leaving);
     if (active(u) && lost)
         u->state = RS_UNIT_BROKEN;
     else if (active(u) && (leaving || d->gone || !rs_deployment_conf_grouped(d->conf)))
         u->state = RS_UNIT_LEAVING;
-    for (size_t k = 0; k < u->n; k++)
-        there |= u->members[k].there;
     return !active(u) && !there && fresh;
+}
+
+static void update(const struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    bool fresh = rs_ct_look(c, d).fresh;
+    size_t kept = 0;
+
+    look(c, d);
+    for (size_t n = 0; n < d->n_units; n++) {
+        if (follow(d->units[n], fresh))
+            unit_free(d->units[n]);
+        else
+            d->units[kept++] = d->units[n];
+    }
+    d->n_units = kept;
 }
 
 void rs_ct_units_update(struct rs_controller *c)
@@ -120,17 +166,9 @@ void rs_ct_units_update(struct rs_controller *c)
 
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
-            size_t kept = 0;
-            bool fresh = d && d->n_units > 0 && rs_ct_look(c, d).fresh;
 
-            for (size_t n = 0; d && n < d->n_units; n++) {
-                if (follow(d->units[n], fresh))
-                    unit_free(d->units[n]);
-                else
-                    d->units[kept++] = d->units[n];
-            }
-            if (d)
-                d->n_units = kept;
+            if (d && d->n_units > 0)
+                update(c, d);
         }
     }
 }
@@ -331,8 +369,11 @@ static struct rs_ct_group *new_group(struct rs_ct_unit *u, unsigned serial)
 
     g->id = rs_asprintf("%016" PRIx64 "%016" PRIx64, mix(d, serial, UINT_MAX),
                         mix(d, serial, UINT_MAX - 1));
-    g->name = rs_asprintf("%s::%s_%s_%s", d->conf->gang_size > 0 ? "SERVE_GANG" : "SERVE_REPLICA",
-                          d->app->name, d->name, u->members[0].id);
+    if (d->conf->gang_size > 0)
+        g->name =
+            rs_asprintf("SERVE_GANG::%s_%s_%u_%.8s", d->app->name, d->name, serial - 1, g->id);
+    else
+        g->name = rs_asprintf("SERVE_REPLICA::%s#%s#%s", d->app->name, d->name, u->members[0].id);
     g->of_replicas = true;
     if (rs_ct_group_strategy(g, strategy, &err) < 0)
         g->strategy = RS_GROUP_PACK;
@@ -343,12 +384,12 @@ static struct rs_ct_group *new_group(struct rs_ct_unit *u, unsigned serial)
 static json_t *gang_of(const struct rs_ct_unit *u, const struct rs_ct_group *g)
 {
     json_t *ids = json_array();
-    const char *name = strrchr(g->name, '_');
+    rs_auto(rs_freep) char *id = rs_asprintf("%.8s", g->id);
 
     for (size_t i = 0; i < u->n; i++)
         json_array_append_new(ids, json_string(u->members[i].id));
-    return json_pack("{s:s, s:i, s:o, s:s}", "gang_id", name ? name + 1 : g->id, "world_size",
-                     (int)u->n, "member_replica_ids", ids, "pg_name", g->name);
+    return json_pack("{s:s, s:i, s:o, s:s}", "gang_id", id, "world_size", (int)u->n,
+                     "member_replica_ids", ids, "pg_name", g->name);
 }
 
 static struct rs_ct_unit *new_unit(struct rs_ct_deployment *d, struct rs_ct_group **ret)

@@ -172,9 +172,10 @@ static void first_bundle(struct rs_walk *w, const json_t *o, const struct rs_res
     rs_resources_fini(&have);
 }
 
-static void gang_multiple(struct rs_walk *w, const json_t *from, const char *key, int64_t size)
+static void gang_multiple(struct rs_walk *w, const json_t *from, const char *key, int64_t size,
+                          int64_t unsaid)
 {
-    int64_t n = rs_json_int(from, key, size);
+    int64_t n = rs_json_int(from, key, unsaid);
 
     if (n % size != 0)
         fail_at(w, NULL, key, "expected a multiple of gang_size (%lld), got %lld", (long long)size,
@@ -190,15 +191,15 @@ static void gang(struct rs_walk *w, const json_t *o)
     if (!conf || size < 1)
         return;
     if (!scaling) {
-        gang_multiple(w, o, "num_replicas", size);
+        gang_multiple(w, o, "num_replicas", size, 1);
         return;
     }
     if (rs_json_int(scaling, "min_replicas", 1) == 0)
         fail_at(w, NULL, "autoscaling_config",
                 "min_replicas: 0 is not possible with gang_scheduling_config");
-    gang_multiple(w, scaling, "min_replicas", size);
-    gang_multiple(w, scaling, "max_replicas", size);
-    gang_multiple(w, scaling, "initial_replicas", size);
+    gang_multiple(w, scaling, "min_replicas", size, size);
+    gang_multiple(w, scaling, "max_replicas", size, size);
+    gang_multiple(w, scaling, "initial_replicas", size, size);
 }
 
 static void actor_names(struct rs_walk *w, const json_t *o)

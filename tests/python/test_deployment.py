@@ -164,6 +164,11 @@ class Decorator(unittest.TestCase):
             ),
             (
                 ValueError,
+                "num_replicas (1) must be a multiple of gang_size (2)",
+                {"gang_scheduling_config": {"gang_size": 2}},
+            ),
+            (
+                ValueError,
                 "max_replicas (3) must be a multiple",
                 {
                     "autoscaling_config": {"min_replicas": 2, "max_replicas": 3},

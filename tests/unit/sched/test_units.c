@@ -356,6 +356,25 @@ START_TEST(a_group_that_is_removed)
 }
 END_TEST
 
+/* A head that knows nothing makes units of its own; those that run go for them. */
+START_TEST(another_head)
+{
+    struct behaviour b[] = {{.deployment = "A"}};
+
+    open_with(b, 1, "{\"CPU\": 4}", APP("num_replicas: 4, " GANG(2, "PACK")));
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    world_new_head(&w);
+    world_join(&w, 0, "{\"CPU\": 4}");
+    world_apply(&w, APP("num_replicas: 4, " GANG(2, "PACK")));
+    world_run(&w, 10 * RS_SEC);
+    ck_assert_str_eq(app_status(), "RUNNING");
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    ck_assert_uint_eq(world_processes(&w), 4 + 1); /* and the zygote */
+    ck_assert_uint_eq(b[0].inits, 8);
+    ck_assert_uint_eq(groups(), 2);
+}
+END_TEST
+
 /* --- labels --- */
 
 static void open_regions(const char *yaml)
@@ -456,7 +475,7 @@ RS_CHECK_MAIN("units", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, downscaling_in_whole_gangs);
               tcase_add_test(tc, rolling_in_whole_gangs);
               tcase_add_test(tc, a_node_with_a_member_leaves);
-              tcase_add_test(tc, a_group_that_is_removed);
+              tcase_add_test(tc, a_group_that_is_removed); tcase_add_test(tc, another_head);
               tcase_add_loop_test(tc, replicas_by_labels, 0, RS_COUNT(selections));
               tcase_add_test(tc, fallback_where_there_is_no_room);
               tcase_add_test(tc, bundles_by_labels); tcase_add_test(tc, gangs_by_labels);)

@@ -267,6 +267,8 @@ def _check_gang(value: Callable[[str], Any]) -> None:
     size = gang.get("gang_size") if isinstance(gang, dict) else gang.gang_size
     scaling = value("autoscaling_config")
     counts: Dict[str, Any] = {"num_replicas": value("num_replicas")}
+    if scaling is None and counts["num_replicas"] is None:
+        counts["num_replicas"] = 1
     if scaling is not None:
         told = scaling if isinstance(scaling, dict) else vars(scaling)
         names = ("min_replicas", "max_replicas", "initial_replicas")
