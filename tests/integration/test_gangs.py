@@ -54,6 +54,27 @@ class Holder:
 app = Holder.bind()
 '''
 
+SHARED = '''
+import ray
+from ray import serve
+from ray.serve.config import DeploymentActorConfig
+from ray.util.placement_group import get_current_placement_group
+
+@ray.remote(num_cpus=1)
+class Common:
+    def where(self):
+        return get_current_placement_group() is None
+
+@serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 1},
+                  placement_group_bundles=[{"CPU": 1}],
+                  deployment_actors=[DeploymentActorConfig(name="common", actor_class=Common)])
+class User:
+    async def __call__(self, request):
+        return await serve.get_deployment_actor("common").where.remote()
+
+app = User.bind()
+'''
+
 
 class Gangs(ServeTest):
     def members(self, s: Server, n: int) -> dict:
@@ -146,6 +167,10 @@ class Bundles(ServeTest):
         self.assertNotEqual(after["pid"], before["pid"])
         self.assertNotEqual(after["group"], before["group"])
         self.assertEqual(after["helper"], after["group"])
+
+    def test_deployment_actor_is_in_no_group(self) -> None:
+        s = self.serve_code(SHARED, "--num-cpus", "3")  # it has no room in one of 1 CPU
+        self.assertIs(s.call("/", timeout=20).json(), True)
 
     def test_no_room(self) -> None:
         s = self.start(self.write_app(BUNDLES), "--num-cpus", "2")
