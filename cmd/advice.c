@@ -5,10 +5,12 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/map.h"
+#include "sched/message.h"
 
 #include <string.h>
 
 #define LATE "no answer within 100 ms"
+enum { TOLD_MAX = 32 << 10 }; /* bytes of JSON */
 
 /* What a replica told last. */
 struct told {
@@ -113,7 +115,8 @@ static void routers_lost(struct rs_advice *a, const char *app, const char *why)
 static void on_lost(const char *role, const char *app, const char *why, void *arg)
 {
     struct rs_advice *a = arg;
-    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s}", "lost", why);
+    rs_auto(rs_freep) char *text = rs_message_bounded(why); /* it may be cut within a character */
+    rs_auto(rs_json_decrefp) json_t *msg = json_pack("{s:s}", "lost", text);
 
     if (strcmp(role, "policy") == 0)
         decide(a, app, 0, msg);
@@ -214,6 +217,18 @@ static void keep(json_t **at, json_t *value)
     *at = value;
 }
 
+/* It goes into every report and every question: what is longer than that is left out. */
+static bool fits(const char *replica_id, const char *what, const json_t *value)
+{
+    rs_auto(rs_freep) char *text = rs_json_dump(value);
+    size_t len = strlen(text);
+
+    if (len > TOLD_MAX)
+        rs_log_warn("what a replica tells is too long", "replica=%s what=%s bytes=%zu limit=%d",
+                    replica_id, what, len, TOLD_MAX);
+    return len <= TOLD_MAX;
+}
+
 bool rs_advice_stats(struct rs_advice *a, const char *replica_id, const json_t *stats)
 {
     json_t *scaling = json_object_get(stats, "autoscaling_stats");
@@ -227,11 +242,11 @@ bool rs_advice_stats(struct rs_advice *a, const char *replica_id, const json_t *
         t = rs_alloc(sizeof(*t));
         rs_map_put(&a->told, replica_id, t);
     }
-    if (json_is_object(routing))
+    if (json_is_object(routing) && fits(replica_id, "routing_stats", routing))
         keep(&t->routing, json_incref(routing));
-    if (json_is_array(models))
+    if (json_is_array(models) && fits(replica_id, "multiplexed", models))
         keep(&t->models, json_incref(models));
-    if (!json_is_object(scaling))
+    if (!json_is_object(scaling) || !fits(replica_id, "autoscaling_stats", scaling))
         return false;
     keep(&t->scaling, json_pack("{s:f, s:O}", "at", rs_clock_wall(), "values", scaling));
     return true;

@@ -114,6 +114,12 @@ static void answer(struct link *l, const json_t *msg)
                   (json_int_t)rs_json_int(msg, "stream", 0), "answer",
                   rs_ask(l->head, json_object_get(msg, "ask")));
 
+    struct rs_error err = {0};
+
+    if (rs_conn_offer_json(l->conn, RS_MSG_ANSWER_HEAD, 0, reply, &err) == 0)
+        return;
+    json_object_set_new(reply, "answer",
+                        json_pack("{s:s, s:s}", "error", err.msg, "kind", "RayServeException"));
     rs_conn_send_json(l->conn, RS_MSG_ANSWER_HEAD, 0, reply);
 }
 
@@ -196,9 +202,11 @@ static void on_worker(int fd, void *arg)
 static void send_to(struct rs_head *h, const char *node_id, enum rs_msg type, const json_t *msg)
 {
     struct link *l = link_of(h, node_id);
+    struct rs_error err = {0};
 
-    if (l)
-        rs_conn_send_json(l->conn, type, 0, msg);
+    if (l && rs_conn_offer_json(l->conn, type, 0, msg, &err) < 0)
+        rs_log_error("a node cannot be told what it should do", "node=%s error=\"%s\"", node_id,
+                     err.msg);
 }
 
 static void send_target(const char *node_id, const json_t *target, void *arg)
@@ -213,15 +221,25 @@ static void send_build(const char *node_id, const json_t *build, void *arg)
 
 static void send_core(const char *node_id, const json_t *down, void *arg)
 {
-    send_to(arg, node_id, RS_MSG_CORE_DOWN, down);
+    struct link *l = link_of(arg, node_id);
+    rs_auto(rs_json_decrefp) json_t *reply = NULL;
+    struct rs_error err = {0};
+
+    if (!l || rs_conn_offer_json(l->conn, RS_MSG_CORE_DOWN, 0, down, &err) == 0)
+        return;
+    reply = json_pack("{s:s, s:I, s:{s:s, s:s}}", "to", rs_json_str(down, "to", ""), "stream",
+                      (json_int_t)rs_json_int(down, "stream", 0), "msg", "kind", "RuntimeError",
+                      "error", err.msg);
+    rs_conn_send_json(l->conn, RS_MSG_CORE_DOWN, 0, reply);
 }
 
 static void send_policy(const char *node_id, uint64_t question, const json_t *msg, void *arg)
 {
     struct link *l = link_of(arg, node_id);
+    struct rs_error err = {0};
 
-    if (l)
-        rs_conn_send_json(l->conn, RS_MSG_POLICY, question, msg);
+    if (l && rs_conn_offer_json(l->conn, RS_MSG_POLICY, question, msg, &err) < 0)
+        rs_log_warn("an autoscaling policy is not asked", "node=%s error=\"%s\"", node_id, err.msg);
 }
 
 static void on_event(const struct rs_controller_event *e, void *arg)

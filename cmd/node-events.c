@@ -15,21 +15,33 @@ static void core_answer(struct rs_node *n, const char *process, uint64_t stream,
     rs_dataplane_tell(n->dataplane, process, RS_MSG_CORE_REPLY, stream, msg);
 }
 
+static void core_refuse(struct rs_node *n, const char *process, uint64_t stream, const char *kind,
+                        const char *why)
+{
+    rs_auto(rs_json_decrefp) json_t *reply = json_pack("{s:s, s:s}", "kind", kind, "error", why);
+
+    if (stream)
+        core_answer(n, process, stream, reply);
+    else
+        rs_log_warn("the head is not told what a process says", "process=%s reason=\"%s\"", process,
+                    why);
+}
+
 /* CORE of a process here. */
 static void core_up(struct rs_node *n, const char *process, uint64_t stream, json_t *msg)
 {
     rs_auto(rs_json_decrefp) json_t *up = NULL;
+    struct rs_error err = {0};
 
     if (strcmp(rs_json_str(msg, "op", ""), "waiting") == 0) {
         rs_agent_waiting(n->agent, process, rs_json_bool(msg, "waiting", false), rs_node_now(n));
     } else if (n->head) {
         up =
             json_pack("{s:s, s:I, s:O}", "from", process, "stream", (json_int_t)stream, "msg", msg);
-        rs_conn_send_json(n->head, RS_MSG_CORE_UP, 0, up);
+        if (rs_conn_offer_json(n->head, RS_MSG_CORE_UP, 0, up, &err) < 0)
+            core_refuse(n, process, stream, "ValueError", err.msg);
     } else if (stream) {
-        up = json_pack("{s:s, s:s}", "kind", "ConnectionError", "error",
-                       "the node has no head at the moment");
-        core_answer(n, process, stream, up);
+        core_refuse(n, process, stream, "ConnectionError", "the node has no head at the moment");
     }
 }
 
@@ -94,16 +106,15 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
 /* A question for the head: its answer finds the way back by the name of who asked. */
 static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_t *ask)
 {
-    rs_auto(rs_json_decrefp) json_t *msg =
-        n->head
-            ? json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask)
-            : json_pack("{s:s, s:s}", "error", "the head of this node is away; try again later",
-                        "kind", "RayServeException");
+    rs_auto(rs_json_decrefp) json_t *msg = NULL, *answer = NULL;
+    struct rs_error err = {0};
 
-    if (n->head)
-        rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
-    else
-        rs_dataplane_tell(n->dataplane, from, RS_MSG_ANSWER, stream, msg);
+    rs_error_set(&err, RS_NOT_FOUND, "the head of this node is away; try again later");
+    msg = json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask);
+    if (n->head && rs_conn_offer_json(n->head, RS_MSG_ASK_HEAD, 0, msg, &err) == 0)
+        return;
+    answer = json_pack("{s:s, s:s}", "error", err.msg, "kind", "RayServeException");
+    rs_dataplane_tell(n->dataplane, from, RS_MSG_ANSWER, stream, answer);
 }
 
 static void ask_for_value(uint64_t number, const json_t *ask, void *arg)
@@ -263,9 +274,14 @@ static int fork_helper(const char *zygote, const json_t *msg, int fds[3], void *
 static void on_decision(uint64_t question, const json_t *msg, void *arg)
 {
     struct rs_node *n = arg;
+    rs_auto(rs_json_decrefp) json_t *lost = NULL;
+    struct rs_error err = {0};
 
-    if (n->head && !n->closing)
-        rs_conn_send_json(n->head, RS_MSG_DECISION, question, msg);
+    if (!n->head || n->closing ||
+        rs_conn_offer_json(n->head, RS_MSG_DECISION, question, msg, &err) == 0)
+        return;
+    lost = json_pack("{s:s, s:s}", "app", rs_json_str(msg, "app", ""), "lost", err.msg);
+    rs_conn_send_json(n->head, RS_MSG_DECISION, question, lost);
 }
 
 const struct rs_advice_ops rs_node_advice_ops = {.fork = fork_helper, .decision = on_decision};

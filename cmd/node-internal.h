@@ -63,7 +63,8 @@ struct rs_node {
     struct rs_map lines; /* replica id -> struct line, while its connection is up */
     struct rs_after hook;
     bool dirty, closing;
-    bool busy; /* the last report told of requests under way */
+    bool long_reports; /* the last one had to be shortened */
+    bool busy;         /* the last report told of requests under way */
     int64_t reported_at, reaped_at;
     int64_t report_cost; /* ns that the last report took to make */
     double grace_s;      /* longest graceful_shutdown_timeout_s of what was deployed */

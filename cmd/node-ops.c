@@ -382,9 +382,15 @@ static void do_probe(const char *replica_id, const char *path, int64_t timeout, 
 static void do_built(bool ok, const json_t *answer, void *arg)
 {
     struct rs_node *n = arg;
+    rs_auto(rs_json_decrefp) json_t *failed = NULL;
+    struct rs_error err = {0};
 
-    if (n->head)
-        rs_conn_send_json(n->head, ok ? RS_MSG_GRAPH : RS_MSG_FAILED, 0, answer);
+    if (!n->head ||
+        rs_conn_offer_json(n->head, ok ? RS_MSG_GRAPH : RS_MSG_FAILED, 0, answer, &err) == 0)
+        return;
+    failed = json_pack("{s:s, s:s, s:s, s:s}", "app", rs_json_str(answer, "app", ""), "version",
+                       rs_json_str(answer, "version", ""), "phase", "build", "error", err.msg);
+    rs_conn_send_json(n->head, RS_MSG_FAILED, 0, failed);
 }
 
 static void do_changed(void *arg)

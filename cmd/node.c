@@ -4,6 +4,7 @@
 #include "cmd/node-internal.h"
 
 #include "cmd/verb.h"
+#include "sched/message.h"
 #include "sched/pyruntime/pyruntime.h"
 
 #include <errno.h>
@@ -39,10 +40,46 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
     }
 }
 
+/* The end of what replicas said of themselves; what they count stays. */
+static void shorten(struct rs_report *report, size_t text_max)
+{
+    for (size_t i = 0; i < report->n_replicas + report->n_dead; i++) {
+        struct rs_report_replica *r =
+            i < report->n_replicas ? &report->replicas[i] : &report->dead[i - report->n_replicas];
+
+        json_decref(r->stats);
+        r->stats = NULL;
+        rs_message_shorten(&r->message, text_max);
+    }
+    for (size_t i = 0; i < report->n_deployments; i++)
+        rs_message_shorten(&report->deployments[i].last_error, text_max);
+    for (size_t i = 0; i < report->n_zygotes; i++)
+        rs_message_shorten(&report->zygotes[i].message, text_max);
+}
+
+/* What replicas say must not cost the node its head: a report that is too long is told without. */
+static void offer_report(struct rs_node *n, struct rs_report *report)
+{
+    static const size_t text_max[] = {RS_MESSAGE_MAX, 400, 0};
+    struct rs_error err = {0};
+    bool sent = false;
+
+    for (size_t i = 0; i <= RS_COUNT(text_max) && !sent; i++) {
+        rs_auto(rs_json_decrefp) json_t *j = rs_report_to_json(report);
+
+        sent = rs_conn_offer_json(n->head, RS_MSG_REPORT, 0, j, &err) == 0;
+        if (!sent && i < RS_COUNT(text_max))
+            shorten(report, text_max[i]);
+    }
+    if (err.msg[0] && !n->long_reports)
+        rs_log_warn(sent ? "the report to the head was shortened" : "the head gets no report",
+                    "reason=\"%s\"", err.msg);
+    n->long_reports = err.msg[0];
+}
+
 static void send_report(struct rs_node *n, int64_t now)
 {
     rs_auto(rs_report_freep) struct rs_report *report = rs_agent_report(n->agent, now);
-    rs_auto(rs_json_decrefp) json_t *j = NULL;
 
     rs_dataplane_stats(n->dataplane, add_figures, report);
     n->busy = false;
@@ -51,8 +88,7 @@ static void send_report(struct rs_node *n, int64_t now)
         n->busy |= report->replicas[i].in_flight > 0;
     for (size_t i = 0; i < report->n_deployments; i++)
         n->busy |= report->deployments[i].queued > 0;
-    j = rs_report_to_json(report);
-    rs_conn_send_json(n->head, RS_MSG_REPORT, 0, j);
+    offer_report(n, report);
     n->dirty = false;
     n->reported_at = now;
     n->report_cost = rs_node_now(n) - now;

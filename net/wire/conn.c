@@ -374,6 +374,29 @@ void rs_conn_send_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, con
     rs_conn_send_json_fds(c, type, stream, j, NULL, 0);
 }
 
+static int check_length(enum rs_msg type, size_t len, struct rs_error *err)
+{
+    if (len <= RS_FRAME_META_MAX)
+        return 0;
+    return rs_error_set(err, RS_NO_ROOM, "%s message of %zu bytes, limit %u",
+                        rs_msg_name((uint8_t)type), len, RS_FRAME_META_MAX);
+}
+
+int rs_conn_offer_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
+                       struct rs_error *err)
+{
+    rs_auto(rs_freep) char *text = rs_json_dump(j);
+    struct rs_header h = {.type = (uint8_t)type, .stream = stream};
+    size_t len = strlen(text);
+
+    if (check_length(type, len, err) < 0)
+        return -1;
+    h.meta_len = (uint32_t)len;
+    if (!c->closed)
+        put_frame(c, &h, text, NULL);
+    return 0;
+}
+
 void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
                            int *fds, size_t n)
 {
@@ -385,11 +408,8 @@ void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream,
     if (c->closed || len > RS_FRAME_META_MAX) {
         for (size_t i = 0; i < n; i++)
             rs_closep(&fds[i]);
-        if (!c->closed) {
-            rs_error_set(&err, RS_NO_ROOM, "%s message of %zu bytes, limit %u", rs_msg_name(h.type),
-                         len, RS_FRAME_META_MAX);
+        if (!c->closed && check_length(type, len, &err) < 0)
             fail_later(c, &err);
-        }
         return;
     }
     h.meta_len = (uint32_t)len;

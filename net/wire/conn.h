@@ -56,7 +56,11 @@ void rs_conn_send(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t 
 void rs_conn_send_fd(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t stream,
                      const void *meta, size_t meta_len, int fd, uint64_t body_len);
 void rs_conn_send_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j);
-/* As above with `n` descriptors to pass, which are taken. Unix sockets only. */
+/* As above; but what is longer than a message may be is not sent, and the connection stays: -1. For
+ * what others wrote. */
+RS_MUST_CHECK int rs_conn_offer_json(struct rs_conn *c, enum rs_msg type, uint64_t stream,
+                                     const json_t *j, struct rs_error *err);
+/* As rs_conn_send_json with `n` descriptors to pass, which are taken. Unix sockets only. */
 void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
                            int *fds, size_t n);
 
