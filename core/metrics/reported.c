@@ -98,6 +98,8 @@ void rs_reported_free(struct rs_reported *r)
 
 static bool is_name(const char *text)
 {
+    if (strlen(text) > RS_REPORTED_TEXT_MAX)
+        return false;
     if (!isalpha((unsigned char)*text) && *text != '_' && *text != ':')
         return false;
     for (; *text; text++) {
@@ -192,7 +194,7 @@ static bool put_histogram(struct part *p, const char *name, const char *labels,
 
         bound = (double)INFINITY;
         if ((i < n && !number(json_array_get(boundaries, i), &bound)) ||
-            !number(json_array_get(buckets, i), &count))
+            !number(json_array_get(buckets, i), &count) || !isfinite(count))
             return false;
         total += count;
         rs_buf_printf(&p->text, "%s_bucket{%s,le=\"%s\"} %.0f\n", name, labels,
@@ -204,9 +206,9 @@ static bool put_histogram(struct part *p, const char *name, const char *labels,
     return true;
 }
 
-/* False: it says nothing that can be shown; the part is as it was. */
-static bool put_sample(struct part *p, const char *name, int kind, const char *source,
-                       const json_t *metric, const json_t *sample)
+/* Why it says nothing that can be shown: the part is as it was; NULL: it is shown. */
+static const char *put_sample(struct part *p, const char *name, int kind, const char *source,
+                              const json_t *metric, const json_t *sample)
 {
     struct rs_buf labels = {0};
     size_t before = rs_buf_len(&p->text);
@@ -215,6 +217,10 @@ static bool put_sample(struct part *p, const char *name, int kind, const char *s
     bool ok;
 
     put_labels(&labels, source, sample);
+    if (rs_buf_len(&labels) > RS_REPORTED_TEXT_MAX) { /* each line of a histogram has them */
+        rs_buf_fini(&labels);
+        return "has labels that are too long";
+    }
     if (kind == HISTOGRAM) {
         ok = put_histogram(p, name, rs_buf_text(&labels), json_object_get(metric, "boundaries"),
                            sample);
@@ -228,7 +234,7 @@ static bool put_sample(struct part *p, const char *name, int kind, const char *s
     if (!ok)
         p->text.end = p->text.start + before;
     rs_buf_fini(&labels);
-    return ok;
+    return ok ? NULL : "holds no number";
 }
 
 static size_t lines_of(int kind, const json_t *metric)
@@ -241,6 +247,7 @@ static void put_part(struct rs_reported *r, struct source *s, const char *source
 {
     const json_t *samples = json_object_get(metric, "samples"), *sample;
     struct part *p = rs_alloc(sizeof(*p));
+    const char *objection;
     struct family *f;
     size_t i;
 
@@ -253,8 +260,9 @@ static void put_part(struct rs_reported *r, struct source *s, const char *source
                          name);
             break;
         }
-        if (!put_sample(p, name, kind, source, metric, sample))
-            rs_error_set(why, RS_INVALID, "a series of %s holds no number", name);
+        objection = put_sample(p, name, kind, source, metric, sample);
+        if (objection)
+            rs_error_set(why, RS_INVALID, "a series of %s %s", name, objection);
     }
     if (p->lines == 0) {
         rs_buf_fini(&p->text);

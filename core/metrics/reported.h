@@ -4,7 +4,8 @@
  *            A name has one kind, that of who told it first; names get the prefix "ray_", counters the
  *            suffix "_total". A sample without a label "replica" gets "WorkerId", so that two sources
  *            never have the same series.
- * Bound:     RS_REPORTED_MAX lines of text for all sources together; what is beyond is left out.
+ * Bound:     RS_REPORTED_MAX lines of text for all sources together, and RS_REPORTED_TEXT_MAX bytes of
+ *            labels in each; what is beyond is left out.
  * Errors:    nothing in a message is trusted; what cannot be shown is left out, and told once per source.
  * Thread:    the caller's lock (metrics.c).
  */
@@ -18,7 +19,10 @@
 
 struct rs_reported;
 
-enum { RS_REPORTED_MAX = 50000 };
+enum {
+    RS_REPORTED_MAX = 50000,
+    RS_REPORTED_TEXT_MAX = 2000, /* bytes of a name, and of the labels of a series */
+};
 enum { RS_REPORTED_LEFT_OUT = 1 };
 
 struct rs_reported *rs_reported_new(void);

@@ -143,7 +143,33 @@ START_TEST(there_is_a_limit)
 }
 END_TEST
 
+/* A histogram says its labels in each of its lines. */
+START_TEST(labels_have_a_limit)
+{
+    enum { LONG = 500000, LINES = 40000 };
+    rs_auto(rs_metrics_freep) struct rs_metrics *m = rs_metrics_new();
+    rs_auto(rs_json_decrefp) json_t *boundaries = json_array(), *buckets = json_array();
+    rs_auto(rs_json_decrefp) json_t *metrics = NULL;
+    rs_auto(rs_freep) char *label = rs_alloc(LONG + 1), *text = NULL;
+    struct rs_error why = {0};
+
+    memset(label, 'x', LONG);
+    for (int i = 0; i < LINES; i++) {
+        json_array_append_new(boundaries, json_integer(i));
+        json_array_append_new(buckets, json_integer(1));
+    }
+    json_array_append_new(buckets, json_integer(1));
+    metrics = json_pack("[{s:s, s:s, s:O, s:[{s:{s:s}, s:O, s:i}]}]", "name", "h", "kind",
+                        "histogram", "boundaries", boundaries, "samples", "labels", "l", label,
+                        "buckets", buckets, "sum", 1);
+    ck_assert_int_eq(rs_metrics_report(m, "a", metrics, &why), RS_REPORTED_LEFT_OUT);
+    ck_assert_str_eq(why.msg, "a series of ray_h has labels that are too long");
+    text = text_of(m);
+    ck_assert_str_eq(text, "");
+}
+END_TEST
+
 RS_CHECK_MAIN("reported", tcase_add_test(tc, whole_text);
               tcase_add_loop_test(tc, what_is_bad_is_left_out_and_told_once, 0,
                                   sizeof(bad) / sizeof(bad[0]));
-              tcase_add_test(tc, there_is_a_limit);)
+              tcase_add_test(tc, there_is_a_limit); tcase_add_test(tc, labels_have_a_limit);)
