@@ -119,13 +119,12 @@ class Gangs(ServeTest):
         os.kill(gangs[hit][0]["pid"], signal.SIGKILL)
         lost = {m["pid"] for m in gangs[hit]}
         stay = {m["pid"] for m in gangs[spared]}
-        wait_until(
-            "another gang in its place",
-            lambda: len(s.pids("app", "Member")) == 4
-            and not s.pids("app", "Member") & lost,
-            30,
-        )
-        self.assertLess(stay, s.pids("app", "Member"))
+
+        def replaced() -> bool:
+            now = s.pids("app", "Member")
+            return len(now) == 4 and not now & lost and stay < now
+
+        wait_until("another gang in its place", replaced, 30)
         s.wait_apps()
         after = self.gangs_of(self.members(s, 4))
         self.assertEqual(len(after), 2)
