@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 import unittest
 from typing import Any, List
@@ -208,7 +209,7 @@ for how in ("custom", "unpicklable", "os", "key", "exit", "local", "plain"):
     except BaseException as e:
         out.append([how, isinstance(e, RayTaskError), [c.__name__ for c in type(e).__mro__][:3],
                     str(e).splitlines()[-1], getattr(e, "code", None), getattr(e, "errno", None),
-                    type(e.cause).__name__])
+                    type(getattr(e, "cause", None)).__name__])
 return out
 """
         )
@@ -226,7 +227,8 @@ return out
         )
         self.assertEqual(by_name["os"][4], 2)
         self.assertEqual(by_name["os"][1][0], "RayTaskError(FileNotFoundError)")
-        self.assertEqual(by_name["unpicklable"][1][0], "RayTaskError")
+        self.assertEqual(by_name["unpicklable"][0], False)
+        self.assertEqual(by_name["unpicklable"][1][0], "UnserializableException")
         self.assertEqual(by_name["unpicklable"][2], "app.Unpicklable: text")
         self.assertEqual(by_name["key"][2], "KeyError: 'k'")
         self.assertEqual(by_name["exit"][1][0], "RayTaskError(SystemExit)")
@@ -595,6 +597,30 @@ class OutsideOfAReplica(unittest.TestCase):
             self.assertEqual(
                 (other.deployment_name, other.app_name, other._method), ("A", "app", "m")
             )
+
+    def test_exception_that_cannot_be_pickled(self) -> None:
+        import threading
+
+        from ray.exceptions import RayError, RayTaskError
+        from rserve._errors import _pickle_error, task_error
+
+        broken = ValueError("v")
+        broken.lock = threading.Lock()  # type: ignore[attr-defined]
+        error = task_error("f", "trace", _pickle_error(broken))
+        self.assertIs(type(error), RayTaskError)
+        self.assertIs(type(getattr(error, "cause")), RayError)
+        self.assertIn("ValueError", str(getattr(error, "cause")))
+
+    @unittest.skipUnless(sys.version_info >= (3, 11), "ExceptionGroup is there from Python 3.11 on")
+    def test_dual_exception_group(self) -> None:
+        import builtins
+
+        from ray.exceptions import RayTaskError
+
+        group: Any = getattr(builtins, "ExceptionGroup")("several", [ValueError("a")])
+        error: Any = RayTaskError("f", "trace", group).as_instanceof_cause()
+        self.assertIsInstance(error, type(group))
+        self.assertEqual([str(e) for e in error.exceptions], ["a"])
 
     def test_dual_exceptions_pickle(self) -> None:
         import pickle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Dict, List, Optional, Tuple, Type
@@ -57,7 +58,12 @@ class RayTaskError(RayError):
     def make_dual_exception_instance(self) -> "RayTaskError":
         """An instance that is both a RayTaskError and of the cause's class; may raise TypeError."""
         cls = _dual_class(type(self.cause))
-        dual = cls.__new__(cls)
+        group = getattr(builtins, "BaseExceptionGroup", ())
+        if isinstance(self.cause, group):  # is nothing without what it groups
+            cause: Any = self.cause
+            dual = cls.__new__(cls, cause.message, cause.exceptions)
+        else:
+            dual = cls.__new__(cls)
         dual.__dict__.update(self.__dict__)
         dual.args = (self.cause,)
         for name in cls._c_attributes:  # errno of OSError and the like live outside __dict__
@@ -69,7 +75,7 @@ class RayTaskError(RayError):
 
     def as_instanceof_cause(self) -> "RayTaskError":
         """The error as an instance of the cause's class too, so that `except` finds it."""
-        if self.cause is None or isinstance(self.cause, RayTaskError):
+        if self.cause is None or issubclass(RayTaskError, type(self.cause)):
             return self
         try:
             return self.make_dual_exception_instance()

@@ -139,6 +139,6 @@ def unpack_arguments(data: bytes, values: List[Any]) -> Tuple[Tuple[Any, ...], D
 
 
 def cloudpickled(value: Any) -> bytes:
-    import cloudpickle
+    from rserve import _cloudpickle as cloudpickle
 
     return bytes(cloudpickle.dumps(value, 5))

@@ -123,8 +123,29 @@ def _pickle_error(error: BaseException) -> bytes:
 
     try:
         return dumps(error)
-    except Exception:
-        return b""
+    except Exception as e:
+        from ray.exceptions import RayError
+
+        kind = type(error).__name__
+        return dumps(RayError(f"the cause, {kind}, cannot be pickled ({type(e).__name__}: {e})"))
+
+
+def task_error(where: str, trace: str, body: Any, pid: Optional[int] = None) -> BaseException:
+    """What the caller sees of an exception of user code, which `body` has as a pickle."""
+    from ray.exceptions import RayTaskError, UnserializableException
+
+    cause: Optional[BaseException] = None
+    if body:
+        try:
+            loaded = pickle.loads(body)
+        except Exception as e:
+            return UnserializableException(
+                f"The exception cannot be rebuilt here ({one_line(e)}): its class needs a "
+                f"__reduce__ that fits its constructor.\nOriginal exception:\n"
+                f"{RayTaskError(where, trace, None, pid=pid)}"
+            )
+        cause = loaded if isinstance(loaded, BaseException) else None
+    return RayTaskError(where, trace, cause, pid=pid).as_instanceof_cause()
 
 
 def unpack_error(
@@ -145,21 +166,12 @@ def unpack_error(
     code = w.number(fields, w.T_ERROR_CODE, w.E_INTERNAL)
     message = w.text(fields, w.T_MESSAGE)
     if code == w.E_USER:
-        cause: Optional[BaseException] = None
-        if body:
-            try:
-                loaded = pickle.loads(body)
-                cause = loaded if isinstance(loaded, BaseException) else None
-            except Exception:
-                cause = None
-        trace = w.text(fields, w.T_TRACEBACK) or message
         if w.T_DEPLOYMENT in fields:
             deployment = w.text(fields, w.T_DEPLOYMENT)
             method = w.text(fields, w.T_METHOD, "__call__")
         where = f"{deployment}.{method}" if method != "__call__" else deployment
-        pid = w.number(fields, w.T_PID) or None
-        error = ray_exceptions.RayTaskError(where, trace, cause, pid=pid)
-        return error.as_instanceof_cause()
+        trace = w.text(fields, w.T_TRACEBACK) or message
+        return task_error(where, trace, body, w.number(fields, w.T_PID) or None)
     kind = w.text(fields, w.T_ERROR_TYPE)
     if kind == "ObjectStoreFullError":
         return ray_exceptions.ObjectStoreFullError(message)

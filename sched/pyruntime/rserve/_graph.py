@@ -305,7 +305,7 @@ class _Nowhere(io.RawIOBase):
 def _replace_inside(value: Any, replace: Callable[[Application], Any]) -> Any:
     """Finds Applications inside a user's own object by pickling it, as Ray does."""
     try:
-        import cloudpickle
+        from rserve import _cloudpickle as cloudpickle
 
         base: Any = cloudpickle.CloudPickler
     except ImportError:

@@ -30,6 +30,7 @@ from ray.exceptions import (
 from rserve import _core, _node, _objects, _refs, _values
 from rserve import _wire as w
 from rserve._arguments import Arguments
+from rserve._errors import task_error
 from rserve._items import Items
 from rserve._objects import ObjectRef
 
@@ -231,6 +232,7 @@ class RemoteCall(_node.PendingCall):
 
 
 def user_error(name: str, fields: Dict[int, bytes], body: bytes) -> BaseException:
+    trace = w.text(fields, w.T_TRACEBACK) or w.text(fields, w.T_MESSAGE)
     if body:
         try:
             error = pickle.loads(body)
@@ -239,8 +241,7 @@ def user_error(name: str, fields: Dict[int, bytes], body: bytes) -> BaseExceptio
             if isinstance(error, BaseException):
                 return error
         except Exception:
-            pass
-    trace = w.text(fields, w.T_TRACEBACK) or w.text(fields, w.T_MESSAGE)
+            return task_error(name, trace, body)
     return RayTaskError(name, trace, None)
 
 

@@ -90,7 +90,7 @@ def _pickle(value: Any, aside: Optional[_Aside]) -> bytes:
             return data
         error = None
     try:
-        import cloudpickle
+        from rserve import _cloudpickle as cloudpickle
     except ImportError:
         if error is None:
             return data

@@ -41,7 +41,7 @@ def dumps(value: Any) -> bytes:
     """cloudpickle, and what it cannot do by itself with web applications: Starlette's State, whose
     __getattr__ never ends on an object that is not filled yet, and the locks of FastAPI's routes.
     """
-    from ray import cloudpickle
+    from rserve import _cloudpickle as cloudpickle
 
     base: Any = cloudpickle.CloudPickler
 
@@ -96,4 +96,7 @@ def __getattr__(name: str) -> Any:
                 sys.path.append(path)
         if os.path.isdir(facts["cwd"]):
             os.chdir(facts["cwd"])
-        return pickle.load(f)
+        try:
+            return pickle.load(f)
+        except AttributeError as e:  # else this module seems not to have the name
+            raise TypeError(f"what the program deployed cannot be rebuilt: {e}") from e

@@ -30,7 +30,7 @@ from rserve._call import Call, request_context
 from rserve._errors import pack_user_error, unpack_error
 from rserve._objects import ObjectRef
 
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RaySystemError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import RayServeException, RequestCancelledError
 
@@ -374,8 +374,8 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
             try:
                 self._value = _values.decode_value(self._content_type, body)
             except Exception as e:
-                self._error = RayServeException(
-                    f"The result of {self._handle.deployment_id} cannot be read here: "
+                self._error = RaySystemError(
+                    f"the result of {self._handle.deployment_id} cannot be read here: "
                     f"{type(e).__name__}: {e}"
                 )
                 raise self._error from e

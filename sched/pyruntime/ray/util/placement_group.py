@@ -74,7 +74,7 @@ class PlacementGroup:
 
     def ready(self) -> Any:
         """A reference that is done when all bundles have their room."""
-        import cloudpickle
+        from rserve import _cloudpickle as cloudpickle
 
         ref, result = _refs.new_result()
         value = cloudpickle.dumps(self)
