@@ -8,6 +8,7 @@ import weakref
 from typing import Any, Callable, Dict, Generic, List, NoReturn, Optional, Tuple, TypeVar
 
 from rserve import _arguments, _core, _node, _refs, _remote
+from rserve._ids import Id
 
 from ray import _options
 from ray.remote_function import merged, started
@@ -426,29 +427,8 @@ def _rebuild_handle(actor_id: str, facts: Dict[str, Any]) -> ActorHandle:
     return ActorHandle(_node.require("a handle of an actor"), actor_id, facts)
 
 
-class ActorID:
+class ActorID(Id):
     """The id of an actor."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def hex(self) -> str:
-        return self._text
-
-    def binary(self) -> bytes:
-        return bytes.fromhex(self._text)
-
-    def is_nil(self) -> bool:
-        return not self._text
-
-    def __repr__(self) -> str:
-        return f"ActorID({self._text})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ActorID) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 def exit_actor() -> NoReturn:

@@ -9,35 +9,15 @@ import types
 from typing import Any, Dict, List, Optional
 
 from rserve import _core, _node, _refs
+from rserve._ids import Id
 
 VALID_PLACEMENT_GROUP_STRATEGIES = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"}
 PLACEMENT_GROUP_BUNDLE_RESOURCE_NAME = "bundle"
 NODE_ID_LABEL_KEY = "ray.io/node-id"
 
 
-class PlacementGroupID:
+class PlacementGroupID(Id):
     """The id of a placement group."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def hex(self) -> str:
-        return self._text
-
-    def binary(self) -> bytes:
-        return bytes.fromhex(self._text)
-
-    def is_nil(self) -> bool:
-        return not self._text
-
-    def __repr__(self) -> str:
-        return f"PlacementGroupID({self._text})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlacementGroupID) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 class PlacementGroup:
