@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-enum { REPORT_MS = 1000, SILENT_MS = 10000 };
+enum { REPORT_MS = 1000, SILENT_MS = 10000, LOOK_MS = 1000 };
 
 /* The connection of one node. */
 struct link {
@@ -38,6 +38,7 @@ struct rs_head {
     bool has_gauges; /* false: nobody asked for figures */
     char *app_dir, *http_host, *later_host, *values_dir;
     uint16_t http_port;
+    int64_t turned_at; /* 0: not yet */
     bool closing;
 };
 
@@ -379,17 +380,33 @@ static void drop_silent(struct rs_head *h, int64_t now)
     }
 }
 
+/* While this process did not run (stopped, or busy for long), nobody could be heard. */
+static void forgive(struct rs_head *h, int64_t now)
+{
+    int64_t gap = now - h->turned_at;
+
+    if (h->turned_at && gap > 2 * LOOK_MS * RS_MS) {
+        rs_list_for_each (it, &h->links) {
+            struct link *l = rs_container_of(it, struct link, in);
+
+            l->heard_at = l->heard_at + gap < now ? l->heard_at + gap : now;
+        }
+    }
+    h->turned_at = now;
+}
+
 static int64_t on_turn(struct rs_after *a)
 {
     struct rs_head *h = rs_container_of(a, struct rs_head, hook);
     int64_t now = rs_clock_now(), deadline;
 
+    forgive(h, now);
     drop_silent(h, now);
     if (rs_controller_deadline(h->controller) <= now)
         rs_controller_tick(h->controller, now);
     deadline = rs_controller_deadline(h->controller);
-    if (!rs_list_empty(&h->links) && deadline > now + SILENT_MS * RS_MS)
-        deadline = now + SILENT_MS * RS_MS;
+    if (!rs_list_empty(&h->links) && deadline > now + LOOK_MS * RS_MS)
+        deadline = now + LOOK_MS * RS_MS;
     if (deadline == INT64_MAX)
         return -1;
     return deadline > now ? deadline - now : 0;

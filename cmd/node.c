@@ -141,7 +141,7 @@ static int64_t on_turn(struct rs_after *a)
         report_at = now + report_gap(n);
     }
     next = rs_agent_deadline(n->agent);
-    next = report_at < next ? report_at : next;
+    next = n->head && report_at < next ? report_at : next;
     rs_helpers_tick(rs_advice_helpers(n->advice), now);
     if (rs_helpers_deadline(rs_advice_helpers(n->advice)) < next)
         next = rs_helpers_deadline(rs_advice_helpers(n->advice));

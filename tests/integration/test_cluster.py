@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import time
 
 from harness import RSERVE, Load, ServeTest, Server, free_port, main, wait_until
 
@@ -103,6 +104,22 @@ class Cluster(ServeTest):
         head.send(signal.SIGKILL)
         head.wait_exit()
         self.assertIsNone(worker.process.poll(), "the worker keeps what runs")
+
+    def test_a_head_that_was_stopped_keeps_its_nodes(self) -> None:
+        s = self.serve_code("""
+            from ray import serve
+            @serve.deployment
+            def f(request):
+                return "ok"
+            app = f.bind()
+        """)
+        s.send(signal.SIGSTOP)
+        time.sleep(11)  # nodes that are silent for 10 s are given up
+        s.send(signal.SIGCONT)
+        self.assertEqual(s.call("/").text, "ok")
+        time.sleep(1)
+        self.assertNotIn("silent", s.output())
+        self.assertEqual(len(s.replicas("app", "f")), 1)
 
     def deploy_rag_small(self, head: Server) -> None:
         folder = os.path.dirname(self.copy_app("rag"))
