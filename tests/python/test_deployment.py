@@ -38,6 +38,9 @@ class Decorator(unittest.TestCase):
         for name in ("url", "route_prefix"):
             self.assertFalse(hasattr(d, name))
 
+    def test_number_of_replicas_with_autoscaling(self) -> None:
+        self.assertEqual(serve.deployment(num_replicas="auto")(Plain).num_replicas, 1)
+
     def test_only_what_was_set_is_told(self) -> None:
         d = serve.deployment(
             num_replicas="auto",

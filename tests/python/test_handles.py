@@ -411,15 +411,11 @@ except BaseException as e:
                 "BackPressureError",
                 "num_queued_requests=3, max_queued_requests=4",
             ),
-            "b": (
-                w.E_UNAVAILABLE,
-                "DeploymentUnavailableError",
-                "Deployment(name='Back', app='default') is unavailable",
-            ),
+            "b": (w.E_UNAVAILABLE, "DeploymentUnavailableError", "said the node"),
             "c": (w.E_CANCELLED, "RequestCancelledError", "was cancelled"),
             "d": (w.E_TIMEOUT, "GetTimeoutError", "said the node"),
             "e": (w.E_DIED, "ActorDiedError", "said the node"),
-            "f": (w.E_NOT_FOUND, "RayServeException", "said the node"),
+            "f": (w.E_NOT_FOUND, "DeploymentUnavailableError", "said the node"),
             "g": (w.E_INTERNAL, "RayServeException", "said the node"),
         }
 

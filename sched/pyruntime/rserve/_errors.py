@@ -183,8 +183,10 @@ def unpack_error(
         return serve_exceptions.BackPressureError(
             w.number(fields, w.T_QUEUED), w.number(fields, w.T_MAX_QUEUED)
         )
-    if code == w.E_UNAVAILABLE:
-        return serve_exceptions.DeploymentUnavailableError(DeploymentID(deployment, app))
+    if code == w.E_UNAVAILABLE or (code == w.E_NOT_FOUND and not kind):  # has none of that name
+        unavailable = serve_exceptions.DeploymentUnavailableError(DeploymentID(deployment, app))
+        unavailable._text = message
+        return unavailable
     if code == w.E_CANCELLED:
         return serve_exceptions.RequestCancelledError(request_id)
     if code == w.E_TIMEOUT:

@@ -559,14 +559,14 @@ class _LocalCall:
         return event.wait(timeout_s)
 
 
-def _not_in_event_loop() -> None:
+def _not_in_event_loop(instead: str = "`await response`") -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return
     raise RuntimeError(
         "Sync methods should not be called from within an `asyncio` event loop. Use "
-        "`await response` instead."
+        f"{instead} instead."
     )
 
 
@@ -658,7 +658,7 @@ class LocalGenerator(_LocalCall, DeploymentResponseGenerator[Any]):
         return self
 
     def __next__(self) -> Any:
-        _not_in_event_loop()
+        _not_in_event_loop("`async for` or `await response.__anext__()`")
         while not self._found:
             if self._over:
                 if self._error is not None:

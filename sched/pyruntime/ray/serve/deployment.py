@@ -351,8 +351,9 @@ class Deployment:
 
     @property
     def num_replicas(self) -> Any:
-        """How many replicas; "auto" for autoscaling."""
-        return self._value("num_replicas")
+        """How many replicas; 1 where autoscaling says how many."""
+        value = self._value("num_replicas")
+        return 1 if value == "auto" else value
 
     @property
     def user_config(self) -> Any:

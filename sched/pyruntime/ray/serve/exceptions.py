@@ -50,11 +50,12 @@ class BackPressureError(RayServeException):
 
 
 class DeploymentUnavailableError(RayServeException):
-    """The deployment failed to deploy."""
+    """The deployment failed to deploy, or is gone."""
 
     def __init__(self, deployment_id: DeploymentID) -> None:
         super().__init__(deployment_id)
         self._deployment_id = deployment_id
+        self._text = ""  # what the node says, if it says more
 
     def __str__(self) -> str:
         return self.message
@@ -62,7 +63,7 @@ class DeploymentUnavailableError(RayServeException):
     @property
     def message(self) -> str:
         """What the caller is told."""
-        return f"{self._deployment_id} is unavailable because it failed to deploy."
+        return self._text or f"{self._deployment_id} is unavailable because it failed to deploy."
 
 
 class ReplicaUnavailableError(RayServeException):

@@ -63,11 +63,11 @@ def _in_event_loop() -> bool:
         return False
 
 
-def _not_in_event_loop() -> None:
+def _not_in_event_loop(instead: str = "`await response`") -> None:
     if _in_event_loop():
         raise RuntimeError(
             "Sync methods should not be called from within an `asyncio` event loop. Use "
-            "`await response` instead."
+            f"{instead} instead."
         )
 
 
@@ -517,7 +517,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         return self
 
     def __next__(self) -> R:
-        _not_in_event_loop()
+        _not_in_event_loop("`async for` or `await response.__anext__()`")
         while not self._items:
             if self._done:
                 if self._error is not None:
