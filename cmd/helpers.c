@@ -23,6 +23,7 @@ struct helper {
     struct rs_helpers *all;
     char *id, *role, *app; /* id: "role:application", its name among the processes */
     char *key;             /* of the code that it was made from */
+    char *zygote;          /* that was asked to fork it; NULL: none was */
     struct rs_conn *conn;  /* NULL: none */
     bool wanted;           /* also before it is asked */
     bool process;          /* there is one, or one is being forked */
@@ -58,6 +59,7 @@ static void helper_free(struct helper *x)
     free(x->role);
     free(x->app);
     free(x->key);
+    free(x->zygote);
     free(x);
 }
 
@@ -190,6 +192,8 @@ static int start(struct helper *x, struct rs_error *err)
         return -1;
     }
     x->process = true;
+    free(x->zygote);
+    x->zygote = rs_strdup(what.zygote);
     if (rs_conn_new(&x->conn, h->conf.loop, fds[0], &conn_ops, x, err) < 0) {
         x->conn = NULL;
         rs_keeper_kill(h->conf.keeper, x->id, SIGKILL);
@@ -279,6 +283,17 @@ bool rs_helpers_exited(struct rs_helpers *h, const char *id, int wait_status, co
     }
     (void)output; /* it is in the log already */
     return true;
+}
+
+void rs_helpers_zygote_exited(struct rs_helpers *h, const char *zygote)
+{
+    for (size_t i = 0; i < rs_map_slots(&h->by_id); i++) {
+        struct helper *x = rs_map_at(&h->by_id, i, NULL);
+
+        if (x && x->process && x->zygote && strcmp(x->zygote, zygote) == 0 &&
+            rs_keeper_forget(h->conf.keeper, x->id))
+            (void)rs_helpers_exited(h, x->id, 0, "");
+    }
 }
 
 void rs_helpers_target(struct rs_helpers *h)

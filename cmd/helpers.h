@@ -50,6 +50,8 @@ void rs_helpers_want(struct rs_helpers *h, const char *role, const char *app);
 void rs_helpers_target(struct rs_helpers *h);
 /* A process ended: true if it was a helper. */
 bool rs_helpers_exited(struct rs_helpers *h, const char *id, int wait_status, const char *output);
+/* A zygote ended: what it had not said to have forked never was. */
+void rs_helpers_zygote_exited(struct rs_helpers *h, const char *zygote);
 void rs_helpers_stop(struct rs_helpers *h); /* all of them, for good */
 
 void rs_helpers_tick(struct rs_helpers *h, int64_t now);

@@ -243,6 +243,7 @@ static void on_exit_of(const char *id, int status, const char *output, void *arg
     if (rs_envs_exited(n->envs, id, status, output))
         return;
     if (rs_map_get(&n->zygotes, id)) {
+        rs_helpers_zygote_exited(rs_advice_helpers(n->advice), id);
         rs_agent_zygote_exited(n->agent, id, status, output, rs_node_now(n));
         z = rs_map_remove(&n->zygotes, id);
         if (z)

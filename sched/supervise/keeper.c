@@ -116,14 +116,15 @@ int rs_keeper_expect(struct rs_keeper *k, const char *id, const char *label, int
     return 0;
 }
 
-void rs_keeper_forget(struct rs_keeper *k, const char *id)
+bool rs_keeper_forget(struct rs_keeper *k, const char *id)
 {
     struct proc *p = rs_map_get(&k->procs, id);
 
     if (!p || p->child.pid > 0)
-        return;
+        return false;
     rs_map_remove(&k->procs, id);
     proc_free(p);
+    return true;
 }
 
 int rs_keeper_adopt(struct rs_keeper *k, const char *id, pid_t pid, struct rs_error *err)

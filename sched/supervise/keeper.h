@@ -36,7 +36,7 @@ RS_MUST_CHECK int rs_keeper_expect(struct rs_keeper *k, const char *id, const ch
                                    int *out_fd, int *err_fd, struct rs_error *err);
 RS_MUST_CHECK int rs_keeper_adopt(struct rs_keeper *k, const char *id, pid_t pid,
                                   struct rs_error *err);
-void rs_keeper_forget(struct rs_keeper *k, const char *id);
+bool rs_keeper_forget(struct rs_keeper *k, const char *id); /* false: it is not waited for */
 
 void rs_keeper_kill(struct rs_keeper *k, const char *id, int signal); /* unknown id: nothing */
 size_t rs_keeper_count(const struct rs_keeper *k);                    /* processes that live */

@@ -169,6 +169,24 @@ class CustomRouter(ServeTest):
         self.assertEqual(answers, [self.ids[-1]] * 6)
         self.assertEqual(self.extra(s)["router_fallbacks"], 0)
 
+    def test_the_zygote_dies_while_it_forks_it(self) -> None:
+        self.mode("order")
+        s = self.serve_code(APP % "" + """
+    forks, once = [], os.path.join(FOLDER, "died")
+
+    def end_once():
+        forks.append(1)
+        if len(forks) == 4 and not os.path.exists(once):
+            open(once, "w").close()
+            os._exit(9)  # after the three replicas: the router's process is not told of
+
+    os.register_at_fork(after_in_parent=end_once)
+    """, "--num-cpus", "8")
+        wait_until("it came to that",
+                   lambda: self.text(s) and os.path.exists(os.path.join(self.folder, "died")))
+        wait_until("the router chooses", lambda: self.text(s) and self.events("choose"))
+        wait_until("it is told", lambda: self.text(s) and self.extra(s)["router"] is None)
+
     def test_raises(self) -> None:
         s = self.start_routed("raise")
         for _ in range(5):
