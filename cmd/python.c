@@ -20,9 +20,11 @@ const struct rs_verb rs_verb_python = {
     .summary = "run a Python program that calls serve.run, ray.init, ...",
     .details =
         "Everything after the verb goes to the interpreter: $RSERVE_PYTHON, or python3 on PATH.\n"
-        "The program connects to a node of this machine when RSERVE_ADDRESS, RAY_ADDRESS or\n"
-        "RAY_DASHBOARD_ADDRESS names one or it asks for one (ray.init(address=\"auto\")); else it\n"
-        "starts one of its own, which ends with it.",
+        "The program joins the node that RSERVE_ADDRESS, RAY_ADDRESS or RAY_DASHBOARD_ADDRESS "
+        "names, "
+        "else one of this user that runs on this machine, else it starts one of its own, which "
+        "ends "
+        "with it. The address \"local\" always starts one.",
     .min_args = 0,
     .max_args = -1,
     .run = cmd_python,
