@@ -226,6 +226,58 @@ START_TEST(limit_of_retries)
 }
 END_TEST
 
+/* --- applications of programs --- */
+
+#define PUT(name, prefix)                                                                          \
+    "applications:\n- {name: " name ", import_path: m:app, route_prefix: " prefix "}\n"
+
+START_TEST(programs_deploy_beside_the_file)
+{
+    struct behaviour b[] = {{.deployment = "A"}};
+    struct rs_error err = {0};
+
+    open_with(b, 1);
+    ck_assert_int_eq(world_put(&w, PUT("x", "/x"), &err), 0); /* no file was applied ever */
+    world_run(&w, RS_SEC);
+    check_text(STATUS, "RUNNING");
+    check_text("applications.x.source", "imperative");
+    check_text("applications.x.deployed_app_config", "null");
+
+    world_apply(&w, PUT("y", "/y"));
+    world_run(&w, RS_SEC);
+    check_text("applications.y.source", "declarative");
+    check_text(STATUS, "RUNNING");
+
+    ck_assert_int_lt(world_put(&w, PUT("z", "/y"), &err), 0);
+    ck_assert_str_eq(err.msg, "Prefix /y is being used by application \"y\". Failed to deploy "
+                              "application \"z\".");
+    ck_assert_uint_eq(world_size(&w, "applications"), 2);
+
+    world_apply(&w, "applications: []\n"); /* deletes what a file deployed, and nothing else */
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_eq(world_size(&w, "applications"), 1);
+    check_text(STATUS, "RUNNING");
+
+    world_apply(&w, PUT("x", "/moved")); /* the file takes it over */
+    world_run(&w, RS_SEC);
+    check_text("applications.x.source", "declarative");
+    ck_assert_str_eq(w.nodes[0].routes, "/moved->A A ");
+    ck_assert_int_eq(world_put(&w, PUT("x", "/x"), &err), 0); /* and the program again */
+    world_run(&w, RS_SEC);
+    ck_assert_str_eq(w.nodes[0].routes, "/x->A A ");
+
+    ck_assert(!rs_controller_delete(w.controller, "absent", w.now));
+    ck_assert(rs_controller_delete(w.controller, "x", w.now));
+    ck_assert_int_eq(world_put(&w, PUT("other", "/x"), &err), 0); /* its prefix is free at once */
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_eq(world_size(&w, "applications"), 1);
+    check_text("applications.other.status", "RUNNING");
+    rs_controller_delete_all(w.controller, w.now);
+    world_run(&w, 30 * RS_SEC);
+    ck_assert(rs_controller_empty(w.controller));
+}
+END_TEST
+
 /* --- builds that fail --- */
 
 START_TEST(build_failure)
@@ -836,4 +888,5 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, node_loss); tcase_add_test(tc, builder_lost);
     tcase_add_test(tc, no_node_yet); tcase_add_test(tc, new_head);
     tcase_add_loop_test(tc, drain_and_kill, 0, 2); tcase_add_test(tc, shape_of_details);
+    tcase_add_test(tc, programs_deploy_beside_the_file);
     tcase_add_test(tc, summary);)

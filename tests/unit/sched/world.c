@@ -782,7 +782,7 @@ void world_leave(struct world *w, unsigned node)
     rs_controller_node_left(w->controller, w->nodes[node].id, w->now);
 }
 
-void world_apply(struct world *w, const char *yaml)
+static struct rs_config *config_of(const char *yaml)
 {
     struct rs_config *config = NULL;
     struct rs_diags diags = {0};
@@ -793,7 +793,17 @@ void world_apply(struct world *w, const char *yaml)
     ck_assert_msg(r == 0, "%s", rs_buf_text(&text));
     rs_buf_fini(&text);
     rs_diags_fini(&diags);
-    ck_assert_int_eq(rs_controller_apply(w->controller, config, w->now, NULL), 0);
+    return config;
+}
+
+void world_apply(struct world *w, const char *yaml)
+{
+    ck_assert_int_eq(rs_controller_apply(w->controller, config_of(yaml), w->now, NULL), 0);
+}
+
+int world_put(struct world *w, const char *yaml, struct rs_error *err)
+{
+    return rs_controller_put(w->controller, config_of(yaml), w->now, err);
 }
 
 static int64_t next_deadline(const struct world *w)

@@ -106,6 +106,7 @@ void world_join(struct world *w, unsigned node, const char *resources);
 void world_new_head(struct world *w);
 void world_leave(struct world *w, unsigned node);
 void world_apply(struct world *w, const char *yaml);
+int world_put(struct world *w, const char *yaml, struct rs_error *err); /* as a program deploys */
 /* Runs events for `ns`. */
 void world_run(struct world *w, int64_t ns);
 /* So many requests are there from now on; needs a behaviour of its own. */
