@@ -221,11 +221,10 @@ static void scale_deployment(struct rs_api *api, const struct rs_web_request *re
 static void get_version(struct rs_api *api, const struct rs_web_request *req,
                         struct rs_web_answer *a)
 {
-    rs_auto(rs_json_decrefp) json_t *value =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s?}", "version", RAY_API_VERSION, "ray_version",
-                  RAY_VERSION, "ray_commit", api->commit, "session_name", api->session,
-                  "rserve_version", api->version, "rserve_commit", api->commit, "driver_socket",
-                  api->driver_socket);
+    rs_auto(rs_json_decrefp) json_t *value = json_pack(
+        "{s:s,s:s,s:s,s:s,s:s,s:s,s:s?}", "version", RAY_API_VERSION, "ray_version", RAY_VERSION,
+        "ray_commit", api->commit, "session_name", api->session, "rserve_version", api->version,
+        "rserve_commit", api->commit, "driver_socket", api->driver_socket);
 
     (void)req;
     answer_json(a, 200, value);

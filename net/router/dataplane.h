@@ -49,7 +49,7 @@ struct rs_route_deployment {
     bool
         by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
     const json_t *router; /* request_router_config of one of its own; NULL: the built-in one */
-    bool failed;  /* it failed to deploy: answer UNAVAILABLE instead of waiting */
+    bool failed;          /* it failed to deploy: answer UNAVAILABLE instead of waiting */
 };
 
 struct rs_route_app {
@@ -73,7 +73,7 @@ struct rs_dataplane_stat {
     unsigned in_flight, queued; /* queued: deployments only */
     uint64_t done, errors;
     uint64_t fallbacks; /* deployments: choices that its own request router did not make */
-    uint64_t load_us; /* deployments: integral of the requests that are here, in microseconds */
+    uint64_t load_us;   /* deployments: integral of the requests that are here, in microseconds */
 };
 
 struct rs_dataplane_ops {

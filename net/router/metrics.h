@@ -31,7 +31,7 @@ struct rs_figures {
     atomic_llong load_at; /* ns */
     atomic_ullong load_us;
     atomic_ullong fallbacks; /* of a deployment: choices that its own router did not make */
-    atomic_bool alarm; /* the control thread wants to be told when there is load again */
+    atomic_bool alarm;       /* the control thread wants to be told when there is load again */
 };
 
 /* A replica's series, one entry per route it is reached by. */

@@ -215,7 +215,8 @@ static const struct {
     {"GET", "/api/version", NULL, 200, JSON, "{\"version\":\"4\",\"ray_version\":\"2.60.0\","},
     {"GET", "/api/ray/version", NULL, 200, JSON,
      "={\"version\":\"4\",\"ray_version\":\"2.60.0\",\"ray_commit\":\"abc\",\"session_name\":"
-     "\"session_1\",\"rserve_version\":\"1.2.3\",\"rserve_commit\":\"abc\",\"driver_socket\":null}"},
+     "\"session_1\",\"rserve_version\":\"1.2.3\",\"rserve_commit\":\"abc\",\"driver_socket\":"
+     "null}"},
     {"GET", "/api/serve/applications/", NULL, 200, JSON,
      "={\"http_options\":{\"host\":\"h\"},\"applications\":{\"one\":{\"name\":\"one\",\"source\":"
      "\"declarative\"},\"two\":{\"name\":\"two\",\"source\":\"imperative\"}},\"target_capacity\":"

@@ -888,5 +888,4 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, node_loss); tcase_add_test(tc, builder_lost);
     tcase_add_test(tc, no_node_yet); tcase_add_test(tc, new_head);
     tcase_add_loop_test(tc, drain_and_kill, 0, 2); tcase_add_test(tc, shape_of_details);
-    tcase_add_test(tc, programs_deploy_beside_the_file);
-    tcase_add_test(tc, summary);)
+    tcase_add_test(tc, programs_deploy_beside_the_file); tcase_add_test(tc, summary);)
