@@ -17,5 +17,6 @@ struct rs_probes {
 };
 
 /* In place of the one under way, if there is any. */
-void rs_probes_start(struct rs_probes *p, const char *replica_id, const struct rs_probe_conf *conf);
-void rs_probes_fini(struct rs_probes *p); /* forgets those under way */
+void rs_probes_start(struct rs_probes *all, const char *replica_id,
+                     const struct rs_probe_conf *conf);
+void rs_probes_fini(struct rs_probes *all); /* forgets those under way */

@@ -39,7 +39,7 @@ class Doubler:
     def count(self, n: int) -> Iterator[int]:
         yield from range(n)
 
-    async def acount(self, n: int) -> AsyncIterator[int]:
+    async def count_slowly(self, n: int) -> AsyncIterator[int]:
         for i in range(n):
             yield i
 
@@ -88,7 +88,7 @@ class Front:
         return value
 
     async def stream(self, n: int) -> AsyncIterator[int]:
-        async for i in self.inner.options(stream=True, method_name="acount").remote(n):
+        async for i in self.inner.options(stream=True, method_name="count_slowly").remote(n):
             yield i * 10
 
     async def ids(self) -> List[str]:
@@ -146,7 +146,7 @@ class Local(unittest.TestCase):
         self.assertEqual(asyncio.run(work()), [3, 3, 10, [0, 10, 20]])
 
     def test_streams(self) -> None:
-        for method in ("count", "acount"):
+        for method in ("count", "count_slowly"):
             stream = self.inner.options(stream=True, method_name=method).remote(200)
             self.assertIsInstance(stream, DeploymentResponseGenerator)
             self.assertEqual(list(stream), list(range(200)))
@@ -158,7 +158,7 @@ class Local(unittest.TestCase):
             self.inner.double.remote(self.inner.options(stream=True).count.remote(1)).result()
 
     def test_a_stream_is_not_far_ahead_and_can_be_cancelled(self) -> None:
-        stream = self.inner.options(stream=True).acount.remote(10**9)
+        stream = self.inner.options(stream=True).count_slowly.remote(10**9)
         self.assertEqual([next(stream), next(stream)], [0, 1])
         stream.cancel()
         with self.assertRaises(RequestCancelledError):

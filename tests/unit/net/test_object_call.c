@@ -724,8 +724,8 @@ static void random_answers(struct fake *f)
         if (dice(3)) {
             fake_send(f, RS_MSG_RESPONSE, RS_FRAME_END, stream, &meta, "value", dice(6));
         } else {
-            fake_send(f, RS_MSG_RESPONSE, 0, stream, &meta, "val", 3);
-            fake_send(f, RS_MSG_BODY, RS_FRAME_END, stream, NULL, "ue", 2);
+            fake_send(f, RS_MSG_RESPONSE, 0, stream, &meta, "va", 2);
+            fake_send(f, RS_MSG_BODY, RS_FRAME_END, stream, NULL, "lue", 3);
         }
         rs_buf_fini(&meta);
     }
