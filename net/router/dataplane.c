@@ -745,10 +745,14 @@ static uint64_t usable_memory(void)
 {
     uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    unsigned long long limit;
+    char line[32];
 
-    if (f && fscanf(f, "%llu", &limit) == 1 && limit && limit < memory)
-        memory = limit;
+    if (f && fgets(line, sizeof(line), f)) {
+        uint64_t limit = strtoull(line, NULL, 10); /* "max": 0 */
+
+        if (limit && limit < memory)
+            memory = limit;
+    }
     if (f)
         fclose(f);
     return memory;

@@ -134,8 +134,8 @@ void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_m
                        uint64_t stream, const json_t *msg);
 
 /* CHOSEN for a question; NULL: there will be no answer, for id 0 to any of the deployment. */
-void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *deployment,
-                         uint64_t id, const json_t *answer);
+void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *name, uint64_t id,
+                         const json_t *answer);
 
 /* Takes a connection from another node (after its HELLO was read or not: HELLO is handled here). */
 void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd);

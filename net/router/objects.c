@@ -59,6 +59,7 @@ static void take(struct rs_object_map *m, struct rs_object_slot *s)
 {
     size_t hole = (size_t)(s - m->at);
 
+    assert(m->at && s);
     for (size_t i = (hole + 1) & (m->size - 1); m->at[i].object; i = (i + 1) & (m->size - 1)) {
         size_t home = slot_of(m, &m->at[i].object->id);
 
