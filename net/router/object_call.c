@@ -307,8 +307,14 @@ static void get(struct rs_call *call, const struct rs_object_id *id)
     struct rs_call_objects *o = objects_of(call);
     size_t unknown;
     char text[128];
-    int r = rs_store_watch(&o->watch, store_of(call->ch), call->ch->lane->loop, id, 1, 1, false,
-                           false, answer_get, call, &unknown);
+    int r = rs_store_watch(&o->watch, store_of(call->ch),
+                           &(struct rs_store_wish){.loop = call->ch->lane->loop,
+                                                   .ids = id,
+                                                   .n = 1,
+                                                   .need = 1,
+                                                   .fn = answer_get,
+                                                   .arg = call},
+                           &unknown);
 
     if (r < 0) {
         write_failure(call->ch, call->stream, RS_WIRE_NOT_FOUND, "ObjectLostError",
@@ -353,8 +359,14 @@ static void wait_for(struct rs_call *call, const struct rs_object_id *ids, size_
 
     o->ids = rs_memdup(ids, n * sizeof(*ids));
     o->n_ids = n;
-    if (rs_store_watch(&o->watch, store_of(call->ch), call->ch->lane->loop, ids, n,
-                       need < n ? need : n, false, true, answer_wait, call,
+    if (rs_store_watch(&o->watch, store_of(call->ch),
+                       &(struct rs_store_wish){.loop = call->ch->lane->loop,
+                                               .ids = ids,
+                                               .n = n,
+                                               .need = need < n ? need : n,
+                                               .lenient = true,
+                                               .fn = answer_wait,
+                                               .arg = call},
                        &unknown) == RS_STORE_READY)
         answer_wait(call);
 }
@@ -521,8 +533,15 @@ static int await(struct rs_call *call, const struct rs_object_id *ids, size_t n,
     struct rs_call_objects *o = objects_of(call);
     size_t unknown;
     char text[128];
-    int r = rs_store_watch(&o->watch, store_of(call->ch), call->ch->lane->loop, ids, n, n, true,
-                           false, on_ready, call, &unknown);
+    int r = rs_store_watch(&o->watch, store_of(call->ch),
+                           &(struct rs_store_wish){.loop = call->ch->lane->loop,
+                                                   .ids = ids,
+                                                   .n = n,
+                                                   .need = n,
+                                                   .fail_fast = true,
+                                                   .fn = on_ready,
+                                                   .arg = call},
+                           &unknown);
 
     if (r < 0) {
         rs_call_end(call,

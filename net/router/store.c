@@ -303,28 +303,27 @@ static void on_fired(struct rs_object_watch *ow)
     rs_loop_post(w->loop, on_loop, w);
 }
 
-int rs_store_watch(struct rs_store_watch **ret, struct rs_store *s, struct rs_loop *loop,
-                   const struct rs_object_id *ids, size_t n, size_t need, bool fail_fast,
-                   bool lenient, void (*fn)(void *arg), void *arg, size_t *unknown)
+int rs_store_watch(struct rs_store_watch **ret, struct rs_store *s,
+                   const struct rs_store_wish *wish, size_t *unknown)
 {
+    size_t n = wish->n, need = wish->need, n_known = 0;
     struct rs_store_watch *w = rs_alloc(sizeof(*w));
     struct rs_object **known = rs_alloc((n ? n : 1) * sizeof(struct rs_object *));
-    size_t n_known = 0;
     bool waits = false;
 
     w->store = s;
-    w->loop = loop;
-    w->fn = fn;
-    w->arg = arg;
+    w->loop = wish->loop;
+    w->fn = wish->fn;
+    w->arg = wish->arg;
     w->n = n;
     w->objects = rs_alloc((n ? n : 1) * sizeof(struct rs_object *));
     take_lock(s);
     for (size_t i = 0; i < n; i++) {
-        struct rs_object *x = w->objects[i] = rs_objects_find(&s->table, &ids[i]);
+        struct rs_object *x = w->objects[i] = rs_objects_find(&s->table, &wish->ids[i]);
 
         if (x) {
             known[n_known++] = x;
-        } else if (lenient) {
+        } else if (wish->lenient) {
             need -= need > 0;
         } else {
             give_lock(s);
@@ -334,7 +333,7 @@ int rs_store_watch(struct rs_store_watch **ret, struct rs_store *s, struct rs_lo
             return -1;
         }
     }
-    waits = rs_objects_watch(&w->w, known, n_known, need, fail_fast, on_fired);
+    waits = rs_objects_watch(&w->w, known, n_known, need, wish->fail_fast, on_fired);
     give_lock(s);
     free(known);
     *ret = w;

@@ -65,14 +65,22 @@ void rs_store_release(struct rs_store_hold *h); /* NULL is fine */
 
 struct rs_store_watch;
 
-/* Waits until `need` of the objects are ready, or with `fail_fast` one is an error; then fn(arg) is
- * called on `loop`, whose thread starts and ends the watch. RS_STORE_READY: it is so already, fn is
- * not called. -1: an id is not known, `*unknown` says which; no watch was made. With `lenient` those
- * count as ready. */
+/* What is waited for, and what is called then. */
+struct rs_store_wish {
+    struct rs_loop *loop; /* `fn` is called there; its thread starts and ends the watch */
+    const struct rs_object_id *ids;
+    size_t n, need; /* so many of the n must be ready */
+    bool fail_fast; /* one that is an error is enough */
+    bool lenient;   /* ids that are not known count as ready */
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+/* RS_STORE_READY: it is so already, fn is not called. -1: an id is not known, `*unknown` says which; no
+ * watch was made. */
 enum { RS_STORE_READY = 1 };
-int rs_store_watch(struct rs_store_watch **ret, struct rs_store *s, struct rs_loop *loop,
-                   const struct rs_object_id *ids, size_t n, size_t need, bool fail_fast,
-                   bool lenient, void (*fn)(void *arg), void *arg, size_t *unknown);
+int rs_store_watch(struct rs_store_watch **ret, struct rs_store *s,
+                   const struct rs_store_wish *wish, size_t *unknown);
 /* Its objects, those left out as NULL; they may be read as long as the watch is there. */
 size_t rs_store_watched(const struct rs_store_watch *w, struct rs_object *const **ret);
 /* Which of them are ready now; `ready` has room for all. */
