@@ -310,6 +310,7 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
     old = d->conf;
     same = old && !d->gone && strcmp(d->version, t->version) == 0;
     d->conf = conf ? conf : old;
+    assert(d->conf);
     d->want = d->conf->resources;
     json_decref(d->told);
     d->told = json_incref(t->config);
