@@ -62,14 +62,10 @@ void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,
         same = rs_config_find_app(after, before->apps[i].name) != NULL;
     if (after->target_capacity < 0)
         c->capacity_rises = false;
-    else if (!same)
-        c->capacity_rises = true;
-    else if (before->target_capacity < 0) /* from all of it to a part */
-        c->capacity_rises = false;
-    else if (before->target_capacity < after->target_capacity)
-        c->capacity_rises = true;
-    else if (before->target_capacity > after->target_capacity)
-        c->capacity_rises = false;
+    else if (!same || before->target_capacity != after->target_capacity)
+        /* from all of it to a part is no rise */
+        c->capacity_rises = !same || (before->target_capacity >= 0 &&
+                                      before->target_capacity < after->target_capacity);
 }
 
 /* --- load -------------------------------------------------------------------------------------- */
