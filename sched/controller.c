@@ -472,9 +472,7 @@ static int64_t round_at(const struct rs_controller *c)
 void rs_controller_tick(struct rs_controller *c, int64_t now)
 {
     c->now = now;
-    if (rs_ct_scale(c, now) || round_at(c) <= now)
-        rs_ct_update(c, now);
-    else if (rs_ct_policies_tick(c, now))
+    if (rs_ct_scale(c, now) || round_at(c) <= now || rs_ct_policies_tick(c, now))
         rs_ct_update(c, now);
 }
 
