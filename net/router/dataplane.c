@@ -1,69 +1,19 @@
-/* The control thread's side of the data plane: which lane has what, and messages to and from lanes.
- *
- * A lane is reached by posting to its loop, and answers by posting to the control loop. What is
- * posted back may come when the data plane is gone: it goes through the door, which is counted and
- * then leads nowhere.
- */
+/* The life of the data plane: its lanes, its listeners and what it was configured with. */
 #include "net/router/dataplane.h"
 
 #include "core/base/alloc.h"
-#include "core/base/clock.h"
-#include "core/base/json.h"
-#include "core/base/log.h"
 #include "net/http/port.h"
 #include "net/http/server.h"
-#include "net/http/upstream.h"
-#include "net/router/choose.h"
-#include "net/router/dataplane-internal.h"
-#include "net/router/peer.h"
-#include "net/router/replica.h"
+#include "net/router/dataplane-state.h"
 
-#include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-enum { LANES_MAX = 64 };
-
-struct door {
-    atomic_uint refs;       /* the data plane and each event under way */
-    struct rs_dataplane *d; /* control thread only; NULL: gone */
-};
-
-struct deployment {
-    char *app, *name;
-    unsigned lane;
-    struct rs_figures figures;
-    json_t *router; /* of its own: its configuration; NULL: none */
-    bool routed, seen;
-};
-
-struct replica {
-    struct deployment *deployment;
-    struct rs_figures *figures; /* given to the lane with detach */
-};
-
-struct rs_dataplane {
-    struct rs_loop *control;
-    struct rs_ingress_conf conf; /* its texts are copies */
-    struct rs_router_metrics metrics;
-    const struct rs_dataplane_ops *ops;
-    void *arg;
-    struct door *door;
-    struct rs_lane lanes[LANES_MAX];
-    unsigned n_lanes, next_lane, next_peer;
-    struct rs_map deployments; /* by rs_route_key */
-    struct rs_map replicas;    /* by id */
-    struct rs_buf key;
-    uint16_t port;
-    atomic_uint relays;
-    struct rs_store *store;
-};
 
 struct rs_lane *rs_dataplane_lane(struct rs_dataplane *d, unsigned index)
 {
@@ -90,271 +40,6 @@ atomic_uint *rs_dataplane_relays(struct rs_dataplane *d)
     return &d->relays;
 }
 
-/* --- from lanes -------------------------------------------------------------------------------- */
-
-struct event {
-    struct door *door;
-    char *replica_id;
-    enum rs_msg type;
-    uint64_t stream;
-    json_t *msg;
-    char *why;
-    bool starving;
-    char *app, *deployment;
-    void (*tell)(struct rs_dataplane *d, struct event *e);
-};
-
-static void close_door(struct door *door)
-{
-    if (atomic_fetch_sub_explicit(&door->refs, 1, memory_order_acq_rel) == 1)
-        free(door);
-}
-
-static void tell_choose(struct rs_dataplane *d, struct event *e);
-
-static void on_event(void *arg)
-{
-    struct event *e = arg;
-
-    if (e->door->d)
-        e->tell(e->door->d, e);
-    close_door(e->door);
-    json_decref(e->msg);
-    free(e->replica_id);
-    free(e->why);
-    free(e->app);
-    free(e->deployment);
-    free(e);
-}
-
-static void post_event(struct rs_dataplane *d, struct event e)
-{
-    atomic_fetch_add_explicit(&d->door->refs, 1, memory_order_relaxed);
-    e.door = d->door;
-    rs_loop_post(d->control, on_event, rs_memdup(&e, sizeof(e)));
-}
-
-static void tell_replica(struct rs_dataplane *d, struct event *e)
-{
-    d->ops->on_replica(e->replica_id, e->type, e->stream, e->msg, d->arg);
-}
-
-static void tell_gone(struct rs_dataplane *d, struct event *e)
-{
-    d->ops->on_replica_gone(e->replica_id, e->why, d->arg);
-}
-
-static void tell_idle(struct rs_dataplane *d, struct event *e)
-{
-    d->ops->on_replica_idle(e->replica_id, d->arg);
-}
-
-void rs_dataplane_post_choose(struct rs_dataplane *d, const char *app, const char *deployment,
-                              uint64_t id, json_t *question)
-{
-    post_event(d, (struct event){.app = rs_strdup(app),
-                                 .deployment = rs_strdup(deployment),
-                                 .stream = id,
-                                 .msg = question,
-                                 .tell = tell_choose});
-}
-
-static void tell_load(struct rs_dataplane *d, struct event *e)
-{
-    if (d->ops->on_load)
-        d->ops->on_load(e->starving, d->arg);
-}
-
-void rs_dataplane_post_load(struct rs_dataplane *d, bool starving)
-{
-    post_event(d, (struct event){.starving = starving, .tell = tell_load});
-}
-
-void rs_dataplane_post_replica(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
-                               uint64_t stream, json_t *msg)
-{
-    post_event(d, (struct event){.replica_id = rs_strdup(replica_id),
-                                 .type = type,
-                                 .stream = stream,
-                                 .msg = msg,
-                                 .tell = tell_replica});
-}
-
-void rs_dataplane_post_gone(struct rs_dataplane *d, const char *replica_id, const char *why)
-{
-    post_event(d, (struct event){.replica_id = rs_strdup(replica_id),
-                                 .why = rs_strdup(why),
-                                 .tell = tell_gone});
-}
-
-void rs_dataplane_post_idle(struct rs_dataplane *d, const char *replica_id)
-{
-    post_event(d, (struct event){.replica_id = rs_strdup(replica_id), .tell = tell_idle});
-}
-
-/* --- to lanes ---------------------------------------------------------------------------------- */
-
-struct listening;
-
-/* One message to a lane; each kind uses the fields it needs. Freed when it was carried out. */
-struct order {
-    void (*carry_out)(struct rs_lane *l, struct order *o);
-    struct rs_lane *lane;
-    char *app, *deployment, *replica_id, *node_id, *host;
-    char *text;                        /* a message, an address, a path */
-    struct rs_figures *pool, *figures; /* of the deployment, of the replica */
-    struct rs_route_table *table;
-    int fd, max_ongoing, max_queued;
-    uint16_t port;
-    unsigned slots;
-    bool flag;
-    enum rs_msg type;
-    uint64_t stream;
-    struct listening *wait;
-    json_t *json;
-};
-
-static void on_order(void *arg)
-{
-    struct order *o = arg;
-
-    o->carry_out(o->lane, o);
-    free(o->app);
-    free(o->deployment);
-    free(o->replica_id);
-    free(o->text);
-    free(o->node_id);
-    free(o->host);
-    json_decref(o->json);
-    free(o);
-}
-
-static void give_order(struct rs_dataplane *d, unsigned lane, struct order o)
-{
-    o.lane = &d->lanes[lane];
-    rs_loop_post(o.lane->loop, on_order, rs_memdup(&o, sizeof(o)));
-}
-
-static void do_configure(struct rs_lane *l, struct order *o)
-{
-    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
-
-    rs_pool_router(p, o->json);
-    rs_pool_configure(p, o->max_ongoing, o->max_queued, o->flag);
-}
-
-static void do_chosen(struct rs_lane *l, struct order *o)
-{
-    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, NULL);
-
-    if (p && p->chooser)
-        rs_chooser_answer(p->chooser, o->stream, o->json);
-}
-
-static void do_forget(struct rs_lane *l, struct order *o)
-{
-    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, NULL);
-
-    if (p)
-        rs_pool_forget(p);
-}
-
-static void do_route(struct rs_lane *l, struct order *o)
-{
-    rs_lane_route(l, o->table);
-}
-
-/* Its socket or address may be of no use any more; then it is gone before it came. */
-static void add_backend(struct rs_lane *l, struct order *o, struct rs_backend *b, const char *why)
-{
-    if (!b) {
-        rs_dataplane_post_gone(l->dataplane, o->replica_id, why);
-        return;
-    }
-    b->replica_id = rs_steal(o->replica_id);
-    b->figures = o->figures;
-    rs_pool_add(rs_lane_pool(l, o->app, o->deployment, o->pool), b, 0);
-    rs_map_put(&l->replicas, b->replica_id, b);
-}
-
-static void do_attach(struct rs_lane *l, struct order *o)
-{
-    struct rs_backend *b = NULL;
-    struct rs_error err = {0};
-
-    if (rs_replica_new(&b, l, o->fd, &err) < 0)
-        b = NULL;
-    add_backend(l, o, b, err.msg);
-}
-
-static void do_attach_http(struct rs_lane *l, struct order *o)
-{
-    struct rs_backend *b = rs_upstream_new(l->loop, o->host, o->port, o->text);
-
-    if (b)
-        rs_upstream_keep_prefix(b, !o->flag);
-    add_backend(l, o, b, "its address is none that can be connected to");
-}
-
-static void do_admit(struct rs_lane *l, struct order *o)
-{
-    struct rs_backend *b = rs_map_get(&l->replicas, o->replica_id);
-
-    if (b)
-        rs_pool_admit(b->pool, b, o->flag);
-}
-
-static void do_detach(struct rs_lane *l, struct order *o)
-{
-    struct rs_backend *b = rs_map_get(&l->replicas, o->replica_id);
-
-    if (b)
-        rs_replica_receive(b); /* its last words; and the kernel's, on what it did not read */
-    rs_lane_drop(l, rs_map_get(&l->replicas, o->replica_id));
-    free(o->figures);
-}
-
-static void do_tell(struct rs_lane *l, struct order *o)
-{
-    struct rs_backend *b = rs_map_get(&l->replicas, o->replica_id);
-
-    if (b)
-        rs_replica_tell(b, o->type, o->stream, o->text);
-}
-
-/* Requests that are with another node end there in peace; but a node that has moved to another
- * address gets a backend of its own. */
-static void do_remote(struct rs_lane *l, struct order *o)
-{
-    struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
-    struct rs_peer *peer = o->slots ? rs_peer_at(l, o->text) : NULL;
-    struct rs_backend *found = NULL;
-
-    rs_list_for_each (it, &p->queue.slots) {
-        struct rs_backend *b =
-            rs_container_of(rs_container_of(it, struct rs_slots, link), struct rs_backend, slots);
-
-        if (b->replica_id || strcmp(rs_peer_backend_node(b), o->node_id) != 0)
-            continue;
-        if (peer && rs_peer_backend_peer(b) == peer)
-            found = b;
-        else
-            rs_pool_resize(p, b, 0);
-    }
-    if (!peer)
-        return;
-    if (!found) {
-        found = rs_peer_backend_new(peer, o->node_id);
-        rs_pool_add(p, found, o->slots);
-    }
-    rs_pool_resize(p, found, o->slots);
-}
-
-static void do_accept_peer(struct rs_lane *l, struct order *o)
-{
-    rs_peer_accept(l, o->fd);
-}
-
 /* A lane is asked to listen, and waited for: the control thread wants to know whether it could. */
 struct listening {
     sem_t done;
@@ -363,7 +48,7 @@ struct listening {
     struct rs_error err;
 };
 
-static void do_listen(struct rs_lane *l, struct order *o)
+static void do_listen(struct rs_lane *l, struct rs_order *o)
 {
     struct listening *w = o->wait;
 
@@ -371,309 +56,25 @@ static void do_listen(struct rs_lane *l, struct order *o)
     (void)sem_post(&w->done);
 }
 
-static void do_unlisten(struct rs_lane *l, struct order *o)
+static void do_unlisten(struct rs_lane *l, struct rs_order *o)
 {
     (void)o;
     rs_http_server_free(l->http);
     l->http = NULL;
 }
 
-static void do_stop_accepting(struct rs_lane *l, struct order *o)
+static void do_stop_accepting(struct rs_lane *l, struct rs_order *o)
 {
     (void)o;
     rs_http_server_stop_accepting(l->http);
 }
 
-static void do_close(struct rs_lane *l, struct order *o)
+static void do_close(struct rs_lane *l, struct rs_order *o)
 {
     (void)o;
     rs_lane_close(l);
     rs_loop_stop(l->loop);
 }
-
-/* --- deployments and replicas ------------------------------------------------------------------ */
-
-static struct deployment *deployment(struct rs_dataplane *d, const char *app, const char *name)
-{
-    const char *key = rs_route_key(&d->key, app, name);
-    struct deployment *dep = rs_map_get(&d->deployments, key);
-
-    if (dep)
-        return dep;
-    dep = rs_alloc(sizeof(*dep));
-    dep->app = rs_strdup(app);
-    dep->name = rs_strdup(name);
-    dep->lane = d->next_lane++ % d->n_lanes;
-    rs_map_put(&d->deployments, key, dep);
-    return dep;
-}
-
-static unsigned lane_of(const char *app, const char *name, void *arg)
-{
-    return deployment(arg, app, name)->lane;
-}
-
-void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
-{
-    for (size_t i = 0; i < routes->n_deployments; i++) {
-        const struct rs_route_deployment *r = &routes->deployments[i];
-        struct deployment *dep = deployment(d, r->app, r->name);
-
-        dep->seen = true;
-        give_order(d, dep->lane,
-                   (struct order){.carry_out = do_configure,
-                                  .app = rs_strdup(r->app),
-                                  .deployment = rs_strdup(r->name),
-                                  .pool = &dep->figures,
-                                  .max_ongoing = r->max_ongoing,
-                                  .max_queued = r->max_queued,
-                                  .json = r->router ? json_deep_copy(r->router) : NULL,
-                                  .flag = r->failed});
-        json_decref(dep->router);
-        dep->router = r->router ? json_deep_copy(r->router) : NULL;
-    }
-    for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
-        struct deployment *dep = rs_map_at(&d->deployments, i, NULL);
-
-        if (dep && dep->routed && !dep->seen)
-            give_order(d, dep->lane,
-                       (struct order){.carry_out = do_forget,
-                                      .app = rs_strdup(dep->app),
-                                      .deployment = rs_strdup(dep->name)});
-        if (dep) {
-            dep->routed = dep->seen;
-            dep->seen = false;
-        }
-    }
-    /* The homes know all deployments before any lane can send a request to them. */
-    for (unsigned i = 0; i < d->n_lanes; i++)
-        give_order(
-            d, i,
-            (struct order){.carry_out = do_route, .table = rs_route_table_new(routes, lane_of, d)});
-}
-
-static struct order to_replica(const char *replica_id,
-                               void (*carry_out)(struct rs_lane *, struct order *))
-{
-    return (struct order){.carry_out = carry_out, .replica_id = rs_strdup(replica_id), .fd = -1};
-}
-
-static void attach(struct rs_dataplane *d, const char *app, const char *name, struct order o)
-{
-    struct deployment *dep = deployment(d, app, name);
-    struct replica *x = rs_alloc(sizeof(*x));
-
-    rs_dataplane_detach(d, o.replica_id);
-    x->deployment = dep;
-    x->figures = rs_alloc(sizeof(*x->figures));
-    rs_map_put(&d->replicas, o.replica_id, x);
-    o.app = rs_strdup(app);
-    o.deployment = rs_strdup(name);
-    o.pool = &dep->figures;
-    o.figures = x->figures;
-    give_order(d, dep->lane, o);
-}
-
-void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *deployment,
-                         const char *replica_id, int fd)
-{
-    struct order o = to_replica(replica_id, do_attach);
-
-    o.fd = fd;
-    attach(d, app, deployment, o);
-}
-
-void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
-                              const char *replica_id, const char *host, uint16_t port,
-                              const char *unix_path, bool strip_prefix)
-{
-    struct order o = to_replica(replica_id, do_attach_http);
-
-    o.host = rs_strdup(host);
-    o.port = port;
-    o.text = rs_strdup(unix_path);
-    o.flag = strip_prefix;
-    attach(d, app, deployment, o);
-}
-
-void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
-                         const char *node_id, const char *address, unsigned slots)
-{
-    struct deployment *dep = deployment(d, app, name);
-
-    give_order(d, dep->lane,
-               (struct order){.carry_out = do_remote,
-                              .app = rs_strdup(app),
-                              .deployment = rs_strdup(name),
-                              .node_id = rs_strdup(node_id),
-                              .text = rs_strdup(address),
-                              .pool = &dep->figures,
-                              .slots = slots});
-}
-
-static void order_replica(struct rs_dataplane *d, struct order o)
-{
-    const struct replica *x = rs_map_get(&d->replicas, o.replica_id);
-
-    if (x) {
-        give_order(d, x->deployment->lane, o);
-        return;
-    }
-    free(o.replica_id);
-    free(o.text);
-}
-
-void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id)
-{
-    struct order o = to_replica(replica_id, do_admit);
-
-    o.flag = true;
-    order_replica(d, o);
-}
-
-void rs_dataplane_retire(struct rs_dataplane *d, const char *replica_id)
-{
-    order_replica(d, to_replica(replica_id, do_admit));
-}
-
-void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id)
-{
-    struct replica *x = rs_map_remove(&d->replicas, replica_id);
-    struct order o;
-
-    if (!x)
-        return;
-    o = to_replica(replica_id, do_detach);
-    o.figures = x->figures;
-    give_order(d, x->deployment->lane, o);
-    free(x);
-}
-
-void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
-                       uint64_t stream, const json_t *msg)
-{
-    struct order o = to_replica(replica_id, do_tell);
-
-    o.type = type;
-    o.stream = stream;
-    o.text = msg ? rs_json_dump(msg) : NULL;
-    order_replica(d, o);
-}
-
-static void tell_choose(struct rs_dataplane *d, struct event *e)
-{
-    const struct deployment *dep = deployment(d, e->app, e->deployment);
-
-    if (d->ops->on_choose && dep->router)
-        d->ops->on_choose(e->app, e->deployment, dep->router, e->stream, e->msg, d->arg);
-    else if (e->stream)
-        rs_dataplane_chosen(d, e->app, e->deployment, e->stream, NULL);
-}
-
-void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *name, uint64_t id,
-                         const json_t *answer)
-{
-    give_order(d, deployment(d, app, name)->lane,
-               (struct order){.carry_out = do_chosen,
-                              .app = rs_strdup(app),
-                              .deployment = rs_strdup(name),
-                              .stream = id,
-                              .json = answer ? json_deep_copy(answer) : NULL});
-}
-
-void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd)
-{
-    give_order(d, d->next_peer++ % d->n_lanes,
-               (struct order){.carry_out = do_accept_peer, .fd = fd});
-}
-
-/* --- figures ----------------------------------------------------------------------------------- */
-
-unsigned rs_dataplane_ongoing(const struct rs_dataplane *d)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < d->n_lanes; i++)
-        n += atomic_load_explicit(&d->lanes[i].ongoing, memory_order_relaxed);
-    return n;
-}
-
-static void read_figures(struct rs_figures *f, struct rs_dataplane_stat *s)
-{
-    s->in_flight = atomic_load_explicit(&f->in_flight, memory_order_relaxed);
-    s->queued = atomic_load_explicit(&f->queued, memory_order_relaxed);
-    s->done = atomic_load_explicit(&f->done, memory_order_relaxed);
-    s->errors = atomic_load_explicit(&f->errors, memory_order_relaxed);
-}
-
-/* The integral up to now; read again if the lane wrote meanwhile. Without load, the next one is told. */
-static uint64_t read_load(struct rs_figures *f)
-{
-    unsigned turn, load;
-    int64_t at;
-    uint64_t us;
-
-    atomic_store_explicit(&f->alarm, true, memory_order_seq_cst);
-    do {
-        turn = atomic_load_explicit(&f->turn, memory_order_acquire);
-        load = atomic_load_explicit(&f->load, memory_order_acquire);
-        at = atomic_load_explicit(&f->load_at, memory_order_acquire);
-        us = atomic_load_explicit(&f->load_us, memory_order_acquire);
-    } while (turn % 2 || turn != atomic_load_explicit(&f->turn, memory_order_relaxed));
-    if (load == 0)
-        return us;
-    atomic_store_explicit(&f->alarm, false, memory_order_relaxed);
-    return us + (uint64_t)(load * ((double)(rs_clock_now() - at) / (double)RS_US));
-}
-
-/* A deployment's figures are the sums of its replicas'; only what waits is counted by itself. */
-static void deployment_stat(const struct rs_dataplane *d, struct deployment *dep,
-                            struct rs_dataplane_stat *s)
-{
-    *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
-    read_figures(&dep->figures, s);
-    s->load_us = read_load(&dep->figures);
-    s->fallbacks = atomic_load_explicit(&dep->figures.fallbacks, memory_order_relaxed);
-    for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
-        const struct replica *x = rs_map_at(&d->replicas, i, NULL);
-        struct rs_dataplane_stat one = {0};
-
-        if (!x || x->deployment != dep)
-            continue;
-        read_figures(x->figures, &one);
-        s->in_flight += one.in_flight;
-        s->done += one.done;
-        s->errors += one.errors;
-    }
-}
-
-void rs_dataplane_stats(const struct rs_dataplane *d,
-                        void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg)
-{
-    struct rs_dataplane_stat s;
-
-    for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
-        struct deployment *dep = rs_map_at(&d->deployments, i, NULL);
-
-        if (!dep || !dep->routed)
-            continue;
-        deployment_stat(d, dep, &s);
-        fn(&s, arg);
-    }
-    for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
-        const char *id;
-        const struct replica *x = rs_map_at(&d->replicas, i, &id);
-
-        if (!x)
-            continue;
-        s = (struct rs_dataplane_stat){
-            .app = x->deployment->app, .deployment = x->deployment->name, .replica_id = id};
-        read_figures(x->figures, &s);
-        fn(&s, arg);
-    }
-}
-
-/* --- its own life ------------------------------------------------------------------------------ */
 
 static void *lane_main(void *arg)
 {
@@ -822,7 +223,7 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
     d->conf.keep_alive_timeout = conf->keep_alive_timeout;
     (void)sem_init(&w.done, 0, 0);
     for (unsigned i = 0; i < d->n_lanes && w.r == 0; i++) {
-        give_order(d, i, (struct order){.carry_out = do_listen, .wait = &w});
+        rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_listen, .wait = &w});
         while (sem_wait(&w.done) < 0)
             ;
     }
@@ -830,7 +231,7 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
     if (w.r < 0) {
         *err = w.err;
         for (unsigned i = 0; i < d->n_lanes; i++)
-            give_order(d, i, (struct order){.carry_out = do_unlisten});
+            rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_unlisten});
         copy_text(&d->conf.host, NULL);
         return -1;
     }
@@ -856,14 +257,14 @@ static void run_dry(struct rs_dataplane *d)
 static void free_maps(struct rs_dataplane *d)
 {
     for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
-        struct replica *x = rs_map_at(&d->replicas, i, NULL);
+        struct rs_attached *x = rs_map_at(&d->replicas, i, NULL);
 
         if (x)
             free(x->figures);
         free(x);
     }
     for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
-        struct deployment *dep = rs_map_at(&d->deployments, i, NULL);
+        struct rs_homed *dep = rs_map_at(&d->deployments, i, NULL);
 
         if (!dep)
             continue;
@@ -891,7 +292,7 @@ void rs_dataplane_free(struct rs_dataplane *d)
     d->door->d = NULL;
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (d->lanes[i].started)
-            give_order(d, i, (struct order){.carry_out = do_close});
+            rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_close});
     }
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (d->lanes[i].started)
@@ -908,7 +309,7 @@ void rs_dataplane_free(struct rs_dataplane *d)
     free_maps(d);
     free_conf(&d->conf);
     rs_buf_fini(&d->key);
-    close_door(d->door);
+    rs_dataplane_close_door(d->door);
     free(d);
 }
 
@@ -921,6 +322,6 @@ void rs_dataplane_stop_accepting(struct rs_dataplane *d)
 {
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (d->lanes[i].http)
-            give_order(d, i, (struct order){.carry_out = do_stop_accepting});
+            rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_stop_accepting});
     }
 }

@@ -1,0 +1,87 @@
+/* What the control thread reads of the lanes' counters. */
+#include "core/base/clock.h"
+#include "net/router/dataplane-state.h"
+
+unsigned rs_dataplane_ongoing(const struct rs_dataplane *d)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < d->n_lanes; i++)
+        n += atomic_load_explicit(&d->lanes[i].ongoing, memory_order_relaxed);
+    return n;
+}
+
+static void read_figures(struct rs_figures *f, struct rs_dataplane_stat *s)
+{
+    s->in_flight = atomic_load_explicit(&f->in_flight, memory_order_relaxed);
+    s->queued = atomic_load_explicit(&f->queued, memory_order_relaxed);
+    s->done = atomic_load_explicit(&f->done, memory_order_relaxed);
+    s->errors = atomic_load_explicit(&f->errors, memory_order_relaxed);
+}
+
+/* The integral up to now; read again if the lane wrote meanwhile. Without load, the next one is told. */
+static uint64_t read_load(struct rs_figures *f)
+{
+    unsigned turn, load;
+    int64_t at;
+    uint64_t us;
+
+    atomic_store_explicit(&f->alarm, true, memory_order_seq_cst);
+    do {
+        turn = atomic_load_explicit(&f->turn, memory_order_acquire);
+        load = atomic_load_explicit(&f->load, memory_order_acquire);
+        at = atomic_load_explicit(&f->load_at, memory_order_acquire);
+        us = atomic_load_explicit(&f->load_us, memory_order_acquire);
+    } while (turn % 2 || turn != atomic_load_explicit(&f->turn, memory_order_relaxed));
+    if (load == 0)
+        return us;
+    atomic_store_explicit(&f->alarm, false, memory_order_relaxed);
+    return us + (uint64_t)(load * ((double)(rs_clock_now() - at) / (double)RS_US));
+}
+
+/* A deployment's figures are the sums of its replicas'; only what waits is counted by itself. */
+static void deployment_stat(const struct rs_dataplane *d, struct rs_homed *dep,
+                            struct rs_dataplane_stat *s)
+{
+    *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
+    read_figures(&dep->figures, s);
+    s->load_us = read_load(&dep->figures);
+    s->fallbacks = atomic_load_explicit(&dep->figures.fallbacks, memory_order_relaxed);
+    for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
+        const struct rs_attached *x = rs_map_at(&d->replicas, i, NULL);
+        struct rs_dataplane_stat one = {0};
+
+        if (!x || x->deployment != dep)
+            continue;
+        read_figures(x->figures, &one);
+        s->in_flight += one.in_flight;
+        s->done += one.done;
+        s->errors += one.errors;
+    }
+}
+
+void rs_dataplane_stats(const struct rs_dataplane *d,
+                        void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg)
+{
+    struct rs_dataplane_stat s;
+
+    for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
+        struct rs_homed *dep = rs_map_at(&d->deployments, i, NULL);
+
+        if (!dep || !dep->routed)
+            continue;
+        deployment_stat(d, dep, &s);
+        fn(&s, arg);
+    }
+    for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
+        const char *id;
+        const struct rs_attached *x = rs_map_at(&d->replicas, i, &id);
+
+        if (!x)
+            continue;
+        s = (struct rs_dataplane_stat){
+            .app = x->deployment->app, .deployment = x->deployment->name, .replica_id = id};
+        read_figures(x->figures, &s);
+        fn(&s, arg);
+    }
+}
