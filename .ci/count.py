@@ -19,9 +19,13 @@ CHECK = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.
 SUMMED = re.compile(r"^(\d+) passed, (\d+) failed\b", re.M)
 UNITTEST = re.compile(r"^Ran (\d+) tests? in ", re.M)
 UNITTEST_BAD = re.compile(r"\b(?:failures|errors)=(\d+)")
+UNITTEST_BLOCK = re.compile(r"^={70}\n((?:FAIL|ERROR): .*?)(?=^={70}$|^-{70}\nRan |\Z)",
+                            re.M | re.S)
+CHECK_BAD = re.compile(r"^.+:[FE]:[^:]+:[^:]+:\d+: .+$", re.M)
 UNITTEST_SKIPPED = re.compile(r"\bskipped=(\d+)")
 SKIPPED = re.compile(r"^(?:skipped: (.+)|(\w+) \(.*\.\.\. skipped (.+))$", re.M)
 REPORT_LINES = 25
+REASONS = 8
 FAILING = ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
 
 
@@ -50,6 +54,18 @@ def skips(text: str) -> List[str]:
     return [m[1] or "%s: %s" % (m[2], m[3].strip("'")) for m in SKIPPED.finditer(text)]
 
 
+def reasons(text: str) -> List[str]:
+    """What the program says of its failures, a line each: the last part of the output of make test
+    must tell what went wrong, since it may be all that someone gets to see."""
+    told = []
+    for m in UNITTEST_BLOCK.finditer(text):
+        lines = [line.strip() for line in m[1].strip().splitlines()]
+        where = [line for line in lines if line.startswith("File ")][-1:]
+        told.append(" | ".join([lines[0], *where, *lines[-2:]]))
+    told = told or CHECK_BAD.findall(text) or [x for x in text.splitlines() if x.strip()][-3:]
+    return [line[:400] for line in told[:REASONS]]
+
+
 def count(folder: str, bad: List[str]) -> Tuple[int, int]:
     passed = failed = 0
     path = os.path.join(folder, "meson-logs", "testlog.json")
@@ -63,6 +79,7 @@ def count(folder: str, bad: List[str]) -> Tuple[int, int]:
             if test["result"] in FAILING:
                 n = max(n, 1)
                 bad.append("%s: %s (%s)" % (folder, test["name"], test["result"].lower()))
+                bad.extend("  " + line for line in reasons(text))
             elif test["result"] == "SKIP":
                 print("skipped: %s: %s" % (folder, test["name"]))
             elif not p + n and not skips(text):
@@ -89,7 +106,7 @@ def main(status: int, folders: List[str]) -> int:
         failed = 1
         bad.append("meson test ended with status %d" % status)
     for line in bad:
-        print("failed: " + line)
+        print(line if line.startswith("  ") else "failed: " + line)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0
 

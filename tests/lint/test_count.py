@@ -40,6 +40,23 @@ class Cases(unittest.TestCase):
                          ["test_b: no terminal", "asgi-raw: starlette is not installed"])
 
 
+    def test_why_they_fail(self) -> None:
+        rule, line = "=" * 70 + "\n", "-" * 70 + "\n"
+        block = (rule + "FAIL: test_a (__main__.T.test_a)\n" + line
+                 + "Traceback (most recent call last):\n"
+                 + "  File \"a.py\", line 3, in test_a\n    self.assertTrue(x)\n"
+                 + "AssertionError: False is not true\n\n")
+        text = block + block.replace("test_a", "test_b") + line + "Ran 7 tests in 0.1s\n"
+        told = count.reasons(text)
+        self.assertEqual(len(told), 2)
+        self.assertTrue(told[1].startswith(
+            "FAIL: test_b (__main__.T.test_b) | File \"a.py\", line 3, in test_b"), told[1])
+        self.assertTrue(told[0].endswith("AssertionError: False is not true"), told[0])
+        line = "../tests/unit/core/test_buf.c:12:F:core:test_grow:0: Assertion 'a == b' failed"
+        self.assertEqual(count.reasons("Running\n%s\n50%%: Checks: 2" % line), [line])
+        self.assertEqual(count.reasons("a\n\nb\nc\nd\n"), ["b", "c", "d"])
+
+
 class Folders(unittest.TestCase):
     def setUp(self) -> None:
         quiet = contextlib.redirect_stdout(io.StringIO())
@@ -53,7 +70,7 @@ class Folders(unittest.TestCase):
                 for test in tests:
                     f.write(json.dumps({"name": "t", "stdout": "", **test}) + "\n")
             bad: List[str] = []
-            return [*count.count(folder, bad), len(bad)]
+            return [*count.count(folder, bad), sum(not b.startswith("  ") for b in bad)]
 
     def test_silent_programs_count_once(self) -> None:
         self.assertEqual(self.run_count({"result": "OK"}, {"result": "FAIL"}), [1, 1, 1])
