@@ -5,6 +5,7 @@
 #include "core/base/json.h"
 #include "sched/message.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -329,6 +330,14 @@ static unsigned living(const struct rs_controller *c)
     return n;
 }
 
+/* Any negative number means without end, and one beyond what is counted does so in effect. */
+static int restarts_of(const json_t *msg)
+{
+    json_int_t n = rs_json_int(msg, "max_restarts", 0);
+
+    return n < 0 ? -1 : n > INT_MAX ? INT_MAX : (int)n;
+}
+
 static json_t *create(struct rs_controller *c, const char *client, const json_t *msg)
 {
     const char *id = rs_json_str(msg, "actor_id", "");
@@ -369,7 +378,7 @@ static json_t *create(struct rs_controller *c, const char *client, const json_t 
     a->spec = rs_strdup(spec);
     a->meta = json_deep_copy(json_object_get(msg, "meta"));
     a->owner = detached ? NULL : rs_strdup(client);
-    a->max_restarts = (int)rs_json_int(msg, "max_restarts", 0);
+    a->max_restarts = restarts_of(msg);
     a->d = d;
     a->app = rs_strdup(d->app->name);
     set_max_starts(a);

@@ -153,14 +153,38 @@ static bool number(const json_t *j, double *ret)
 }
 
 /* What no label may hold becomes an underscore. */
-static void put_label(struct rs_buf *out, const char *name, const char *value)
+static void put_name(struct rs_buf *out, const char *name)
 {
-    if (rs_buf_len(out))
-        rs_buf_puts(out, ",");
     if (!isalpha((unsigned char)*name) && *name != '_')
         rs_buf_puts(out, "_");
     for (; *name; name++)
         rs_buf_printf(out, "%c", isalnum((unsigned char)*name) ? *name : '_');
+}
+
+/* Two names may become one; a reader would refuse all series for that: the first one stays. */
+static bool has_name(const struct rs_buf *names, const char *name)
+{
+    const char *at = rs_buf_text(names);
+
+    while ((at = strstr(at, name))) {
+        if (at[strlen(name)] == ',' && at > rs_buf_text(names) && at[-1] == ',')
+            return true;
+        at++;
+    }
+    return false;
+}
+
+static void put_label(struct rs_buf *out, struct rs_buf *names, const char *name, const char *value)
+{
+    rs_auto(rs_buf_fini) struct rs_buf own = {0};
+
+    put_name(&own, name);
+    if (has_name(names, rs_buf_text(&own)))
+        return;
+    rs_buf_printf(names, "%s%s,", rs_buf_len(names) ? "" : ",", rs_buf_text(&own));
+    if (rs_buf_len(out))
+        rs_buf_puts(out, ",");
+    rs_buf_puts(out, rs_buf_text(&own));
     rs_buf_puts(out, "=\"");
     rs_metrics_escape(out, value, true);
     rs_buf_puts(out, "\"");
@@ -169,14 +193,15 @@ static void put_label(struct rs_buf *out, const char *name, const char *value)
 static void put_labels(struct rs_buf *out, const char *source, const json_t *sample)
 {
     json_t *labels = json_object_get(sample, "labels"), *value;
+    rs_auto(rs_buf_fini) struct rs_buf names = {0};
     const char *name;
 
     json_object_foreach (labels, name, value) {
         if (json_is_string(value))
-            put_label(out, name, json_string_value(value));
+            put_label(out, &names, name, json_string_value(value));
     }
     if (!json_is_string(json_object_get(labels, "replica")))
-        put_label(out, "WorkerId", source);
+        put_label(out, &names, "WorkerId", source);
 }
 
 static bool put_histogram(struct part *p, const char *name, const char *labels,

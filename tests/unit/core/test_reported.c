@@ -35,7 +35,8 @@ static const char two[] =
     "[{\"name\": \"calls\", \"kind\": \"counter\", \"help\": \"other\", \"samples\": ["
     "  {\"labels\": {\"replica\": \"r2\"}, \"value\": 1}]},"
     " {\"name\": \"level\", \"kind\": \"gauge\", \"samples\": ["
-    "  {\"labels\": {\"9 odd-name\": \"x\"}, \"value\": \"NaN\"}]}]";
+    "  {\"labels\": {\"9 odd-name\": \"x\", \"odd\": \"y\", \"9-odd-name\": \"z\"},"
+    "   \"value\": \"NaN\"}]}]";
 
 START_TEST(whole_text)
 {
@@ -59,7 +60,7 @@ START_TEST(whole_text)
                            "ray_size_sum{replica=\"r1\"} 61.5\n"
                            "# HELP ray_level \n"
                            "# TYPE ray_level gauge\n"
-                           "ray_level{_9_odd_name=\"x\",WorkerId=\"r2\"} NaN\n");
+                           "ray_level{_9_odd_name=\"x\",odd=\"y\",WorkerId=\"r2\"} NaN\n");
     /* what a source tells replaces what it told; what is gone is gone */
     ck_assert_int_eq(report(m, "r2", "[]", &why), 0);
     rs_metrics_unreport(m, "r1");
