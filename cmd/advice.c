@@ -9,8 +9,8 @@
 
 #include <string.h>
 
-#define LATE "no answer within 100 ms"
-enum { TOLD_MAX = 32 << 10 }; /* bytes of JSON */
+#define LATE "no answer within " /* .. 100 ms */
+enum { TOLD_MAX = 32 << 10 };    /* bytes of JSON */
 
 /* What a replica told last. */
 struct told {
@@ -76,7 +76,7 @@ static bool is_late(const struct rs_advice *a, const char *app, const char *depl
     rs_auto(rs_freep) char *key = key_of(app, deployment);
     const char *why = rs_map_get(&a->routers, key);
 
-    return why && strcmp(why, LATE) == 0;
+    return why && strncmp(why, LATE, sizeof(LATE) - 1) == 0;
 }
 
 static void on_answer(const char *role, const char *app, enum rs_msg type, uint64_t stream,
@@ -180,8 +180,15 @@ void rs_advice_choose(struct rs_advice *a, const char *app, const char *deployme
 
     if (!rs_map_get(&a->routers, key))
         rs_map_put(&a->routers, key, rs_strdup(""));
-    if (strcmp(event, "late") == 0 || strcmp(event, "timely") == 0) {
-        router_state(a, app, deployment, *event == 'l' ? LATE : "");
+    if (strcmp(event, "late") == 0) {
+        rs_auto(rs_freep) char *why =
+            rs_asprintf(LATE "%g ms", rs_json_num(question, "patience_ms", 0));
+
+        router_state(a, app, deployment, why);
+        return;
+    }
+    if (strcmp(event, "timely") == 0) {
+        router_state(a, app, deployment, "");
         return;
     }
     complete(a, router, question);

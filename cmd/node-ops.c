@@ -320,6 +320,20 @@ static void do_remote(const char *app, const char *deployment, const char *node_
     rs_dataplane_remote(n->dataplane, app, deployment, node_id, address, slots);
 }
 
+/* How long a router of the user's may take: RSERVE_ROUTER_TIMEOUT_S. A reference; NULL: no router. */
+static json_t *router_conf(const json_t *router)
+{
+    const char *text = getenv("RSERVE_ROUTER_TIMEOUT_S");
+    double seconds = text ? strtod(text, NULL) : 0;
+    json_t *conf;
+
+    if (!router || !(seconds > 0))
+        return json_incref((json_t *)(uintptr_t)router);
+    conf = json_copy((json_t *)(uintptr_t)router);
+    json_object_set_new(conf, RS_ROUTER_PATIENCE, json_real(seconds));
+    return conf;
+}
+
 static void do_routes(const struct rs_agent_routes *r, void *arg)
 {
     struct rs_node *n = arg;
@@ -339,7 +353,7 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .max_queued = d->max_queued,
             .backpressure_status = d->backpressure_status,
             .retry_after_s = d->retry_after_s,
-            .router = d->router,
+            .router = router_conf(d->router),
             .by_value = d->by_value,
             .failed = d->failed,
         };
@@ -352,6 +366,8 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
                                                           .n_deployments = r->n_deployments,
                                                           .populated = r->populated,
                                                           .draining = r->draining});
+    for (size_t i = 0; i < r->n_deployments; i++)
+        json_decref((json_t *)(uintptr_t)deployments[i].router);
     free(apps);
     free(deployments);
 }

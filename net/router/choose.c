@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
+#include "net/router/dataplane.h"
 #include "net/router/peer.h"
 #include "net/router/pool-internal.h"
 
@@ -35,6 +36,7 @@ struct rs_chooser {
     struct rs_timer timer;
     uint64_t last_id, last_request;
     int64_t away_until;
+    int64_t patience; /* for an answer */
     int64_t backoff, backoff_max;
     double backoff_factor;
     bool late; /* its last answer did not come in time */
@@ -52,6 +54,7 @@ void rs_chooser_configure(struct rs_chooser *c, const json_t *conf)
 {
     double factor = rs_json_num(conf, "backoff_multiplier", 2);
 
+    c->patience = ns_of(conf, RS_ROUTER_PATIENCE, 0.1);
     c->backoff = ns_of(conf, "initial_backoff_s", 0.025);
     c->backoff_max = ns_of(conf, "max_backoff_s", 0.5);
     c->backoff_factor = factor >= 1 && factor < 1000 ? factor : 2;
@@ -145,7 +148,7 @@ static void ask(struct rs_chooser *c, struct rs_choice *x, int64_t now)
         return;
     }
     x->state = ASKED;
-    x->due = now + RS_CHOOSE_WAIT_MS * RS_MS;
+    x->due = now + c->patience;
     x->id = ++c->last_id;
     p->ops->on_choose(p, x->id,
                       json_pack("{s:s, s:o, s:o}", "deployment", p->name, "request",
@@ -174,7 +177,10 @@ static void note_late(struct rs_chooser *c, bool late)
     if (c->late == late)
         return;
     c->late = late;
-    p->ops->on_choose(p, 0, json_pack("{s:s}", "event", late ? "late" : "timely"), p->arg);
+    p->ops->on_choose(p, 0,
+                      json_pack("{s:s, s:f}", "event", late ? "late" : "timely", "patience_ms",
+                                (double)c->patience / RS_MS),
+                      p->arg);
 }
 
 /* --- time -------------------------------------------------------------------------------------- */

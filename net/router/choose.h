@@ -15,11 +15,9 @@
 
 #include <jansson.h>
 
-enum { RS_CHOOSE_WAIT_MS = 100 }; /* for an answer */
-
 struct rs_chooser;
 
-/* `conf`: request_router_config. */
+/* `conf`: request_router_config; see RS_ROUTER_PATIENCE. */
 struct rs_chooser *rs_chooser_new(struct rs_pool *p, const json_t *conf);
 void rs_chooser_configure(struct rs_chooser *c, const json_t *conf);
 /* Requests that are held become ordinary ones. NULL is fine. */

@@ -39,6 +39,9 @@ struct rs_ingress_conf {
     const char *node_id, *node_ip;
 };
 
+/* Beside Ray's keys of a request_router_config: how long it may take to answer, in seconds, 0.1. */
+#define RS_ROUTER_PATIENCE "rserve_patience_s"
+
 /* What a node tells the routers about one deployment. */
 struct rs_route_deployment {
     const char *app, *name;

@@ -38,6 +38,7 @@ async def asgi(scope, receive, send):
         return
     if path == "/wait":
         await receive()
+        events.append("waits")
         message = await receive()
         events.append(message["type"])
         return
@@ -142,14 +143,18 @@ class Plain(unittest.TestCase):
     def test_disconnect_is_received(self) -> None:
         peer = self.serve()
         stream = peer.open_http("/wait")
-        self.node.pump_for(0.05)
+        self.events_until(peer, "waits")
         peer.cancel(stream)
         peer.http("/after")
-        events = self.node.eventually(
-            lambda: json.loads(peer.http("/events").body), lambda e: e[-1] == "http.disconnect"
-        )
+        events = self.events_until(peer, "http.disconnect")
         self.assertEqual(events[:2], ["constructor", "lifespan.startup"])
         self.assertEqual(events[-1], "http.disconnect")
+
+    def events_until(self, peer: Peer, last: str) -> "list[str]":
+        events: "list[str]" = self.node.eventually(
+            lambda: json.loads(peer.http("/events").body), lambda e: e[-1] == last
+        )
+        return events
 
     def test_handle_calls_reach_the_class(self) -> None:
         self.assertEqual(self.serve().call("method", 1).value(), 2)
@@ -238,6 +243,7 @@ class Front(Base):
 
     @api.get("/slow")
     async def slow(self):
+        events.append("slow")
         try:
             await asyncio.sleep(30)
         except asyncio.CancelledError:
@@ -333,9 +339,10 @@ class FastApi(unittest.TestCase):
     def test_cancel(self) -> None:
         peer = self.serve()
         stream = peer.open_http("/slow")
-        self.node.pump_for(0.1)
+        want = ["constructor", "up", "slow"]
+        self.node.eventually(lambda: self.get(peer, "/events"), lambda e: e == want)
         peer.cancel(stream)
-        want = ["constructor", "up", "cancelled"]
+        want.append("cancelled")
         got = self.node.eventually(lambda: self.get(peer, "/events"), lambda e: e == want)
         self.assertEqual(got, want)
 

@@ -98,6 +98,11 @@ class Blocked(unittest.TestCase):
         Path(self.path("go")).touch()
         self.assertEqual(peer.wait(stream).value(), "unblocked")
 
+    def wait_well(self, peer: Peer) -> None:
+        """Until its loop answers: on a busy machine it may yet be held up for a moment."""
+        well = {"ok": True}
+        self.assertEqual(self.node.eventually(peer.ping, lambda p: p == well), well)
+
     def test_pings_are_answered_truthfully(self) -> None:
         peer = self.node.fork("A")
         stream = self.block(peer)
@@ -106,12 +111,12 @@ class Blocked(unittest.TestCase):
         grown = self.node.eventually(peer.ping, lambda p: p["blocked_s"] > first["blocked_s"])
         self.assertGreater(grown["blocked_s"], first["blocked_s"])
         self.release(peer, stream)
-        self.assertEqual(peer.ping(), {"ok": True})
+        self.wait_well(peer)
 
     def test_blocked_for_too_long_is_not_healthy(self) -> None:
         peer = self.node.fork("A", health_check_timeout_s=0.05)
         stream = self.block(peer)
-        pong = peer.ping()
+        pong = self.node.eventually(peer.ping, lambda p: not p["ok"])
         self.assertFalse(pong["ok"])
         self.assertRegex(
             pong["error"],
@@ -119,7 +124,7 @@ class Blocked(unittest.TestCase):
             r"health_check_timeout_s is 0\.05$",
         )
         self.release(peer, stream)
-        self.assertEqual(peer.ping(), {"ok": True})
+        self.wait_well(peer)
 
     def test_a_check_of_the_users_waits_for_the_loop(self) -> None:
         peer = self.node.fork("Checked")
@@ -160,11 +165,13 @@ class Blocked(unittest.TestCase):
         peer = self.node.fork("A")
         peer.auto_window = False
         stream = peer.open_call("eager", stream=True)
+        credit = 8 << 20  # it takes it long to use that up, however slow this process is
+        peer.send(w.WINDOW, 0, stream, w.field_u32(w.T_CREDIT, credit))
         answer = peer.answers[stream]
         self.node.pump(lambda: bool(answer.parts), "the first items")
         self.assertEqual(peer.call("quick", 1).value(), 1)
         sent = sum(len(p) for p in answer.parts)
-        self.assertLess(sent, w.INITIAL_CREDIT, "the other call did not wait for its credit to end")
+        self.assertLess(sent, credit, "the other call did not wait for its credit to end")
         peer.cancel(stream)
         self.assertEqual(peer.call("quick", 2).value(), 2)
 
@@ -208,6 +215,7 @@ class Blocked(unittest.TestCase):
     def test_a_long_block_is_told(self) -> None:
         self.node.close()
         self.node = FakeNode("import rserve._watch as x; x.WARN_AFTER_S = 0.1\n" + APP)
+        self.addCleanup(self.node.close)
         self.node.build()
         peer = self.node.fork("A")
         stream = self.block(peer)

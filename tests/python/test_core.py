@@ -176,7 +176,7 @@ class Tasks(WithLink):
         self.assertEqual(told[-1], 3)
         for call in calls:
             answer(call, 0)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while pool.app is not None and time.monotonic() < deadline:
             time.sleep(0.01)
         told = [m["n"] for m in self.link.sent if isinstance(m, dict) and m["op"] == "demand"]
@@ -192,7 +192,7 @@ class Waiting(WithLink):
         self.assertEqual(ray.wait(refs, num_returns=2, timeout=0.01),
                          ([refs[1]], [refs[0], refs[2]]))
         threading.Timer(0.05, made[2][1].complete, (w.PICKLE, pickle.dumps(2), None)).start()
-        ready, pending = ray.wait(refs, num_returns=2, timeout=10)
+        ready, pending = ray.wait(refs, num_returns=2, timeout=30)
         self.assertEqual((ready, pending), ([refs[1], refs[2]], [refs[0]]))
         for wrong in (refs[0], [1], [refs[0], refs[0]]):
             with self.assertRaises((TypeError, ValueError)):
@@ -203,8 +203,8 @@ class Waiting(WithLink):
         with self.assertRaises(exceptions.GetTimeoutError):
             ray.get(ref, timeout=0.01)
         threading.Timer(0.05, result.complete, (w.PICKLE, pickle.dumps("v"), None)).start()
-        self.assertEqual(ray.get([ref, ref], timeout=10), ["v", "v"])
-        self.assertEqual(ref.future().result(timeout=5), "v")
+        self.assertEqual(ray.get([ref, ref], timeout=30), ["v", "v"])
+        self.assertEqual(ref.future().result(timeout=30), "v")
         with self.assertRaises(ValueError):
             ray.get("no reference")
 

@@ -42,7 +42,7 @@ class A:
         for i in range(max(limits)):
             yield [i if i < n else StopIteration for n in limits]
 
-    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.05, max_concurrent_batches=2)
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=60, max_concurrent_batches=2)
     async def models(self, xs):
         from ray.serve.context import _get_serve_batch_request_context
         me = serve.get_multiplexed_model_id()

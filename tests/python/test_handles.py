@@ -31,6 +31,7 @@ class Unpicklable(Exception):
         super().__init__("text")
 
 seen = []
+begun = []
 
 @serve.deployment(max_ongoing_requests=100)
 class Back:
@@ -38,6 +39,7 @@ class Back:
         return [list(args), kwargs]
     async def value(self, x): return x
     async def slow(self, s, x=None):
+        begun.append(s)
         try:
             await asyncio.sleep(s)
         except asyncio.CancelledError:
@@ -48,6 +50,9 @@ class Back:
         time.sleep(s)
         return threading.current_thread().name != "MainThread"
     def get_seen(self): return seen
+    async def until(self, notes, n):  # until there are so many
+        while len(globals()[notes]) < n: await asyncio.sleep(0.005)
+        return globals()[notes]
     def fail(self, how):
         if how == "custom": raise Custom(7)
         if how == "unpicklable": raise Unpicklable(1, 2)
@@ -302,8 +307,7 @@ out = []
 try:
     while True: await gen.__anext__()
 except RequestCancelledError: out.append("cancelled")
-await asyncio.sleep(0.1)
-return out + await self.back.get_seen.remote()
+return out + await self.back.until.remote("seen", 1)
 """
         )
         self.assertEqual(got, ["cancelled", "closed"])
@@ -312,14 +316,14 @@ return out + await self.back.get_seen.remote()
         got = self.run_code(
             """
 r = self.back.slow.remote(30)
-await asyncio.sleep(0.05)
+await self.back.until.remote("begun", 1)
 r.cancel()
 out = [r.cancelled()]
 try:
     await r
 except RequestCancelledError as e:
     out += [isinstance(e, TaskCancelledError), str(e)]
-await asyncio.sleep(0.05)
+await self.back.until.remote("seen", 1)
 done = self.back.value.remote(1)
 await done
 done.cancel()
@@ -342,7 +346,7 @@ except asyncio.TimeoutError:
     def test_result_in_threads(self) -> None:
         got = self.run_code(
             """
-out = [self.back.value.remote(5).result(), self.back.slow.remote(0.05, 6).result(timeout_s=5)]
+out = [self.back.value.remote(5).result(), self.back.slow.remote(0.05, 6).result(timeout_s=25)]
 try:
     self.back.slow.remote(30).result(timeout_s=0.05)
 except TimeoutError:

@@ -59,7 +59,7 @@ class Doubler:
             "id": c.request_id,
         }
 
-    @serve.batch(max_batch_size=3, batch_wait_timeout_s=0.5)
+    @serve.batch(max_batch_size=3, batch_wait_timeout_s=30)
     async def batched(self, items: List[int]) -> List[List[int]]:
         return [items for _ in items]
 
@@ -239,7 +239,7 @@ class Cancelling(unittest.TestCase):
 
         handle = serve.run(Caller.bind(Slow.bind()), _local_testing_mode=True)
         response = handle.remote()
-        self.assertTrue(entered.wait(10))
+        self.assertTrue(entered.wait(30))
         with self.assertRaises(TimeoutError):
             response.result(timeout_s=0.01)
         self.assertFalse(response.cancelled())
@@ -247,7 +247,7 @@ class Cancelling(unittest.TestCase):
         self.assertTrue(response.cancelled())
         with self.assertRaises(RequestCancelledError):
             response.result()
-        self.assertTrue(cancelled.wait(10))
+        self.assertTrue(cancelled.wait(30))
 
     def test_a_deployment_deleted_under_a_call(self) -> None:
         entered = threading.Event()
@@ -260,10 +260,10 @@ class Cancelling(unittest.TestCase):
 
         handle = serve.run(Slow.bind(), _local_testing_mode=True)
         response = handle.remote()
-        self.assertTrue(entered.wait(10))
+        self.assertTrue(entered.wait(30))
         serve.delete("default")
         with self.assertRaises(RequestCancelledError):
-            response.result(timeout_s=10)
+            response.result(timeout_s=30)
 
 
 class Starting(unittest.TestCase):
@@ -331,13 +331,13 @@ class Starting(unittest.TestCase):
         @serve.deployment
         class Meets:
             def __call__(self) -> int:
-                barrier.wait(10)
+                barrier.wait(30)
                 return 1
 
         handle = serve.run(Meets.bind(), _local_testing_mode=True)
         started = time.monotonic()
         self.assertEqual([r.result() for r in (handle.remote(), handle.remote())], [1, 1])
-        self.assertLess(time.monotonic() - started, 10)
+        self.assertLess(time.monotonic() - started, 30)
 
 
 class WithPackages(unittest.TestCase):

@@ -226,7 +226,7 @@ class Stats(unittest.TestCase):
             tasks = _stats.start(link, servable, config or {
                 "autoscaling_config": {"metrics_interval_s": 0.001},
                 "request_router_config": {"request_routing_stats_period_s": 0.001}})
-            deadline = asyncio.get_running_loop().time() + 10
+            deadline = asyncio.get_running_loop().time() + 30
             while not enough(link) and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(0.001)
             for task in tasks:

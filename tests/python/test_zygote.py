@@ -434,7 +434,7 @@ class End(unittest.TestCase):
             assert node.zygote is not None and node.process is not None
             node.selector.unregister(node.zygote.sock)
             node.zygote.sock.close()
-            self.assertEqual(node.process.wait(10), 0)
+            self.assertEqual(node.process.wait(30), 0)
             self.assertEqual(peer.http().body, b"hello")  # replicas live on
 
     def test_stop(self) -> None:
@@ -442,14 +442,14 @@ class End(unittest.TestCase):
             node.build()
             assert node.zygote is not None and node.process is not None
             node.zygote.send_json(w.STOP, {})
-            self.assertEqual(node.process.wait(10), 0)
+            self.assertEqual(node.process.wait(30), 0)
 
     def test_garbage(self) -> None:
         with FakeNode(HELLO) as node:
             node.build()
             assert node.zygote is not None and node.process is not None
             node.zygote.sock.sendall(b"\xff" * 100)
-            self.assertEqual(node.process.wait(10), 0)
+            self.assertEqual(node.process.wait(30), 0)
 
     def test_interrupt_is_ignored(self) -> None:
         with FakeNode(HELLO) as node:

@@ -21,8 +21,11 @@ from typing import Optional
 from rserve._errors import is_library
 from rserve._node import NodeLink
 
-#: How long the loop may leave its socket unread until this thread reads it, in seconds.
+#: How often it looks, in seconds.
 TICK_S = 0.1
+#: How long the loop may leave its socket unread, once it was seen so, until this thread reads it:
+#: what came just before a look is no sign of anything.
+PATIENCE_S = 0.05
 #: After so many ticks without traffic the thread sleeps until there is some.
 QUIET_TICKS = 10
 #: A loop that is blocked for this long is worth a line in the log, in seconds.
@@ -52,14 +55,16 @@ class Watch(threading.Thread):
             if link.turns != seen:
                 quiet = 0
             elif poller.poll(0) or link.wants_to_write():
-                self._stand_in(seen)
+                since = time.monotonic()
+                time.sleep(PATIENCE_S)
+                if link.turns == seen:
+                    self._stand_in(seen, since)
                 quiet = 0
             else:
                 quiet += 1
 
-    def _stand_in(self, seen: int) -> None:
+    def _stand_in(self, seen: int, since: float) -> None:
         link = self._link
-        since = time.monotonic() - TICK_S
         warned = False
         poller = select.poll()
         try:

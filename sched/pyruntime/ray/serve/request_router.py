@@ -3,9 +3,9 @@
 A router runs in a Python process beside the node, not in the path of every byte: for each request
 of its deployment it is asked to rank the replicas, and the node gives the request to the first of
 them that has a free slot. It sees the request's metadata, never its arguments
-(`PendingRequest.args` and `kwargs` are empty). A router that takes longer than 100 ms, raises or
-dies costs that request its choice: the built-in one takes its place, and `rserve status` and
-`/metrics` say so.
+(`PendingRequest.args` and `kwargs` are empty). A router that takes longer than 100 ms
+(RSERVE_ROUTER_TIMEOUT_S in the node's environment), raises or dies costs that request its choice:
+the built-in one takes its place, and `rserve status` and `/metrics` say so.
 """
 
 from __future__ import annotations
