@@ -13,6 +13,7 @@
 #include "core/base/log.h"
 #include "core/config/deployment.h"
 #include "core/graph/graph.h"
+#include "core/model/policy.h"
 #include "net/wire/conn.h"
 
 #include <errno.h>
@@ -210,6 +211,52 @@ static void print_conf(const struct rs_deployment_conf *conf, bool all, struct r
     }
 }
 
+static void print_limit(const struct rs_rate_limit *l, struct rs_buf *out)
+{
+    rs_buf_printf(out, ", at most %.12g requests/s (burst %u)", l->requests_per_s, l->burst);
+    if (l->key == RS_RATE_CLIENT)
+        rs_buf_puts(out, " per client");
+    else if (l->key == RS_RATE_HEADER)
+        rs_buf_printf(out, " per %s", l->header);
+}
+
+/* What holds for the requests of a route, or of all of them. */
+static void print_route(const struct rs_app_policy *p, const struct rs_route_policy *r,
+                        struct rs_buf *out)
+{
+    rs_auto(rs_buf_fini) struct rs_buf name = {0};
+
+    for (char **m = r->methods; m && *m; m++)
+        rs_buf_printf(&name, "%s%s", m == r->methods ? "" : ",", *m);
+    rs_buf_printf(&name, "%s%s", r->methods ? " " : "", r->path);
+    rs_buf_printf(out, "  requests to %-18s priority %u", rs_buf_text(&name), r->priority);
+    if (r->max_body != UINT64_MAX) {
+        rs_buf_puts(out, ", body up to ");
+        rs_memory_print(out, (int64_t)r->max_body);
+    }
+    if (r->request_timeout > 0)
+        rs_buf_printf(out, ", at most %.12g s", (double)r->request_timeout / 1e9);
+    else if (r->request_timeout == 0)
+        rs_buf_puts(out, ", no time limit");
+    if (r->idempotent)
+        rs_buf_puts(out, ", idempotent");
+    if (r->limit >= 0)
+        print_limit(&p->limits[r->limit], out);
+    rs_buf_puts(out, "\n");
+}
+
+static void print_policy(const struct rs_config_app *app, struct rs_buf *out)
+{
+    rs_auto(rs_json_decrefp) json_t *j = rs_config_app_policy(app);
+    rs_auto(rs_app_policy_freep) struct rs_app_policy *p = NULL;
+    struct rs_error err = {0};
+
+    if (json_object_size(j) == 0 || rs_app_policy_new(&p, j, &err) < 0)
+        return;
+    for (size_t i = 0; i < p->n_routes; i++)
+        print_route(p, &p->routes[i], out);
+}
+
 /* 0, or -1 with the reason in `err`. */
 static int print_app(struct checking *c, size_t i, bool all, struct rs_buf *out,
                      struct rs_error *err)
@@ -229,6 +276,7 @@ static int print_app(struct checking *c, size_t i, bool all, struct rs_buf *out,
                       rs_json_str(c->graphs[i], "start", "fork"),
                       *rs_json_str(c->graphs[i], "start_reason", "") ? ": " : "",
                       rs_json_str(c->graphs[i], "start_reason", ""));
+    print_policy(app, out);
     rs_graph_print(graph, out, note, NULL);
     for (size_t k = 0; k < graph->count; k++) {
         rs_auto(rs_deployment_conf_freep) struct rs_deployment_conf *conf = NULL;

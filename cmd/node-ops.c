@@ -342,7 +342,8 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
         rs_alloc((r->n_deployments + 1) * sizeof(*deployments));
 
     for (size_t i = 0; i < r->n_apps; i++)
-        apps[i] = (struct rs_route_app){r->apps[i].name, r->apps[i].prefix, r->apps[i].ingress};
+        apps[i] = (struct rs_route_app){r->apps[i].name, r->apps[i].prefix, r->apps[i].ingress,
+                                        r->apps[i].policy};
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
 

@@ -2,105 +2,29 @@
 
 #include "core/base/alloc.h"
 #include "core/base/nearest.h"
+#include "core/base/quantity.h"
 #include "core/resource/resources.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct unit {
-    const char *suffix;
-    int64_t factor;
-};
-
-static const struct unit sizes[] = {
-    {"", 1},
-    {"K", INT64_C(1) << 10},
-    {"M", INT64_C(1) << 20},
-    {"G", INT64_C(1) << 30},
-    {"T", INT64_C(1) << 40},
-    {"KiB", INT64_C(1) << 10},
-    {"MiB", INT64_C(1) << 20},
-    {"GiB", INT64_C(1) << 30},
-    {"TiB", INT64_C(1) << 40},
-    {"kB", 1000},
-    {"KB", 1000},
-    {"MB", 1000000},
-    {"GB", 1000000000},
-    {"TB", INT64_C(1000000000000)},
-    {NULL, 0},
-};
-static const struct unit durations[] = {
-    {"", 1000000000},
-    {"ns", 1},
-    {"us", 1000},
-    {"ms", 1000000},
-    {"s", 1000000000},
-    {"m", INT64_C(60000000000)},
-    {"h", INT64_C(3600000000000)},
-    {NULL, 0},
-};
-static const struct unit ones[] = {{"", 1}, {NULL, 0}};
-
 static const struct {
     const char *what; /* in "expected ..." */
-    const struct unit *units;
+    const struct rs_unit *units;
     bool exact; /* no digit may be lost */
 } numbers[] = {
-    [RS_OPT_INT] = {"an integer", ones, true},
+    [RS_OPT_INT] = {"an integer", rs_units_one, true},
     [RS_OPT_FIXED] = {"a number with at most 4 decimals", NULL, true},
-    [RS_OPT_SIZE] = {"a size such as 64K or 1.5GiB", sizes, false},
-    [RS_OPT_DURATION] = {"a duration such as 2, 500ms or 5m", durations, false},
+    [RS_OPT_SIZE] = {"a size such as 64K or 1.5GiB", rs_units_size, false},
+    [RS_OPT_DURATION] = {"a duration such as 2, 500ms or 5m", rs_units_duration, false},
 };
-
-static const struct unit *find_unit(const struct unit *units, const char *suffix)
-{
-    for (; units->suffix; units++)
-        if (strcmp(units->suffix, suffix) == 0)
-            return units;
-    return NULL;
-}
-
-/* Digits, at most 9 decimals, a unit; a minus in front of it all. False: `text` is something else,
- * or too large, or has digits below the smallest unit although `exact` is asked for.
- */
-static bool read_number(const char *text, const struct unit *units, bool exact, int64_t *ret)
-{
-    int64_t whole = 0, part = 0, scale = 1;
-    bool negative = *text == '-';
-    const struct unit *unit;
-
-    if (negative)
-        text++;
-    if (*text < '0' || *text > '9')
-        return false;
-    for (; *text >= '0' && *text <= '9'; text++)
-        if (__builtin_mul_overflow(whole, 10, &whole) ||
-            __builtin_add_overflow(whole, *text - '0', &whole))
-            return false;
-    if (*text == '.') {
-        if (*++text < '0' || *text > '9')
-            return false;
-        for (; *text >= '0' && *text <= '9'; text++, scale *= 10) {
-            if (scale >= 1000000000)
-                return false;
-            part = part * 10 + (*text - '0');
-        }
-    }
-    unit = find_unit(units, text);
-    if (!unit || __builtin_mul_overflow(whole, unit->factor, &whole) ||
-        __builtin_mul_overflow(part, unit->factor, &part) || (exact && part % scale != 0) ||
-        __builtin_add_overflow(whole, part / scale, &whole))
-        return false;
-    *ret = negative ? -whole : whole;
-    return true;
-}
 
 static bool read_value(enum rs_opt_kind kind, const char *text, int64_t *ret)
 {
     if (kind == RS_OPT_FIXED)
         return rs_fixed_parse(text, ret, NULL) == 0;
-    return read_number(text, numbers[kind].units, numbers[kind].exact, ret);
+    return rs_quantity_read(text, numbers[kind].units, numbers[kind].exact, ret);
 }
 
 /* The unit a range is told in, so that a refusal reads "from 1 to 65535" and "from 0 to 3600 s". */

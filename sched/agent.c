@@ -128,7 +128,6 @@ static bool unavailable(const struct rs_agent *a, const struct rs_ag_deployment 
     return true;
 }
 
-/* One text for all that the routers know: it changes when they must be told. */
 /* Some of its replicas cannot ask this node for an object. */
 static bool takes_values(const struct rs_agent *a, const struct rs_ag_deployment *d)
 {
@@ -138,14 +137,18 @@ static bool takes_values(const struct rs_agent *a, const struct rs_ag_deployment
     return d->conf->kind != RS_KIND_PYTHON || d->world_size > d->replicas || (t && t->n_remotes);
 }
 
+/* One text for all that the routers know: it changes when they must be told. */
 static char *routes_text(const struct rs_agent_routes *r)
 {
     struct rs_buf b = {0};
 
     rs_buf_printf(&b, "%d %d\n", r->populated, r->draining);
-    for (size_t i = 0; i < r->n_apps; i++)
-        rs_buf_printf(&b, "a %s %s %s\n", r->apps[i].name,
-                      r->apps[i].prefix ? r->apps[i].prefix : "", r->apps[i].ingress);
+    for (size_t i = 0; i < r->n_apps; i++) {
+        rs_auto(rs_freep) char *policy = rs_json_dump(r->apps[i].policy);
+
+        rs_buf_printf(&b, "a %s %s %s %s\n", r->apps[i].name,
+                      r->apps[i].prefix ? r->apps[i].prefix : "", r->apps[i].ingress, policy);
+    }
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
 
@@ -180,8 +183,9 @@ void rs_ag_routes(struct rs_agent *a)
     char *text;
 
     for (size_t i = 0; i < n_apps; i++)
-        apps[r.n_apps++] = (struct rs_agent_route_app){
-            a->target->apps[i].name, a->target->apps[i].route_prefix, a->target->apps[i].ingress};
+        apps[r.n_apps++] =
+            (struct rs_agent_route_app){a->target->apps[i].name, a->target->apps[i].route_prefix,
+                                        a->target->apps[i].ingress, a->target->apps[i].policy};
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 

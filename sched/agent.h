@@ -73,6 +73,7 @@ enum rs_agent_heard { RS_HEARD_HELLO, RS_HEARD_READY, RS_HEARD_FAILED, RS_HEARD_
 /* What the routers of the data plane should know; fields as in net/router/dataplane.h. */
 struct rs_agent_route_app {
     const char *name, *prefix, *ingress; /* prefix NULL: not on HTTP */
+    const json_t *policy;
 };
 struct rs_agent_route_deployment {
     const char *app, *name;

@@ -45,6 +45,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     json_decref(app->described);
     json_decref(app->args);
     json_decref(app->runtime_env);
+    json_decref(app->ingress_policy);
     free(app->zygote);
     free(app->name);
     free(app->build_version);
@@ -306,6 +307,8 @@ static void take_facts(struct rs_ct_app *app, const json_t *described)
     rs_ct_set(&app->python, rs_strdup(conf->python));
     json_decref(app->args);
     json_decref(app->runtime_env);
+    json_decref(app->ingress_policy);
+    app->ingress_policy = rs_config_app_policy(conf);
     app->args = object_or_empty(conf->args);
     app->runtime_env = object_or_empty(conf->runtime_env);
     app->spawn = conf->start == RS_CONFIG_SPAWN || said_spawn;

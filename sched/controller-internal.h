@@ -148,7 +148,7 @@ struct rs_ct_app {
     json_t *described; /* the GRAPH; NULL: from the file */
     struct rs_graph *graph;
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
-    json_t *args, *runtime_env;
+    json_t *args, *runtime_env, *ingress_policy;
     bool spawn;
 
     bool internal; /* of actors and tasks */

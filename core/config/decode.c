@@ -3,7 +3,10 @@
  */
 #include "core/config/fields.h"
 
+#include "core/base/alloc.h"
+#include "core/base/cleanup.h"
 #include "core/base/nearest.h"
+#include "core/base/quantity.h"
 #include "core/base/text.h"
 
 #include <assert.h>
@@ -132,6 +135,10 @@ void rs_field_expects(struct rs_buf *out, const struct rs_field *f)
     case RS_TYPE_SECONDS:
         expects_number(out, f, "a number of seconds");
         break;
+    case RS_TYPE_BYTES:
+        expects_number(out, f, "a number of bytes");
+        rs_buf_puts(out, " or a text such as \"10MiB\"");
+        break;
     case RS_TYPE_TEXT:
         rs_buf_puts(out, "a text");
         break;
@@ -212,6 +219,24 @@ static json_t *decode_number(struct rs_walk *w, const struct rs_field *f, const 
     if (!number_of(f, n, &v) || !in_range(f, v) || (whole && v != floor(v)))
         return mismatch(w, f, n);
     return whole ? json_integer((json_int_t)v) : json_real(v);
+}
+
+static json_t *decode_bytes(struct rs_walk *w, const struct rs_field *f, const struct rs_node *n)
+{
+    int64_t v = -1;
+
+    if (n->kind == RS_NODE_INT) {
+        v = n->integer;
+    } else if (n->kind == RS_NODE_TEXT) {
+        rs_auto(rs_freep) char *text = rs_strdup(n->text);
+        char *blank = strchr(text, ' ');
+
+        if (blank) /* "10 MiB" */
+            memmove(blank, blank + 1, strlen(blank));
+        if (!rs_quantity_read(text, rs_units_size, false, &v))
+            v = -1;
+    }
+    return v >= 0 && in_range(f, (double)v) ? json_integer(v) : mismatch(w, f, n);
 }
 
 static json_t *decode_bool(struct rs_walk *w, const struct rs_field *f, const struct rs_node *n)
@@ -314,6 +339,8 @@ static json_t *decode_value(struct rs_walk *w, const struct rs_field *f, const s
     case RS_TYPE_REAL:
     case RS_TYPE_SECONDS:
         return decode_number(w, f, n);
+    case RS_TYPE_BYTES:
+        return decode_bytes(w, f, n);
     case RS_TYPE_REPLICAS:
         if (n->kind == RS_NODE_TEXT && strcmp(n->text, "auto") == 0)
             return json_string("auto");
@@ -555,6 +582,9 @@ void rs_fill(const struct rs_object *o, const json_t *values, void *out)
             break;
         case RS_TYPE_SECONDS:
             *(int64_t *)(void *)to = none ? -1 : nanoseconds(json_number_value(v));
+            break;
+        case RS_TYPE_BYTES:
+            *(int64_t *)(void *)to = json_is_integer(v) ? json_integer_value(v) : -1;
             break;
         case RS_TYPE_TEXT:
             *(const char **)(void *)to = json_string_value(v);

@@ -16,6 +16,7 @@ enum rs_type {
     RS_TYPE_INT,      /* int; null: -1 */
     RS_TYPE_REAL,     /* double; null: -1 */
     RS_TYPE_SECONDS,  /* int64_t nanoseconds; a number of seconds in the file; null: -1 */
+    RS_TYPE_BYTES,    /* int64_t; an integer or a text such as "10MiB" in the file; null: -1 */
     RS_TYPE_TEXT,     /* const char *; null: NULL */
     RS_TYPE_CHOICE,   /* int: place in choices; a text in the file */
     RS_TYPE_REPLICAS, /* an integer or "auto" */
@@ -31,14 +32,15 @@ enum rs_type {
 
 enum {
     RS_F_REQUIRED = 1,
-    RS_F_NULL = 2,       /* null may be written out */
-    RS_F_STRICT = 4,     /* no "5" for 5 */
-    RS_F_ABOVE = 8,      /* min itself is too small */
-    RS_F_DEPLOY = 16,    /* Ray notices errors in here, but a wrong type, only when it deploys */
-    RS_F_SPARSE = 32,    /* OBJECT: completing leaves it as the user wrote it */
-    RS_F_DETAILS = 64,   /* part of deployment_config in REST, unless null */
-    RS_F_INERT = 128,    /* understood, but nothing in rserve acts on it yet: a warning */
-    RS_F_FORBIDDEN = 256 /* Ray knows the name and refuses it: `help` is the reason */
+    RS_F_NULL = 2,        /* null may be written out */
+    RS_F_STRICT = 4,      /* no "5" for 5 */
+    RS_F_ABOVE = 8,       /* min itself is too small */
+    RS_F_DEPLOY = 16,     /* Ray notices errors in here, but a wrong type, only when it deploys */
+    RS_F_SPARSE = 32,     /* OBJECT: completing leaves it as the user wrote it */
+    RS_F_DETAILS = 64,    /* part of deployment_config in REST, unless null */
+    RS_F_INERT = 128,     /* understood, but nothing in rserve acts on it yet: a warning */
+    RS_F_FORBIDDEN = 256, /* Ray knows the name and refuses it: `help` is the reason */
+    RS_F_INHERIT = 512    /* absent is not null: something wider counts, as `help` says */
 };
 
 struct rs_field {
@@ -135,6 +137,8 @@ void rs_rules_remote_env(struct rs_walk *w, const struct rs_node *env);
  * NULL. The walk stands at the deployment. */
 void rs_rules_deployment_file(struct rs_walk *w, const json_t *options, const struct rs_node *map);
 void rs_rules_deployment(struct rs_walk *w, const json_t *options);
+/* Routes of `rserve: {routes}`; the walk stands at the application. */
+void rs_rules_routes(struct rs_walk *w, const json_t *app, const struct rs_node *map);
 void rs_rules_app_file(struct rs_walk *w, const json_t *app, const struct rs_node *map);
 void rs_rules_config_file(struct rs_walk *w, const json_t *config, const struct rs_node *map);
 /* "module:attr" or "module.attr". */

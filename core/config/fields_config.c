@@ -2,6 +2,8 @@
 #include "core/config/fields.h"
 
 #include "core/base/text.h"
+#include "core/config/fields_policy.h"
+#include "core/model/policy.h"
 
 #include <string.h>
 
@@ -187,6 +189,10 @@ static const struct rs_field app_rserve_fields[] = {
     {"ingress", RS_TYPE_TEXT, .flags = RS_F_NULL, .at = RS_AT(struct rs_config_app, ingress),
      .help = "Deployment that gets the HTTP requests of an application without import_path. null: "
              "the first one."},
+    RS_POLICY_FIELDS,
+    {"routes", RS_TYPE_LIST, RS_TYPE_OBJECT, .def = "[]", .object = &rs_object_route,
+     .reload = RS_RELOAD_LIGHT,
+     .help = "The keys from max_body on for some of the application's paths and methods."},
 };
 static const struct rs_object app_rserve_object =
     RS_OBJECT("applications[].rserve", "What Ray's format cannot say. Ray ignores this key.",
@@ -259,15 +265,10 @@ extern const struct rs_object rs_object_options, rs_object_policy, rs_object_rou
     rs_object_backpressure, rs_object_gang, rs_object_actor, rs_object_extension, rs_object_ready;
 
 const struct rs_object *const rs_objects[] = {
-    &rs_object_config,       &rs_object_http,
-    &rs_object_grpc,         &rs_object_logging,
-    &rs_object_tracing,      &controller_object,
-    &rs_object_app,          &app_policy_object,
-    &app_rserve_object,      &rs_object_deployment,
-    &rs_object_options,      &rs_object_autoscaling,
-    &rs_object_runtime,      &rs_object_runtime_config,
-    &rs_object_policy,       &rs_object_router,
-    &rs_object_backpressure, &rs_object_gang,
-    &rs_object_actor,        &rs_object_extension,
-    &rs_object_ready,        NULL,
+    &rs_object_config,  &rs_object_http,        &rs_object_grpc,         &rs_object_logging,
+    &rs_object_tracing, &controller_object,     &rs_object_app,          &app_policy_object,
+    &app_rserve_object, &rs_object_rate,        &rs_object_route,        &rs_object_deployment,
+    &rs_object_options, &rs_object_autoscaling, &rs_object_runtime,      &rs_object_runtime_config,
+    &rs_object_policy,  &rs_object_router,      &rs_object_backpressure, &rs_object_gang,
+    &rs_object_actor,   &rs_object_extension,   &rs_object_ready,        NULL,
 };

@@ -38,7 +38,7 @@ static void print_default(struct rs_buf *out, const struct rs_field *f)
         rs_buf_puts(out, "required");
     else if (f->def)
         rs_buf_printf(out, "default %s", f->def);
-    else if (f->flags & RS_F_NULL)
+    else if (f->flags & RS_F_NULL && !(f->flags & RS_F_INHERIT))
         rs_buf_puts(out, "default null");
 }
 
@@ -110,7 +110,7 @@ static void markdown_field(FILE *out, const struct rs_field *f, bool with_change
     else if (f->def)
         fprintf(out, " | `%s` | ", f->def);
     else
-        fputs(f->flags & RS_F_NULL ? " | `null` | " : " | | ", out);
+        fputs(f->flags & RS_F_NULL && !(f->flags & RS_F_INHERIT) ? " | `null` | " : " | | ", out);
     if (with_change)
         fprintf(out, "%s%s| ", change_name(f), *change_name(f) ? " " : "");
     cell(out, rs_buf_text(&meaning));

@@ -406,6 +406,7 @@ void rs_rules_app_file(struct rs_walk *w, const json_t *app, const struct rs_nod
         deployment_names(w, get(app, "deployments"), list->value);
     rs_walk_back(w, back);
     import_path(w, app, map);
+    rs_rules_routes(w, app, map);
     external_scaler(w, app, map);
 }
 

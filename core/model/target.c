@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/json.h"
 #include "core/model/codec.h"
+#include "core/model/policy.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static const struct rs_member app_members[] = {
     {"python", RS_MEMBER_TEXT, AT(rs_target_app, python)},
     {"args", RS_MEMBER_OBJECT, AT(rs_target_app, args)},
     {"runtime_env", RS_MEMBER_OBJECT, AT(rs_target_app, runtime_env)},
+    {"policy", RS_MEMBER_OBJECT, AT(rs_target_app, policy)},
     {"zygote", RS_MEMBER_TEXT, AT(rs_target_app, zygote)},
     {"spawn", RS_MEMBER_BOOL, AT(rs_target_app, spawn)},
     {"start_reason", RS_MEMBER_TEXT, AT(rs_target_app, start_reason)},
@@ -257,6 +259,13 @@ static int decode_deployment(struct rs_target_app *app, const json_t *j, struct 
     return decode_places(d, j, err);
 }
 
+static int check_policy(const struct rs_target_app *app, struct rs_error *err)
+{
+    rs_auto(rs_app_policy_freep) struct rs_app_policy *policy = NULL;
+
+    return rs_app_policy_new(&policy, app->policy, err);
+}
+
 static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err)
 {
     struct rs_target_app *app;
@@ -269,6 +278,8 @@ static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err
     if (rs_members_decode(app, j, app_members, RS_COUNT(app_members), "application", err) < 0 ||
         rs_member_array(j, "deployments", &deployments, err) < 0)
         return -1;
+    if (check_policy(app, err) < 0)
+        return rs_error_wrap(err, "application '%s'", app->name);
     json_array_foreach (deployments, i, item)
         if (decode_deployment(app, item, err) < 0)
             return rs_error_wrap(err, "application '%s'", app->name);

@@ -67,6 +67,7 @@ struct rs_target_app {
     char *python;        /* interpreter; NULL: the node's default */
     json_t *args;        /* object */
     json_t *runtime_env; /* object */
+    json_t *policy;      /* of its requests, see policy.h; {}: nothing */
     char *zygote;        /* name of the application that shares its zygotes; NULL: its own */
     bool spawn;          /* Python replicas are fresh processes; false: forked by a zygote */
     char *start_reason;  /* why spawn; NULL */

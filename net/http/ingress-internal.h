@@ -74,10 +74,11 @@ struct rs_http_request {
 
     struct rs_buf target; /* raw, with the query */
     size_t path_len;
-    const char *method;     /* libmicrohttpd's, until the request is complete */
-    char label[16];         /* of the method in metrics */
-    struct rs_buf id;       /* what x-request-id says */
-    struct rs_route *route; /* holds its table; NULL: not routed yet */
+    const char *method;                   /* libmicrohttpd's, until the request is complete */
+    char label[16];                       /* of the method in metrics */
+    struct rs_buf id;                     /* what x-request-id says */
+    struct rs_route *route;               /* holds its table; NULL: not routed yet */
+    const struct rs_route_policy *policy; /* never NULL once it is routed; the route's */
     size_t header_bytes;
     int bad; /* status that the header deserves, 0: none */
     const char *bad_why;

@@ -2,6 +2,7 @@
  * goes. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/model/policy.h"
 #include "net/http/headers.h"
 #include "net/http/ingress-internal.h"
 #include "net/http/websocket_key.h"
@@ -469,6 +470,16 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
     put_headers(req, kind_at);
 }
 
+/* Before the header is read: what that says goes over it. */
+static void follow_policy(struct rs_http_request *req, const struct rs_route_policy *p)
+{
+    req->policy = p;
+    req->r.priority = p->priority;
+    req->r.idempotent = p->idempotent;
+    if (p->request_timeout >= 0)
+        req->timeout_s = (double)p->request_timeout / (double)RS_SEC;
+}
+
 static void set_label(struct rs_http_request *req)
 {
     /* Any token may be a method, but labels are to be few. */
@@ -508,6 +519,8 @@ void rs_http_begin(struct rs_http_request *req, const char *method, const char *
     }
     req->route = &rs_route_table_ref(lane->routes)->none;
     route = rs_route_match(lane->routes, plain, plain_len);
+    follow_policy(req, route ? rs_route_policy(route, plain, plain_len, method)
+                             : &rs_route_policy_default);
     encode(req, route, path, len, strncmp(version, "HTTP/", 5) == 0 ? version + 5 : "1.1");
     answer_or_leave(req, route, plain, plain_len);
     rs_buf_fini(&decoded);

@@ -4,6 +4,7 @@
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
+#include "core/model/policy.h"
 #include "net/router/backend.h"
 #include "net/router/choose.h"
 #include "net/router/pool-internal.h"
@@ -22,7 +23,8 @@ void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply)
 
     rs_buf_clear(&meta);
     rs_buf_clear(&body);
-    *r = (struct rs_request){.reply = reply, .meta = meta, .body = body, .body_fd = -1};
+    *r = (struct rs_request){
+        .reply = reply, .meta = meta, .body = body, .body_fd = -1, .priority = RS_PRIORITY_DEFAULT};
     rs_list_init(&r->waiter.link);
     rs_list_init(&r->link);
 }

@@ -2,6 +2,8 @@
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/model/policy.h"
 #include "net/router/dataplane.h"
 
 #include <assert.h>
@@ -29,6 +31,7 @@ static void fini_route(struct rs_route_table *t, struct rs_route *r)
 {
     if (r->cache && t->drop_cache)
         t->drop_cache(r->cache);
+    rs_app_policy_free(r->policy);
     free(r->app);
     free(r->prefix);
     free(r->ingress);
@@ -43,6 +46,18 @@ static char *routes_json(const struct rs_routes *routes)
             json_object_set_new(j, routes->apps[i].prefix, json_string(routes->apps[i].name));
     }
     return json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
+}
+
+/* NULL where there is nothing to ask for. */
+static struct rs_app_policy *policy_of(const struct rs_route_app *a)
+{
+    struct rs_app_policy *policy = NULL;
+    struct rs_error err = {0};
+
+    if (json_object_size(a->policy) > 0 && rs_app_policy_new(&policy, a->policy, &err) < 0)
+        rs_log_warn("what an application asks of the ingress is left out",
+                    "application=\"%s\" reason=\"%s\"", a->name, err.msg);
+    return policy;
 }
 
 struct rs_route_table *
@@ -66,6 +81,7 @@ rs_route_table_new(const struct rs_routes *routes,
                                          .prefix = rs_strdup(a->prefix),
                                          .ingress = rs_strdup(a->ingress),
                                          .prefix_len = a->prefix ? strlen(a->prefix) : 0,
+                                         .policy = policy_of(a),
                                          .table = t};
     }
     if (t->n_routes)
@@ -135,6 +151,16 @@ struct rs_route *rs_route_match(struct rs_route_table *t, const char *path, size
             return &t->routes[i];
     }
     return NULL;
+}
+
+const struct rs_route_policy *rs_route_policy(const struct rs_route *r, const char *path,
+                                              size_t len, const char *method)
+{
+    size_t skip = r->prefix_len > 1 ? r->prefix_len : 0;
+
+    if (!r->policy)
+        return &rs_route_policy_default;
+    return rs_app_policy_find(r->policy, path + skip, len - skip, method);
 }
 
 struct rs_route *rs_route_app(struct rs_route_table *t, const char *app)

@@ -12,12 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct rs_app_policy;
+struct rs_route_policy;
 struct rs_routes;
 
 /* An application, or (`prefix` "") what no application takes. */
 struct rs_route {
     char *app, *prefix, *ingress; /* prefix NULL: not on HTTP */
     size_t prefix_len;
+    struct rs_app_policy *policy; /* NULL: the application asks for nothing */
     struct rs_route_table *table;
     void *cache; /* the user's, freed with drop_cache */
 };
@@ -52,6 +55,9 @@ RS_DEFINE_AUTO(struct rs_route_table *, rs_route_table_unref);
 
 /* `path` is decoded, without the query. NULL: no application. */
 struct rs_route *rs_route_match(struct rs_route_table *t, const char *path, size_t len);
+/* What holds for a request on this route; `path` as in the match. Never NULL; as long as the table. */
+const struct rs_route_policy *rs_route_policy(const struct rs_route *r, const char *path,
+                                              size_t len, const char *method);
 struct rs_route *rs_route_app(struct rs_route_table *t, const char *app); /* NULL: none */
 struct rs_route_target *rs_route_target(struct rs_route_table *t, const char *app,
                                         const char *deployment);

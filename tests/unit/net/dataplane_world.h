@@ -169,7 +169,7 @@ static void wait_ongoing(struct world *w, unsigned n)
 /* One application "app" at /, its ingress "front", and behind it "back". */
 static void world_routes_with(struct world *w, struct rs_route_deployment front)
 {
-    struct rs_route_app app = {"app", "/", "front"};
+    struct rs_route_app app = {.name = "app", .prefix = "/", .ingress = "front"};
     struct rs_route_deployment deployments[2] = {
         front,
         {.app = "app", .name = "back", .max_ongoing = 8, .max_queued = -1, .retry_after_s = -1}};
