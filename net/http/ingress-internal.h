@@ -20,6 +20,16 @@ struct rs_http_server {
     bool dirty;    /* a connection was resumed */
     bool stopping; /* answers tell their clients to go elsewhere */
     bool in_after;
+
+    /* Who waits without being suspended; see server.c. */
+    bool running;          /* inside MHD_run */
+    bool settle;           /* they are suspended in this run */
+    unsigned waiting;      /* how many */
+    unsigned follow;       /* runs that the last ones may have left something for */
+    unsigned long_replies; /* from files: nobody knows how many runs they take */
+    int64_t ran_at;
+    struct rs_list ready; /* requests that waited, by their `turn` */
+
     struct rs_list conns, requests, spare;
     unsigned n_spare, n_requests, n_shown;
     struct rs_series *ongoing;
@@ -39,7 +49,7 @@ struct rs_http_conn {
 enum rs_http_stage {
     RS_HTTP_LINE,     /* the request line came */
     RS_HTTP_UPLOAD,   /* the header came; the body is coming in */
-    RS_HTTP_WAITING,  /* all of it came; suspended until there is an answer */
+    RS_HTTP_WAITING,  /* all of it came; waits until there is an answer */
     RS_HTTP_REPLYING, /* the answer's head was handed over */
     RS_HTTP_DETACHED, /* the client is served or gone; the work goes on */
 };
@@ -68,6 +78,10 @@ struct rs_http_request {
     bool is_head;
     bool stay; /* x-request-disconnect-disabled */
     bool http_10;
+    bool waits;    /* as if suspended, but libmicrohttpd asks again in every run */
+    uint8_t polls; /* how often it has asked in vain */
+    bool was_suspended, long_reply;
+    struct rs_list turn; /* among those that can go on */
     int64_t started_at;
     double timeout_s;
     struct rs_timer timer;
@@ -102,8 +116,19 @@ struct rs_http_request {
 
 /* --- server.c ---------------------------------------------------------------------------------- */
 
+/* From a callback of libmicrohttpd: it is not asked again until it is resumed. */
 void rs_http_suspend(struct rs_http_request *req);
-void rs_http_resume(struct rs_http_request *req); /* nothing if it is not suspended */
+/* The same for what will not take long. */
+void rs_http_wait(struct rs_http_request *req);
+void rs_http_resume(struct rs_http_request *req); /* nothing if it does not wait */
+/* It will not wait any longer, because it ends. */
+void rs_http_unwait(struct rs_http_request *req);
+static inline bool rs_http_waits(const struct rs_http_request *req)
+{
+    return req->suspended || req->waits;
+}
+/* From a callback: `runs` more of libmicrohttpd are needed to finish what this one began. */
+void rs_http_follow(struct rs_http_server *s, unsigned runs);
 /* Ends the connection's traffic in both directions, whatever libmicrohttpd is doing with it. */
 void rs_http_cut(struct rs_http_request *req);
 /* libmicrohttpd has something to do: at the end of this turn it is run. */
@@ -117,7 +142,7 @@ enum MHD_Result rs_http_request_step(struct rs_http_request *req, const char *me
                                      const char *version, const char *data, size_t *size);
 /* libmicrohttpd is done with it. `aborted`: not because all was sent. */
 void rs_http_request_done(struct rs_http_request *req, bool aborted);
-/* The client hung up while the request is suspended. */
+/* The client hung up while the request waits. */
 void rs_http_request_hup(struct rs_http_request *req);
 /* The router is done with a request that no one waits for. */
 void rs_http_request_release(struct rs_http_request *req);

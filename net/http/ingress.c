@@ -53,6 +53,7 @@ struct rs_http_request *rs_http_request_new(struct rs_http_server *s, struct MHD
     req->over = true;
     rs_list_init(&req->pieces);
     rs_list_init(&req->link);
+    rs_list_init(&req->turn);
     rs_buf_clear(&req->target);
     rs_buf_clear(&req->id);
     rs_buf_puts(&req->target, target);
@@ -168,6 +169,11 @@ void rs_http_request_done(struct rs_http_request *req, bool aborted)
     req->conn->req = NULL;
     req->mc = NULL;
     req->suspended = false;
+    rs_http_unwait(req);
+    if (req->was_suspended)
+        rs_http_follow(req->server, 1);
+    if (req->long_reply && req->stage == RS_HTTP_REPLYING)
+        req->server->long_replies--;
     rs_websocket_free(rs_steal(req->websocket));
     rs_http_drop_pieces(req);
     if (!req->over && !goes_on) {
@@ -260,6 +266,7 @@ static enum MHD_Result upload(struct rs_http_request *req, const char *data, siz
     }
     req->received += len;
     *size = 0;
+    rs_http_follow(req->server, 1);
     if (conf->max_body && req->received > conf->max_body) {
         rs_http_request_cancel(req);
         rs_http_cut_off(req, 413, "Request body is too large.");
@@ -320,6 +327,6 @@ enum MHD_Result rs_http_request_step(struct rs_http_request *req, const char *me
         return rs_http_queue(req);
     if (req->conn->gone && !req->stay)
         return MHD_NO;
-    rs_http_suspend(req);
+    rs_http_wait(req);
     return MHD_YES;
 }

@@ -94,6 +94,7 @@ static ssize_t on_read(void *arg, uint64_t pos, char *to, size_t max)
         done += (size_t)n;
     }
     if (done) {
+        rs_http_follow(req->server, 2);
         if (!req->over)
             rs_request_window(&req->r, done);
         return (ssize_t)done;
@@ -104,7 +105,7 @@ static ssize_t on_read(void *arg, uint64_t pos, char *to, size_t max)
         req->broken = req->sized; /* less than its content-length */
         return req->sized ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
     }
-    rs_http_suspend(req);
+    rs_http_wait(req);
     return 0;
 }
 
@@ -174,6 +175,7 @@ static struct MHD_Response *make_response(struct rs_http_request *req, const str
         return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN,
                                                  BLOCK, on_read, req, NULL);
     }
+    req->long_reply = body->fd >= 0;
     if (body->fd >= 0)
         return MHD_create_response_from_fd64(body->len, rs_steal_fd(&body->fd));
     return MHD_create_response_from_buffer((size_t)body->len, (char *)(uintptr_t)body->data,
@@ -212,6 +214,8 @@ enum MHD_Result rs_http_queue(struct rs_http_request *req)
     enum MHD_Result r;
 
     req->stage = RS_HTTP_REPLYING;
+    req->server->long_replies += req->long_reply;
+    rs_http_follow(req->server, 2);
     req->response = NULL;
     if (req->server->stopping && req->status != MHD_HTTP_SWITCHING_PROTOCOLS)
         add_header(response, "connection", "close");

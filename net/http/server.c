@@ -21,13 +21,53 @@ enum {
     HEADER_MAX = 512 << 10, /* it has to fit into a frame's metadata */
 };
 
-/* --- suspend, resume, cut ---------------------------------------------------------------------- */
+/* --- wait, suspend, resume, cut ---------------------------------------------------------------- */
+
+/* A suspended connection costs six system calls: out of libmicrohttpd's epoll set, back into it, one
+ * vain recv, and runs for what the set then reports. So one whose answer is likely to come soon is
+ * not suspended: libmicrohttpd takes it for one that is never ready and asks for its answer in each
+ * run, which is cheap. It is suspended after all when it was asked POLLS_MAX times, or when nothing
+ * at all has happened for SETTLE: as long as one waits, MHD_get_timeout can only say "at once", and
+ * what else there may be to do is known from `follow`. What that overlooks is found by then. */
+enum { POLLS_MAX = 32 };
+#define SETTLE (2 * RS_MS)
+
+void rs_http_unwait(struct rs_http_request *req)
+{
+    if (req->waits)
+        req->server->waiting--;
+    req->waits = false;
+    req->polls = 0;
+    rs_list_remove(&req->turn);
+}
 
 void rs_http_suspend(struct rs_http_request *req)
 {
     assert(!req->suspended && req->mc);
+    rs_http_unwait(req);
     req->suspended = true;
+    req->was_suspended = true;
     MHD_suspend_connection(req->mc);
+}
+
+void rs_http_wait(struct rs_http_request *req)
+{
+    struct rs_http_server *s = req->server;
+
+    assert(s->running && !req->suspended);
+    if (s->settle || req->polls++ >= POLLS_MAX) {
+        rs_http_suspend(req);
+    } else if (!req->waits) {
+        req->waits = true;
+        s->waiting++;
+    }
+}
+
+void rs_http_follow(struct rs_http_server *s, unsigned runs)
+{
+    runs += s->running; /* the one under way is counted too when it ends */
+    if (s->follow < runs)
+        s->follow = runs;
 }
 
 void rs_http_wake(struct rs_http_server *s)
@@ -43,11 +83,17 @@ void rs_http_resume(struct rs_http_request *req)
 {
     struct rs_http_server *s = req->server;
 
-    if (!req->suspended || !req->mc)
+    if (!rs_http_waits(req) || !req->mc)
         return;
-    req->suspended = false;
+    if (req->suspended) {
+        req->suspended = false;
+        MHD_resume_connection(req->mc);
+    } else {
+        rs_http_unwait(req);
+        rs_list_push_back(&s->ready, &req->turn);
+        rs_http_follow(s, 2);
+    }
     rs_http_wake(s);
-    MHD_resume_connection(req->mc);
 }
 
 void rs_http_cut(struct rs_http_request *req)
@@ -62,14 +108,14 @@ void rs_http_cut(struct rs_http_request *req)
 
 /* --- connections ------------------------------------------------------------------------------- */
 
-/* libmicrohttpd does not look at a connection while it is suspended: this does. */
+/* libmicrohttpd does not look at a connection while it waits: this does. */
 static int on_hup(struct rs_io *io, uint32_t events)
 {
     struct rs_http_conn *c = rs_container_of(io, struct rs_http_conn, hup);
 
     (void)events;
     c->gone = true;
-    if (c->req && c->req->suspended)
+    if (c->req && rs_http_waits(c->req))
         rs_http_request_hup(c->req);
     return 0;
 }
@@ -165,14 +211,51 @@ static void on_completed(void *arg, struct MHD_Connection *mc, void **context,
 
 /* --- in the loop ------------------------------------------------------------------------------- */
 
+static void run(struct rs_http_server *s)
+{
+    s->dirty = false;
+    s->ran_at = rs_loop_now(s->lane->loop);
+    s->running = true;
+    (void)MHD_run(s->daemon);
+    s->running = false;
+    s->follow -= s->follow > 0;
+}
+
 static int on_daemon(struct rs_io *io, uint32_t events)
 {
-    struct rs_http_server *s = rs_container_of(io, struct rs_http_server, io);
-
     (void)events;
-    s->dirty = false;
-    (void)MHD_run(s->daemon);
+    run(rs_container_of(io, struct rs_http_server, io));
     return 0;
+}
+
+/* Answers for connections that were not suspended are handed over from outside: libmicrohttpd makes
+ * the header at once, and the next run sends it. */
+static void queue_ready(struct rs_http_server *s)
+{
+    while (!rs_list_empty(&s->ready)) {
+        struct rs_http_request *req = rs_container_of(s->ready.next, struct rs_http_request, turn);
+
+        rs_list_remove(&req->turn);
+        if (req->stage == RS_HTTP_WAITING && req->response && !req->abort &&
+            rs_http_queue(req) == MHD_NO)
+            req->abort = true;
+    }
+}
+
+/* libmicrohttpd has nothing more to do. *ms: until it has, -1: for ever. */
+static bool is_done(struct rs_http_server *s, int64_t *ms)
+{
+    MHD_UNSIGNED_LONG_LONG left = 0;
+
+    *ms = -1;
+    if (s->dirty)
+        return false;
+    if (s->waiting)
+        return !s->follow;
+    if (MHD_get_timeout(s->daemon, &left) == MHD_NO)
+        return true;
+    *ms = left > INT64_MAX / RS_MS ? -1 : (int64_t)left;
+    return left > 0;
 }
 
 static void show_ongoing(struct rs_http_server *s)
@@ -184,31 +267,29 @@ static void show_ongoing(struct rs_http_server *s)
     s->n_shown = s->n_requests;
 }
 
-/* After a resume one run is not enough, so it is asked for more until it has none. */
+/* One run is not enough to receive, answer or finish a request, so it is asked for more until it has
+ * none. */
 static int64_t on_after(struct rs_after *a)
 {
     struct rs_http_server *s = rs_container_of(a, struct rs_http_server, after);
-    MHD_UNSIGNED_LONG_LONG ms = 0;
-    bool limited = true;
+    int64_t now = rs_loop_now(s->lane->loop), ms = -1;
 
     s->in_after = true;
+    if (s->waiting && (s->long_replies || now - s->ran_at >= SETTLE))
+        s->settle = s->dirty = true;
     for (int runs = 0; runs < RUNS_MAX; runs++) {
-        ms = 0;
-        if (!s->dirty) {
-            limited = MHD_get_timeout(s->daemon, &ms) == MHD_YES;
-            if (!limited || ms > 0)
-                break;
-        }
-        s->dirty = false;
-        (void)MHD_run(s->daemon);
+        queue_ready(s);
+        if (is_done(s, &ms))
+            break;
+        run(s);
     }
-    s->in_after = false;
+    s->settle = s->in_after = false;
     show_ongoing(s);
-    if (s->dirty)
+    if (!is_done(s, &ms))
         return 0;
-    if (!limited)
-        return -1;
-    return ms > INT64_MAX / RS_MS ? -1 : (int64_t)ms * RS_MS;
+    if (s->waiting)
+        return s->ran_at + SETTLE - now;
+    return ms < 0 ? -1 : ms * RS_MS;
 }
 
 /* --- its own life ------------------------------------------------------------------------------ */
@@ -273,6 +354,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     rs_list_init(&s->conns);
     rs_list_init(&s->requests);
     rs_list_init(&s->spare);
+    rs_list_init(&s->ready);
     s->ongoing = rs_family_series(lane->metrics->http_ongoing,
                                   (const char *const[]){conf->node_id, conf->node_ip});
     if (getrandom(s->random, sizeof(s->random), 0) != sizeof(s->random))
