@@ -213,11 +213,13 @@ static int wants(const struct rs_channel *ch, const struct rs_frame *f,
 
     if (!reserves && !rs_fields_has(fields, RS_TAG_REPLICA))
         return 0;
-    if (ch->from_node || (reserves && (!(f->h.flags & RS_FRAME_END) || f->h.body_len)))
-        return rs_error_set(err, RS_INVALID, "RESERVE with a body, or from another node");
     *ret = !reserves                                ? RS_WANTS_REPLICA
            : rs_fields_uint(fields, RS_TAG_LIST, 0) ? RS_WANTS_LIST
                                                     : RS_WANTS_SLOT;
+    if (reserves && (!(f->h.flags & RS_FRAME_END) || f->h.body_len))
+        return rs_error_set(err, RS_INVALID, "RESERVE with a body");
+    if (ch->from_node && *ret == RS_WANTS_SLOT)
+        return rs_error_set(err, RS_INVALID, "RESERVE of a slot from another node");
     return 0;
 }
 

@@ -13,7 +13,6 @@ void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b)
 /* What it has reserved is used. */
 void rs_pool_dispatch(struct rs_pool *p, struct rs_request *r);
 /* RS_WANTS_LIST and RS_WANTS_REPLICA. */
-void rs_pool_list(struct rs_pool *p, struct rs_request *r);
 void rs_pool_aim(struct rs_pool *p, struct rs_request *r);
 /* Sends what can be sent. */
 void rs_pool_pump(struct rs_pool *p);

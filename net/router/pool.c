@@ -314,10 +314,7 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
         return;
     }
     if (r->wants == RS_WANTS_LIST || r->wants == RS_WANTS_REPLICA) {
-        if (r->wants == RS_WANTS_LIST)
-            rs_pool_list(p, r);
-        else
-            rs_pool_aim(p, r);
+        rs_pool_aim(p, r);
         rs_pool_show_queued(p);
         return;
     }

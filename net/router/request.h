@@ -75,7 +75,7 @@ struct rs_reply_ops {
 enum rs_wants {
     RS_WANTS_WORK,    /* to be sent when there is a slot */
     RS_WANTS_SLOT,    /* a slot of this node; rs_request_dispatch or cancel follows */
-    RS_WANTS_LIST,    /* the names of this node's replicas, at once */
+    RS_WANTS_LIST,    /* the names of a node's replicas, at once */
     RS_WANTS_REPLICA, /* to be sent to the one in its meta, at once */
 };
 

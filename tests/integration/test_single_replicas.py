@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 
-from harness import ServeTest, main, wait_until
+from harness import ServeTest, free_port, main, wait_until
 
 CODE = '''
 import asyncio, os, threading, time
@@ -57,6 +57,11 @@ class Front:
 
     async def values(self, q):
         return await self.worker.broadcast("get").results_async(timeout_s=20)
+
+    async def values_now(self, q):
+        got = await self.worker.broadcast("get").results_async(
+            timeout_s=20, return_exceptions=True)
+        return [g for g in got if isinstance(g, int)]
 
     async def in_thread(self, q):
         def work():
@@ -198,6 +203,35 @@ class SingleReplicas(ServeTest):
         os.kill(s.pids("app", "Front").pop(), signal.SIGKILL)
         wait_until("all run", lambda: len(s.pids("app", "Front")) == 1)
         self.assertEqual(self.do(s, "abandon"), 3)
+
+    def test_broadcast_over_nodes(self) -> None:
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn("head", "--num-cpus", "1", "--host", "127.0.0.1", "--port", str(port),
+                          "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join)
+        head.port, head.dashboard = port, dashboard
+        head.wait_rest()
+        workers = [self.spawn("worker", "--address", "127.0.0.1:%d" % join, "--num-cpus", "2",
+                              "--host", "127.0.0.1", "--port", "0") for _ in range(2)]
+        self.write("served.py", CODE)
+        answer = head.rest("PUT", {"applications": [{
+            "name": "app", "route_prefix": "/", "import_path": "served:app",
+            "rserve": {"app_dir": self.folder},
+            "deployments": [{"name": "Worker", "num_replicas": 3, "max_replicas_per_node": 1}]}]})
+        self.assertEqual(answer.status, 200, answer.text)
+        head.wait_apps()
+        pids = {r["pid"]: r["node_id"] for r in head.replicas("app", "Worker")}
+        self.assertEqual(len(set(pids.values())), 3)
+        wait_until("all nodes are known where the caller is",
+                   lambda: set(self.do(head, "broadcast")) == set(pids))
+        self.assertEqual(self.do(head, "in_thread"), [7, 7, 7])
+        # a node that dies is left out, and what is called there meanwhile ends
+        workers[0].send(signal.SIGKILL)
+        workers[0].wait_exit()
+
+        def others_answer() -> bool:
+            answer = head.call("/?do=values_now", timeout=60)
+            return answer.status == 200 and len(answer.json()) == 2
+        wait_until("the others answer", others_answer)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Calls about single replicas: broadcasts to all of them, and slots that are reserved first.
 
-Both reach the replicas of this node only.
+A slot is reserved on this node only.
 """
 
 from __future__ import annotations
@@ -45,13 +45,11 @@ class _Question(_DeploymentResponseBase):
         self._settle()
 
     async def there(self) -> None:
-        """Until it is answered; raises its error."""
+        """Until it is answered, which may be with an error."""
         if not self._done:
             future = self._future()
             if future is not None:
                 await future
-        if self._error is not None:
-            raise self._error
 
 
 # --- broadcast ----------------------------------------------------------------------------------
@@ -72,25 +70,37 @@ class Broadcast:
         self._content_type, self._body = _values.encode_arguments(
             args, kwargs, handle._serialization
         )
-        self._listing = _Question(handle, link, request_id, self._send)
-        meta = w.field_u8(w.T_KIND, w.KIND_RESERVE) + w.field_u8(w.T_LIST, 1)
-        # KIND stands first in the fields of every call.
-        self._listing._transmit(meta + self._fields[len(w.field_u8(w.T_KIND, 0)) :], b"")
+        self._listings: List[_Question] = []
+        self._list(b"")
 
-    def _send(self, frame: w.Frame) -> None:
-        handle = self._handle
-        ids = json.loads(bytes(frame.body))
-        if not ids:
-            raise_in = DeploymentUnavailableError(handle.deployment_id)
-            self._listing._error = raise_in
-            return
-        for replica_id in ids:
+    def _list(self, node: bytes) -> None:
+        """Asks which replicas there are: this node's, or those of the one that the field names."""
+        listing = _Question(
+            self._handle, self._link, self._request_id, lambda frame: self._send(frame, node)
+        )
+        self._listings.append(listing)
+        meta = w.field_u8(w.T_KIND, w.KIND_RESERVE) + w.field_u8(w.T_LIST, 1) + node
+        # KIND stands first in the fields of every call.
+        listing._transmit(meta + self._fields[len(w.field_u8(w.T_KIND, 0)) :], b"")
+
+    def _send(self, frame: w.Frame, node: bytes) -> None:
+        for one in json.loads(bytes(frame.body)):
+            if isinstance(one, dict):
+                self._list(w.field_str(w.T_NODE, one["node_id"]))
+                continue
             response: DeploymentResponse[Any] = DeploymentResponse(
-                handle, self._link, self._request_id
+                self._handle, self._link, self._request_id
             )
-            meta = self._fields + w.field_str(w.T_REPLICA, replica_id) + self._content_type
+            meta = self._fields + w.field_str(w.T_REPLICA, one) + node + self._content_type
             response._transmit(meta, self._body)
             self._responses.append(response)
+
+    def _check_listed(self) -> None:
+        """All listings are there. A node that did not answer is gone, and its replicas with it."""
+        if self._listings[0]._error is not None:
+            raise self._listings[0]._error
+        if not self._responses:
+            raise DeploymentUnavailableError(self._handle.deployment_id)
 
     def results(self, timeout_s: Optional[float], return_exceptions: bool) -> List[Any]:
         """All answers, waited for in this thread."""
@@ -102,9 +112,9 @@ class Broadcast:
             if not for_what._done and not for_what._wait_in_thread(left):
                 raise TimeoutError("Timed out waiting for broadcast results.")
 
-        wait(self._listing)
-        if self._listing._error is not None:
-            raise self._listing._error
+        for listing in self._listings:  # the first one's answer adds to them
+            wait(listing)
+        self._check_listed()
         for response in self._responses:
             wait(response)
         return self._collect(return_exceptions)
@@ -115,7 +125,9 @@ class Broadcast:
         """The same, awaited."""
 
         async def all_there() -> None:
-            await self._listing.there()
+            for listing in self._listings:
+                await listing.there()
+            self._check_listed()
             for response in self._responses:
                 if not response._done:
                     future = response._future()
@@ -204,6 +216,8 @@ class Choosing:
         selection = self._selection = ReplicaSelection(self._handle)
         try:
             await selection._question.there()
+            if selection._question._error is not None:
+                raise selection._question._error
         except BaseException:
             selection.release()
             raise

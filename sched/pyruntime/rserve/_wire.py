@@ -122,6 +122,7 @@ T_READY = 47
 T_REPLICA = 56
 T_LIST = 57
 T_PID = 58
+T_NODE = 64
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}
 
