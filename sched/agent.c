@@ -9,8 +9,6 @@
 
 #define DEFAULT_ROUTER "ray.serve._private.request_router:PowerOfTwoChoicesRequestRouter"
 
-#define RETRY_AFTER_S 1 /* where backpressure_config does not say */
-
 /* --- small things --- */
 
 void rs_ag_changed(struct rs_agent *a)
@@ -154,6 +152,9 @@ static char *routes_text(const struct rs_agent_routes *r)
 
         rs_auto(rs_freep) char *router = rs_json_dump(d->router);
 
+        rs_buf_printf(&b, "q %lld %lld %lld %lld\n", (long long)d->priority_ageing,
+                      (long long)d->shed_target, (long long)d->shed_interval,
+                      (long long)d->request_timeout);
         rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d %s\n", d->app, d->name, d->max_ongoing,
                       d->max_queued, d->backpressure_status, d->retry_after_s, d->by_value,
                       d->failed, router);
@@ -198,8 +199,12 @@ void rs_ag_routes(struct rs_agent *a)
             .max_queued = d->conf->max_queued_requests,
             .backpressure_status = d->conf->backpressure_status,
             .retry_after_s = d->conf->backpressure_retry_after < 0
-                                 ? RETRY_AFTER_S
+                                 ? -1
                                  : (double)d->conf->backpressure_retry_after / 1e9,
+            .priority_ageing = d->conf->priority_ageing,
+            .shed_target = d->conf->shed_target > 0 ? d->conf->shed_target : 0,
+            .shed_interval = d->conf->shed_interval,
+            .request_timeout = d->conf->request_timeout > 0 ? d->conf->request_timeout : 0,
             .router = router_of(d->conf),
             .by_value = takes_values(a, d),
             .failed = unavailable(a, d),

@@ -79,7 +79,8 @@ struct rs_agent_route_deployment {
     const char *app, *name;
     int max_ongoing, max_queued;
     int backpressure_status;
-    double retry_after_s; /* < 0: none */
+    double retry_after_s; /* < 0: what the queue measures */
+    int64_t priority_ageing, shed_target, shed_interval, request_timeout;
     const json_t *router; /* request_router_config of one of its own; NULL: none */
     bool by_value;
     bool failed;

@@ -71,6 +71,9 @@ struct rs_deployment_conf {
     bool strip_prefix;       /* of kind http: the server does not see the route prefix */
     int64_t request_timeout; /* ns; -1: that of http_options */
     const json_t *calls;     /* array of names, or NULL */
+    int64_t priority_ageing; /* ns in which a request that waits gains a class */
+    int64_t shed_target;     /* ns; -1: nothing is shed */
+    int64_t shed_interval;   /* ns */
 };
 
 /* `code` is what the decorator and .options() set (the "options" of a GRAPH deployment), NULL for a

@@ -262,13 +262,33 @@ const struct rs_object rs_object_config =
     RS_OBJECT("", "A ServeConfigV2 document, YAML or JSON.", config_fields, false);
 
 extern const struct rs_object rs_object_options, rs_object_policy, rs_object_router,
-    rs_object_backpressure, rs_object_gang, rs_object_actor, rs_object_extension, rs_object_ready;
+    rs_object_backpressure, rs_object_gang, rs_object_actor, rs_object_extension, rs_object_ready,
+    rs_object_shed;
 
 const struct rs_object *const rs_objects[] = {
-    &rs_object_config,  &rs_object_http,        &rs_object_grpc,         &rs_object_logging,
-    &rs_object_tracing, &controller_object,     &rs_object_app,          &app_policy_object,
-    &app_rserve_object, &rs_object_rate,        &rs_object_route,        &rs_object_deployment,
-    &rs_object_options, &rs_object_autoscaling, &rs_object_runtime,      &rs_object_runtime_config,
-    &rs_object_policy,  &rs_object_router,      &rs_object_backpressure, &rs_object_gang,
-    &rs_object_actor,   &rs_object_extension,   &rs_object_ready,        NULL,
+    &rs_object_config,
+    &rs_object_http,
+    &rs_object_grpc,
+    &rs_object_logging,
+    &rs_object_tracing,
+    &controller_object,
+    &rs_object_app,
+    &app_policy_object,
+    &app_rserve_object,
+    &rs_object_rate,
+    &rs_object_route,
+    &rs_object_deployment,
+    &rs_object_options,
+    &rs_object_autoscaling,
+    &rs_object_runtime,
+    &rs_object_runtime_config,
+    &rs_object_policy,
+    &rs_object_router,
+    &rs_object_backpressure,
+    &rs_object_gang,
+    &rs_object_actor,
+    &rs_object_extension,
+    &rs_object_ready,
+    &rs_object_shed,
+    NULL,
 };

@@ -226,6 +226,24 @@ static const struct rs_field ready_fields[] = {
 const struct rs_object rs_object_ready = RS_OBJECT(
     D "rserve.ready", "When a replica of kind exec or http is ready.", ready_fields, false);
 
+static const struct rs_field shed_fields[] = {
+    {"target_delay_s", RS_TYPE_SECONDS, .flags = RS_F_NULL | RS_F_ABOVE, .max = 1e6,
+     .at = C(shed_target), .reload = RS_RELOAD_LIGHT,
+     .help =
+         "How long requests may have to wait for a slot. While they wait longer, those of the "
+         "lowest priority are refused with 503 and a Retry-After, as many as it takes; as many as "
+         "there are slots always wait on. null: nothing is shed, however long the queue."},
+    {"interval_s", RS_TYPE_SECONDS, .flags = RS_F_ABOVE, .def = "1", .max = 1e6,
+     .at = C(shed_interval), .reload = RS_RELOAD_LIGHT,
+     .help = "The wait must have been above the target for so long without a break: a shorter "
+             "burst is taken on."},
+};
+const struct rs_object rs_object_shed =
+    RS_OBJECT(D "rserve.shed",
+              "What is refused when more comes than the replicas can do. Off unless it has a "
+              "target_delay_s: set that well above the time that one request takes.",
+              shed_fields, false);
+
 static const struct rs_field extension_fields[] = {
     {"kind", RS_TYPE_CHOICE, .def = "\"python\"", .choices = kinds, .at = C(kind),
      .reload = RS_RELOAD_RESTART,
@@ -251,6 +269,14 @@ static const struct rs_field extension_fields[] = {
     {"request_timeout_s", RS_TYPE_SECONDS, .flags = RS_F_NULL | RS_F_ABOVE, .max = 1e9,
      .at = C(request_timeout), .reload = RS_RELOAD_LIGHT,
      .help = "Over that of http_options, for requests to this deployment."},
+    {"shed", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_shed, .at = RS_AT_SELF,
+     .help = "What is refused under overload."},
+    {"priority_ageing_s", RS_TYPE_SECONDS, .flags = RS_F_ABOVE, .def = "5", .max = 1e6,
+     .at = C(priority_ageing), .reload = RS_RELOAD_LIGHT,
+     .help = "A request that waits becomes one class more urgent in this time, so that none waits "
+             "for ever: a request of class 0 is overtaken by requests of class 9 that came up to 9 "
+             "times "
+             "as long after it, and by no later ones."},
     {"calls", RS_TYPE_LIST, RS_TYPE_TEXT, .at = C(calls), .reload = RS_RELOAD_LIGHT,
      .help = "Deployments that this one calls: the edges of the graph."},
 };

@@ -23,7 +23,7 @@ extern const struct rs_object rs_object_rate, rs_object_route;
          .help =                                                                                   \
              "Time limit of a request from its first byte; then 408. null or 0: none, also "       \
              "where http_options has one. A request's own x-request-timeout-seconds goes over "    \
-             "it."},                                                                               \
+             "it, x-request-timeout-ms and grpc-timeout make it shorter."},                        \
         {"idempotent", RS_TYPE_BOOL, .flags = RS_F_INHERIT, .reload = RS_RELOAD_LIGHT,             \
          .help = "Requests may be run twice: one whose replica died is run by another one. Not "   \
                  "given: false; GET and HEAD are idempotent without it."},                         \
@@ -32,9 +32,18 @@ extern const struct rs_object rs_object_rate, rs_object_route;
          .flags = RS_F_INHERIT,                                                                    \
          .max = RS_PRIORITY_MAX,                                                                   \
          .reload = RS_RELOAD_LIGHT,                                                                \
-         .help =                                                                                   \
-             "9 is the most urgent, 0 the least: who is served first where requests wait. Not "    \
-             "given: 5."},                                                                         \
+         .help = "9 is the most urgent, 0 the least: who is served first where requests wait, "    \
+                 "and is shed "                                                                    \
+                 "last. A request may ask for less with the header x-request-priority. Not "       \
+                 "given: 5."},                                                                     \
+        {"max_priority",                                                                           \
+         RS_TYPE_INT,                                                                              \
+         .flags = RS_F_INHERIT,                                                                    \
+         .max = RS_PRIORITY_MAX,                                                                   \
+         .reload = RS_RELOAD_LIGHT,                                                                \
+         .help = "The most urgent class that x-request-priority may ask for: trusted clients "     \
+                 "only. Not "                                                                      \
+                 "given: no more than `priority`."},                                               \
     {                                                                                              \
         "rate_limit", RS_TYPE_OBJECT,                                                              \
             .flags = RS_F_NULL | RS_F_INHERIT | RS_F_SPARSE, .object = &rs_object_rate,            \

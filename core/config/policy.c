@@ -9,7 +9,8 @@
 json_t *rs_config_app_policy(const struct rs_config_app *app)
 {
     static const char *const keys[] = {"max_body", "request_timeout_s", "idempotent",
-                                       "priority", "rate_limit",        "routes"};
+                                       "priority", "max_priority",      "rate_limit",
+                                       "routes"};
     const json_t *given = json_object_get(app->json, "rserve");
     json_t *policy = json_object();
 

@@ -103,6 +103,12 @@ static int read_values(struct rs_app_policy *p, struct rs_route_policy *r, const
         return bad(err, "priority", "an integer from 0 to 9");
     if (v)
         r->priority = (uint8_t)json_integer_value(v);
+    v = json_object_get(j, "max_priority");
+    if (v && (!json_is_integer(v) || json_integer_value(v) < 0 ||
+              json_integer_value(v) > RS_PRIORITY_MAX))
+        return bad(err, "max_priority", "an integer from 0 to 9");
+    if (v)
+        r->max_priority = (uint8_t)json_integer_value(v);
     v = json_object_get(j, "idempotent");
     if (v && !json_is_boolean(v))
         return bad(err, "idempotent", "true or false");

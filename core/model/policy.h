@@ -2,7 +2,7 @@
  * twice; for all of them, and for some by path and method.
  *
  * JSON:      the members of `rserve:` of an application in a configuration file, as it was checked by
- *            core/config: max_body (bytes), request_timeout_s, idempotent, priority, rate_limit
+ *            core/config: max_body (bytes), request_timeout_s, idempotent, priority, max_priority, rate_limit
  *            {requests_per_s, burst, key} and routes [{path, methods, and the same members}]. A member
  *            that is absent in a route counts as in the application; null lifts what that says.
  * Match:     the route with the longest path that is the request's path or is followed by "/" in it; among
@@ -50,6 +50,7 @@ struct rs_route_policy {
     int64_t request_timeout; /* ns; 0: none; -1: as http_options says */
     int limit;               /* place in limits; -1: none */
     uint8_t priority;        /* 0 to RS_PRIORITY_MAX */
+    uint8_t max_priority;    /* that a client may ask for, if it is above priority */
     bool idempotent;
 };
 

@@ -148,6 +148,8 @@ void rs_http_request_hup(struct rs_http_request *req);
 void rs_http_request_release(struct rs_http_request *req);
 void rs_http_request_free(struct rs_http_request *req);
 void rs_http_request_cancel(struct rs_http_request *req);
+/* Its time is over, and the router is done with it: 408. */
+void rs_http_answer_timeout(struct rs_http_request *req);
 
 /* --- ingress_header.c -------------------------------------------------------------------------- */
 

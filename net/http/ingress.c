@@ -104,7 +104,7 @@ void rs_http_request_cancel(struct rs_http_request *req)
 
 /* --- what ends it early ------------------------------------------------------------------------ */
 
-static void answer_timeout(struct rs_http_request *req)
+void rs_http_answer_timeout(struct rs_http_request *req)
 {
     char number[RS_DOUBLE_TEXT];
     struct rs_buf text = {0};
@@ -130,7 +130,7 @@ static int on_timer(struct rs_timer *t)
     else if (req->status)
         req->broken = true, rs_http_cut(req);
     else
-        answer_timeout(req);
+        rs_http_answer_timeout(req);
     return 0;
 }
 

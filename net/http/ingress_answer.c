@@ -313,6 +313,17 @@ static void on_data(struct rs_request *r, struct rs_chunk *body, bool end)
         rs_http_resume(req);
 }
 
+/* What the configuration says, or else what the queue has measured; below 0: neither does. */
+static void add_retry_after(struct MHD_Response *response, double seconds)
+{
+    char text[32];
+
+    if (seconds < 0)
+        return;
+    snprintf(text, sizeof(text), "%.0f", seconds);
+    add_header(response, "retry-after", text);
+}
+
 static void answer_backpressure(struct rs_http_request *req, const struct rs_failure *f)
 {
     const struct rs_http_route_cache *c = req->route->cache;
@@ -322,15 +333,15 @@ static void answer_backpressure(struct rs_http_request *req, const struct rs_fai
     const struct rs_route_target *target = c && !f->raised ? c->target : NULL;
     unsigned status = target && target->backpressure_status ? (unsigned)target->backpressure_status
                                                             : MHD_HTTP_SERVICE_UNAVAILABLE;
+    double wait = -1;
 
     if (!f->raised) /* of the queue in front of the ingress; else an exception that nobody caught */
         add_header(response, "content-type", plain);
-    if (target && target->retry_after_s >= 0) {
-        char seconds[32];
-
-        snprintf(seconds, sizeof(seconds), "%.0f", ceil(target->retry_after_s));
-        add_header(response, "retry-after", seconds);
-    }
+    if (target && target->retry_after_s >= 0)
+        wait = ceil(target->retry_after_s);
+    else if (!f->raised && f->retry_after)
+        wait = f->retry_after;
+    add_retry_after(response, wait);
     add_id(req, response);
     ready(req, response, status);
 }
@@ -352,7 +363,10 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
     case RS_WIRE_USER:
     case RS_WIRE_CANCELLED:
     case RS_WIRE_TIMEOUT:
-        rs_http_answer_text(req, 500, NULL, error);
+        if (f->code == RS_WIRE_TIMEOUT && !f->raised) /* its own, found by a queue */
+            rs_http_answer_timeout(req);
+        else
+            rs_http_answer_text(req, 500, NULL, error);
         return;
     case RS_WIRE_NOT_FOUND:
         if (!f->raised) { /* the deployment went away since the route was looked up */

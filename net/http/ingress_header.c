@@ -6,6 +6,7 @@
 #include "net/http/headers.h"
 #include "net/http/ingress-internal.h"
 #include "net/http/websocket_key.h"
+#include "net/http/wishes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -25,6 +26,8 @@ struct header_walk {
     unsigned hosts;
     struct span model, session, trace;
     bool has_id, has_trace, has_model, has_session;
+    int64_t timeout;                         /* that the client can wait; ns, 0: it does not say */
+    int priority;                            /* -1: it does not say */
     bool upgrades, to_websocket, version_13; /* Connection, Upgrade, Sec-WebSocket-Version */
 };
 
@@ -122,6 +125,8 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
                    !w->has_session) {
             w->has_session = true;
             w->session = where;
+        } else if (same(name, name_len, "grpc-timeout")) {
+            w->timeout = rs_http_sooner(w->timeout, rs_http_timeout_grpc(value, len));
         }
         break;
     case 14:
@@ -133,6 +138,14 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
             on_transfer_encoding(req, value, len);
         else if (same(name, name_len, "sec-websocket-key") && rs_ws_key_ok(value, len))
             memcpy(req->websocket_key, value, len);
+        break;
+    case 18:
+        if (same(name, name_len, "x-request-priority"))
+            w->priority = rs_http_priority(value, len);
+        break;
+    case 20:
+        if (same(name, name_len, "x-request-timeout-ms"))
+            w->timeout = rs_http_sooner(w->timeout, rs_http_timeout_ms(value, len));
         break;
     case 21:
         if (same(name, name_len, "sec-websocket-version"))
@@ -300,9 +313,24 @@ static void check_handshake(struct header_walk *w, size_t kind_at)
     rs_buf_head(&req->r.meta)[kind_at] = RS_REQUEST_WEBSOCKET;
 }
 
+/* Its client's wishes as far as they are granted: less time than there would be; less urgency, and more
+ * as far as the application lets clients decide. */
+static void grant(struct rs_http_request *req, const struct header_walk *w)
+{
+    uint8_t *priority = &req->r.priority;
+    int most = req->policy->max_priority > *priority ? req->policy->max_priority : *priority;
+
+    if (w->timeout && (req->timeout_s <= 0 || (double)w->timeout < req->timeout_s * (double)RS_SEC))
+        req->timeout_s = (double)w->timeout / (double)RS_SEC;
+    if (w->priority >= 0)
+        *priority = (uint8_t)(w->priority < most ? w->priority : most);
+    if (*priority != RS_PRIORITY_DEFAULT)
+        rs_request_put_priority(&req->r);
+}
+
 static void put_headers(struct rs_http_request *req, size_t kind_at)
 {
-    struct header_walk w = {.req = req};
+    struct header_walk w = {.req = req, .priority = -1};
     struct rs_buf *meta = &req->r.meta;
     size_t at;
 
@@ -335,6 +363,7 @@ static void put_headers(struct rs_http_request *req, size_t kind_at)
     }
     if (w.has_trace)
         put_span(meta, RS_TAG_TRACEPARENT, w.trace);
+    grant(req, &w);
 }
 
 /* --- where it goes ----------------------------------------------------------------------------- */
@@ -444,6 +473,8 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
     if (route) {
         const struct rs_http_route_cache *c = cache_of(req, route);
 
+        if (req->policy->request_timeout < 0 && c->target && c->target->request_timeout)
+            req->timeout_s = (double)c->target->request_timeout / (double)RS_SEC;
         req->r.route_at = c->route_at;
         req->r.route_len = route->prefix_len;
         kind_at = rs_buf_len(meta) + FIELD_HEAD;

@@ -77,6 +77,8 @@ void rs_call_error_fields(const struct rs_failure *f, const char *type, struct r
     if (f->code == RS_WIRE_BACKPRESSURE) {
         rs_field_put_uint(out, RS_TAG_QUEUED, f->queued);
         rs_field_put_uint(out, RS_TAG_MAX_QUEUED, f->max_queued);
+        if (f->retry_after)
+            rs_field_put_uint(out, RS_TAG_RETRY_AFTER, f->retry_after);
     }
 }
 
@@ -152,21 +154,46 @@ static size_t offset_of(const struct rs_frame *f, const struct rs_fields *fields
     return rs_fields_has(fields, tag) ? (size_t)(fields->at[tag].data - f->meta) : 0;
 }
 
-/* The sooner of its own limit and that of the request on whose behalf it is made. */
-static void set_deadline(struct rs_call *call, const struct rs_fields *fields)
+static void sooner(struct rs_request *r, int64_t deadline)
+{
+    if (deadline && (!r->deadline || deadline < r->deadline))
+        r->deadline = deadline;
+}
+
+/* The sooner of its own limit and that of the request on whose behalf it is made; and as urgent as
+ * that, if it does not say how urgent it is. */
+static void inherit(struct rs_call *call, const struct rs_fields *fields)
 {
     struct rs_loop *loop = call->ch->lane->loop;
     struct rs_request *r = &call->r;
     const struct rs_request *parent =
         call->parent ? rs_streams_get(&call->ch->out, call->parent) : NULL;
     uint64_t ms = rs_fields_uint(fields, RS_TAG_TIMEOUT_MS, 0);
+    uint64_t priority = rs_fields_uint(fields, RS_TAG_PRIORITY, RS_PRIORITIES);
 
     if (ms)
-        r->deadline = rs_loop_now(loop) + (int64_t)ms * RS_MS;
-    if (parent && parent->deadline && (!r->deadline || parent->deadline < r->deadline))
-        r->deadline = parent->deadline;
+        sooner(r, rs_loop_now(loop) + (int64_t)ms * RS_MS);
+    if (parent)
+        sooner(r, parent->deadline);
+    if (priority < RS_PRIORITIES)
+        r->priority = (uint8_t)priority;
+    else if (parent)
+        r->priority = parent->priority;
     if (r->deadline)
         rs_timer_start(&call->timer, loop, r->deadline);
+}
+
+/* What the deployment that is called allows. */
+static void limit(struct rs_call *call, int64_t timeout)
+{
+    struct rs_loop *loop = call->ch->lane->loop;
+    int64_t before = call->r.deadline;
+
+    if (!timeout)
+        return;
+    sooner(&call->r, rs_loop_now(loop) + timeout);
+    if (call->r.deadline != before)
+        rs_timer_start(&call->timer, loop, call->r.deadline);
 }
 
 static void take_body(struct rs_request *r, struct rs_frame *f)
@@ -201,7 +228,7 @@ struct rs_call *rs_call_new(struct rs_channel *ch, const struct rs_frame *f,
     rs_list_init(&call->link);
     rs_list_push_back(&ch->calls, &call->link);
     rs_streams_put(&ch->in, call->stream, call);
-    set_deadline(call, fields);
+    inherit(call, fields);
     return call;
 }
 
@@ -227,6 +254,7 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
                      struct rs_error *err)
 {
     rs_auto(rs_freep) char *app = NULL, *deployment = NULL;
+    struct rs_route_target *to;
     struct rs_call *call;
     uint8_t wanted = RS_WANTS_WORK;
     int r = 0;
@@ -242,6 +270,8 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
     call->r.wants = wanted;
     call->r.local_only = ch->from_node || wanted == RS_WANTS_SLOT;
     rs_buf_append(&call->r.meta, f->meta, f->h.meta_len);
+    if (call->r.priority != RS_PRIORITY_DEFAULT && !rs_fields_has(fields, RS_TAG_PRIORITY))
+        rs_request_put_priority(&call->r); /* for those who work on it */
     call->r.timeout_at = offset_of(f, fields, RS_TAG_TIMEOUT_MS);
     call->r.route_at = offset_of(f, fields, RS_TAG_ROUTE);
     call->r.route_len = fields->at[RS_TAG_ROUTE].len;
@@ -251,9 +281,14 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
             rs_wish_hash(fields->at[RS_TAG_SESSION_ID].data, fields->at[RS_TAG_SESSION_ID].len),
     };
     take_body(&call->r, f);
+    to = rs_map_get(&ch->lane->routes->targets, rs_route_key(&ch->lane->key, app, deployment));
+    if (to && call->r.kind == RS_REQUEST_CALL)
+        limit(call, to->request_timeout);
     if (rs_call_names_objects(fields) && !ch->node)
         r = rs_call_begin(call, fields, app, deployment, err);
-    if (r == 0)
+    if (r == 0 && to)
+        rs_lane_submit_to(ch->lane, &call->r, to);
+    else if (r == 0)
         rs_lane_submit(ch->lane, &call->r, app, deployment);
     return r < 0 ? -1 : 0;
 }

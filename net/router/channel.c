@@ -182,6 +182,7 @@ static int on_error(struct rs_channel *ch, struct rs_frame *f, struct rs_error *
     failure.raised = rs_fields_has(&fields, RS_TAG_ERROR_TYPE);
     failure.queued = (unsigned)rs_fields_uint(&fields, RS_TAG_QUEUED, 0);
     failure.max_queued = (unsigned)rs_fields_uint(&fields, RS_TAG_MAX_QUEUED, 0);
+    failure.retry_after = (unsigned)rs_fields_uint(&fields, RS_TAG_RETRY_AFTER, 0);
     rs_request_fail(r, &failure);
     hand_back(f, &body);
     free(message);

@@ -248,6 +248,18 @@ void rs_chooser_free(struct rs_chooser *c)
 
 /* --- requests ---------------------------------------------------------------------------------- */
 
+/* Behind all that are due before it. */
+static struct rs_list *place_of(struct rs_chooser *c, const struct rs_choice *x)
+{
+    struct rs_list *at = c->held.prev;
+
+    while (at != &c->held &&
+           rs_queue_before(&c->pool->queue, &x->r->waiter,
+                           &rs_container_of(at, struct rs_choice, link)->r->waiter))
+        at = at->prev;
+    return at;
+}
+
 void rs_chooser_add(struct rs_chooser *c, struct rs_request *r)
 {
     struct rs_choice *x = r->choice;
@@ -259,7 +271,7 @@ void rs_chooser_add(struct rs_chooser *c, struct rs_request *r)
     }
     rs_queue_hold(&c->pool->queue, &r->waiter);
     rs_list_init(&x->link);
-    rs_list_push_back(&c->held, &x->link);
+    rs_list_push_front(place_of(c, x), &x->link);
     ask(c, x, rs_loop_now(c->pool->loop));
     set_timer(c);
 }
@@ -331,6 +343,7 @@ static struct rs_slots *slot_for(const struct rs_pool *p, const struct rs_choice
 struct rs_request *rs_chooser_next(struct rs_chooser *c, struct rs_slots **ret)
 {
     bool asked = false;
+    int64_t now;
 
     rs_list_for_each (it, &c->held) {
         struct rs_choice *x = rs_container_of(it, struct rs_choice, link);
@@ -342,8 +355,8 @@ struct rs_request *rs_chooser_next(struct rs_chooser *c, struct rs_slots **ret)
         }
         if (!s)
             continue;
-        rs_queue_take(&c->pool->queue, &x->r->waiter, s);
-        *ret = s;
+        now = rs_loop_now(c->pool->loop);
+        *ret = rs_queue_take(&c->pool->queue, &x->r->waiter, s, now) ? s : NULL;
         return x->r;
     }
     if (asked)

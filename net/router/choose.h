@@ -29,7 +29,8 @@ void rs_chooser_add(struct rs_chooser *c, struct rs_request *r);
 void rs_chooser_bound(struct rs_chooser *c, struct rs_request *r, const struct rs_backend *b);
 /* It ended, or waits no longer. `b`: who worked on it to the end; NULL: nobody. */
 void rs_chooser_drop(struct rs_chooser *c, struct rs_request *r, const struct rs_backend *b);
-/* The next held request that a slot of its choice is free for: out of the queue, its slot taken. */
+/* The next held request that a slot of its choice is free for: out of the queue, its slot taken; or
+ * with `*ret` NULL past its deadline, as from rs_queue_next. */
 struct rs_request *rs_chooser_next(struct rs_chooser *c, struct rs_slots **ret);
 /* CHOSEN for question `id`; NULL: no answer will come, for `id` 0 to any. */
 void rs_chooser_answer(struct rs_chooser *c, uint64_t id, const json_t *answer);

@@ -36,7 +36,7 @@ static void do_configure(struct rs_lane *l, struct rs_order *o)
     struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
 
     rs_pool_router(p, o->json);
-    rs_pool_configure(p, o->max_ongoing, o->max_queued, o->flag);
+    rs_pool_configure(p, o->max_ongoing, &o->queue, o->flag);
 }
 
 static void do_chosen(struct rs_lane *l, struct rs_order *o)
@@ -185,7 +185,10 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
                                              .deployment = rs_strdup(r->name),
                                              .pool = &dep->figures,
                                              .max_ongoing = r->max_ongoing,
-                                             .max_queued = r->max_queued,
+                                             .queue = {.max_queued = r->max_queued,
+                                                       .ageing = r->priority_ageing,
+                                                       .shed_target = r->shed_target,
+                                                       .shed_interval = r->shed_interval},
                                              .json = r->router ? json_deep_copy(r->router) : NULL,
                                              .flag = r->failed});
         json_decref(dep->router);

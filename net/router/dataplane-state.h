@@ -63,7 +63,8 @@ struct rs_order {
     char *text;                        /* a message, an address, a path */
     struct rs_figures *pool, *figures; /* of the deployment, of the replica */
     struct rs_route_table *table;
-    int fd, max_ongoing, max_queued;
+    int fd, max_ongoing;
+    struct rs_queue_conf queue;
     uint16_t port;
     unsigned slots;
     bool flag;

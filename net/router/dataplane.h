@@ -48,7 +48,10 @@ struct rs_route_deployment {
     int max_ongoing;         /* per replica */
     int max_queued;          /* -1: no limit */
     int backpressure_status; /* 503 or 429 */
-    double retry_after_s;    /* < 0: no Retry-After header */
+    double retry_after_s;    /* < 0: what the queue measures */
+    /* ns. ageing: a request that waits gains a class; 0: the default. target 0: nothing is shed. limit
+     * of its requests, 0: what the ingress says */
+    int64_t priority_ageing, shed_target, shed_interval, request_timeout;
     bool
         by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
     const json_t *router; /* request_router_config of one of its own; NULL: the built-in one */

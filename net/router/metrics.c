@@ -57,6 +57,13 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
                    .help = "Requests that the built-in choice routed because the deployment's own "
                            "request router failed or did not answer in time.",
                    .labels = {"deployment", "application"}})),
+        .dropped = counter(
+            m, ((struct rs_family_conf){
+                   .name = "rserve_requests_dropped_total",
+                   .help = "Requests that were refused before any work on them began. cause: "
+                           "queue_full (max_queued_requests), shed (they wait too long), expired "
+                           "(their time limit passed).",
+                   .labels = {"deployment", "application", "cause"}})),
         .replica_requests = counter(m, FAMILY("deployment_request_counter_total",
                                               "Requests that a replica finished.", "deployment",
                                               "replica", "route", "application")),

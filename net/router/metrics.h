@@ -15,7 +15,7 @@ struct rs_router_metrics {
     /* HTTP */
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
-    struct rs_family *queued, *handle_requests, *fallbacks;
+    struct rs_family *queued, *handle_requests, *fallbacks, *dropped;
     struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
 };
 
@@ -30,8 +30,9 @@ struct rs_figures {
     atomic_uint turn, load;
     atomic_llong load_at; /* ns */
     atomic_ullong load_us;
-    atomic_ullong fallbacks; /* of a deployment: choices that its own router did not make */
-    atomic_bool alarm;       /* the control thread wants to be told when there is load again */
+    atomic_ullong dropped[3]; /* of a deployment: by enum rs_drop */
+    atomic_ullong fallbacks;  /* of a deployment: choices that its own router did not make */
+    atomic_bool alarm;        /* the control thread wants to be told when there is load again */
 };
 
 /* A replica's series, one entry per route it is reached by. */

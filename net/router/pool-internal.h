@@ -17,3 +17,10 @@ void rs_pool_aim(struct rs_pool *p, struct rs_request *r);
 /* Sends what can be sent. */
 void rs_pool_pump(struct rs_pool *p);
 void rs_pool_show_queued(struct rs_pool *p);
+
+/* --- pool-drop.c ------------------------------------------------------------------------------- */
+
+/* It waits no longer, or never did: it is refused, with the reason, and counted. The queue has counted
+ * it already. */
+void rs_pool_drop(struct rs_pool *p, struct rs_request *r, enum rs_drop why);
+void rs_pool_count_drop(struct rs_pool *p, enum rs_drop why);

@@ -212,7 +212,7 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     assert(b);
     r->backend = NULL;
     rs_list_remove(&r->link);
-    rs_queue_release(&p->queue, &b->slots);
+    rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     p->working -= b->figures != NULL;
     if (how != RS_UNBIND_RETURNED) /* that one is on its way into the queue */
         show_load(p);
@@ -235,11 +235,20 @@ void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b)
         rs_chooser_bound(p->chooser, r, b);
 }
 
-/* The slot is taken. */
+static struct rs_request *of(struct rs_waiter *w)
+{
+    return rs_container_of(w, struct rs_request, waiter);
+}
+
+/* The slot is taken; without one it is too late. */
 static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
 {
-    struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
+    struct rs_backend *b = s ? rs_container_of(s, struct rs_backend, slots) : NULL;
 
+    if (!b) {
+        rs_pool_drop(p, r, RS_DROP_EXPIRED);
+        return;
+    }
     rs_pool_bind(p, r, b);
     if (r->wants == RS_WANTS_SLOT)
         r->reply->reserved(r, b->replica_id);
@@ -260,7 +269,9 @@ void rs_pool_pump(struct rs_pool *p)
     while (p->chooser && (chosen = rs_chooser_next(p->chooser, &s)))
         give(p, chosen, s);
     while ((w = rs_queue_next(&p->queue, now, &s)))
-        give(p, rs_container_of(w, struct rs_request, waiter), s);
+        give(p, of(w), s);
+    while ((w = rs_queue_shed(&p->queue, now)))
+        rs_pool_drop(p, of(w), RS_DROP_SHED);
     p->pumping = false;
     deadline = rs_queue_deadline(&p->queue, now);
     if (deadline)
@@ -285,25 +296,32 @@ static void refuse_unavailable(struct rs_pool *p, struct rs_request *r)
     refuse(r, RS_WIRE_UNAVAILABLE, message);
 }
 
-static void refuse_full(struct rs_pool *p, struct rs_request *r)
-{
-    struct rs_failure f = {.code = RS_WIRE_BACKPRESSURE,
-                           .queued = p->queue.queued,
-                           .max_queued = (unsigned)p->queue.max_queued};
-    char message[160];
-
-    snprintf(
-        message, sizeof(message),
-        "Request dropped due to backpressure (num_queued_requests=%u, max_queued_requests=%d).",
-        p->queue.queued, p->queue.max_queued);
-    f.message = message;
-    r->pool = NULL;
-    r->reply->fail(r, &f);
-}
-
 static bool is_closed(const struct rs_pool *p)
 {
     return !p->known || (p->failed && !rs_queue_open(&p->queue));
+}
+
+static void enqueue(struct rs_pool *p, struct rs_request *r)
+{
+    int64_t now = rs_loop_now(p->loop);
+    struct rs_waiter *displaced;
+
+    r->pool = p;
+    r->waiter.local_only = r->local_only;
+    r->waiter.deadline = r->deadline;
+    r->waiter.priority = r->priority;
+    if (r->waiter.wish.model)
+        r->waiter.patient_until = now + PATIENCE_MS * RS_MS;
+    if (rs_queue_put(&p->queue, &r->waiter, now, &displaced) == RS_QUEUE_FULL) {
+        rs_pool_drop(p, r, RS_DROP_FULL);
+        return;
+    }
+    if (displaced)
+        rs_pool_drop(p, of(displaced), RS_DROP_FULL);
+    if (p->chooser)
+        rs_chooser_add(p->chooser, r);
+    rs_pool_pump(p);
+    rs_pool_show_queued(p);
 }
 
 void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
@@ -318,18 +336,7 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
         rs_pool_show_queued(p);
         return;
     }
-    r->pool = p;
-    r->waiter.local_only = r->local_only;
-    if (r->waiter.wish.model)
-        r->waiter.patient_until = rs_loop_now(p->loop) + PATIENCE_MS * RS_MS;
-    if (rs_queue_put(&p->queue, &r->waiter) == RS_QUEUE_FULL) {
-        refuse_full(p, r);
-        return;
-    }
-    if (p->chooser)
-        rs_chooser_add(p->chooser, r);
-    rs_pool_pump(p);
-    rs_pool_show_queued(p);
+    enqueue(p, r);
 }
 
 static void refuse_waiting(struct rs_pool *p)
@@ -337,7 +344,7 @@ static void refuse_waiting(struct rs_pool *p)
     struct rs_waiter *w;
 
     while (is_closed(p) && (w = rs_queue_pop(&p->queue))) {
-        struct rs_request *r = rs_container_of(w, struct rs_request, waiter);
+        struct rs_request *r = of(w);
 
         rs_chooser_drop(p->chooser, r, NULL);
         refuse_unavailable(p, r);
@@ -345,11 +352,12 @@ static void refuse_waiting(struct rs_pool *p)
     rs_pool_show_queued(p);
 }
 
-void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool failed)
+void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue_conf *queue,
+                       bool failed)
 {
     p->known = true;
     p->failed = failed;
-    p->queue.max_queued = max_queued;
+    rs_queue_configure(&p->queue, queue);
     p->max_ongoing = max_ongoing < 1 ? 1 : max_ongoing;
     rs_list_for_each (it, &p->queue.slots) {
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);

@@ -38,13 +38,14 @@ struct rs_pool {
     const struct rs_router_metrics *metrics;
     struct rs_series *queued;
     unsigned queued_shown;
-    unsigned working;              /* requests that replicas of this node have */
-    unsigned load;                 /* those and the queued, as shown */
-    int64_t load_rest;             /* ns of the integral that are no whole microsecond yet */
-    struct rs_chooser *chooser;    /* NULL: no router of its own */
-    struct rs_series *fallbacks;   /* with one; NULL before */
-    struct rs_timer patience;      /* someone's for a busy replica with its model ends */
-    struct rs_series_cache *calls; /* requests to it, by handle and route */
+    unsigned working;                  /* requests that replicas of this node have */
+    unsigned load;                     /* those and the queued, as shown */
+    int64_t load_rest;                 /* ns of the integral that are no whole microsecond yet */
+    struct rs_chooser *chooser;        /* NULL: no router of its own */
+    struct rs_series *fallbacks;       /* with one; NULL before */
+    struct rs_series *drops[RS_DROPS]; /* NULL: none yet */
+    struct rs_timer patience;          /* time alone changes something: rs_queue_deadline */
+    struct rs_series_cache *calls;     /* requests to it, by handle and route */
 };
 
 struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
@@ -54,7 +55,8 @@ void rs_pool_free(struct rs_pool *p); /* NULL is fine; no backends, nothing queu
 RS_DEFINE_AUTO(struct rs_pool *, rs_pool_free);
 
 /* As the route table says. Those who wait are refused if it failed. */
-void rs_pool_configure(struct rs_pool *p, int max_ongoing, int max_queued, bool failed);
+void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue_conf *queue,
+                       bool failed);
 /* It has a router of its own from now on: request_router_config; NULL: it has none. */
 void rs_pool_router(struct rs_pool *p, const json_t *conf);
 /* The route table has it no longer: those who wait are refused. */

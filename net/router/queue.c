@@ -1,19 +1,34 @@
 #include "net/router/queue.h"
 
+#include "core/base/clock.h"
+
 #include <assert.h>
 #include <stddef.h>
 
+#define AGEING (5 * RS_SEC)
+
 void rs_queue_init(struct rs_queue *q, int max_queued)
 {
-    *q = (struct rs_queue){.max_queued = max_queued,
-                           .first_seq = UINT64_C(1) << 63,
-                           .last_seq = (UINT64_C(1) << 63) + 1};
-    rs_list_init(&q->waiting);
-    rs_list_init(&q->waiting_local);
+    *q = (struct rs_queue){.max_queued = max_queued, .ageing = AGEING};
+    for (int kind = 0; kind < RS_WAITS_KINDS; kind++) {
+        for (int p = 0; p < RS_PRIORITIES; p++)
+            rs_list_init(&q->waiting[kind][p]);
+    }
     rs_list_init(&q->patient);
-    rs_list_init(&q->held);
     rs_list_init(&q->slots);
 }
+
+void rs_queue_configure(struct rs_queue *q, const struct rs_queue_conf *conf)
+{
+    q->max_queued = conf->max_queued;
+    q->ageing = conf->ageing ? conf->ageing : AGEING;
+    q->shed.target = conf->shed_target;
+    q->shed.interval = conf->shed_interval;
+    if (!q->shed.target)
+        q->shed.on = false;
+}
+
+/* --- slots ------------------------------------------------------------------------------------- */
 
 static bool is_free(const struct rs_slots *s)
 {
@@ -85,92 +100,200 @@ static bool rather_waits(const struct rs_queue *q, const struct rs_waiter *w,
     return false;
 }
 
-static struct rs_list *list_of(struct rs_queue *q, const struct rs_waiter *w)
+/* --- who waits --------------------------------------------------------------------------------- */
+
+static struct rs_waiter *of(struct rs_list *link)
 {
-    return w->local_only ? &q->waiting_local : &q->waiting;
+    return rs_container_of(link, struct rs_waiter, link);
 }
 
-static struct rs_waiter *head(const struct rs_list *list)
+static bool is_expired(const struct rs_waiter *w, int64_t now)
 {
-    return rs_list_empty(list) ? NULL : rs_container_of(list->next, struct rs_waiter, link);
+    return w->deadline && now >= w->deadline;
 }
 
-/* The oldest of both lists; with `local_too` false, of the one that may take any slot. */
-static struct rs_waiter *oldest(const struct rs_queue *q, bool local_too)
+/* Waiting makes all of them more urgent at the same pace: what is due first now will be so later. */
+bool rs_queue_before(const struct rs_queue *q, const struct rs_waiter *a, const struct rs_waiter *b)
 {
-    struct rs_waiter *any = head(&q->waiting);
-    struct rs_waiter *local = local_too ? head(&q->waiting_local) : NULL;
+    int64_t x = a->arrived - a->priority * q->ageing, y = b->arrived - b->priority * q->ageing;
+
+    return x != y ? x < y : a->seq < b->seq;
+}
+
+static enum rs_waits kind_of(const struct rs_waiter *w)
+{
+    return w->local_only ? RS_WAITS_LOCAL : RS_WAITS_ANY;
+}
+
+/* Nearly always the last; what comes back, nearly always the first. */
+static void insert(struct rs_queue *q, struct rs_waiter *w, enum rs_waits kind)
+{
+    struct rs_list *list = &q->waiting[kind][w->priority], *at = list;
+
+    assert(w->priority < RS_PRIORITIES);
+    if (!rs_list_empty(list) && of(list->prev)->seq > w->seq) {
+        at = list->next;
+        while (of(at)->seq < w->seq)
+            at = at->next;
+    }
+    rs_list_init(&w->link);
+    rs_list_push_back(at, &w->link); /* before `at` */
+    q->filled[kind] |= 1u << w->priority;
+    w->waits = (uint8_t)kind;
+}
+
+static void take_out(struct rs_queue *q, struct rs_waiter *w)
+{
+    rs_list_remove(&w->link);
+    if (w->waits < RS_WAITS_KINDS && rs_list_empty(&q->waiting[w->waits][w->priority]))
+        q->filled[w->waits] &= ~(1u << w->priority);
+}
+
+/* Of one kind the one that is due first: the heads of its classes tell. NULL: none. */
+static struct rs_waiter *first(const struct rs_queue *q, enum rs_waits kind)
+{
+    struct rs_waiter *best = NULL;
+
+    for (unsigned left = q->filled[kind]; left; left &= left - 1) {
+        struct rs_waiter *w = of(q->waiting[kind][__builtin_ctz(left)].next);
+
+        if (!best || rs_queue_before(q, w, best))
+            best = w;
+    }
+    return best;
+}
+
+static struct rs_waiter *due(const struct rs_queue *q)
+{
+    struct rs_waiter *any = first(q, RS_WAITS_ANY), *local = first(q, RS_WAITS_LOCAL);
 
     if (!any || !local)
         return any ? any : local;
-    return any->seq < local->seq ? any : local;
+    return rs_queue_before(q, any, local) ? any : local;
 }
 
-int rs_queue_put(struct rs_queue *q, struct rs_waiter *w)
+/* Of the lowest class that waits; -1: nobody does. */
+static int lowest(const struct rs_queue *q)
 {
-    /* Those before it take what is free; nobody waits beside a slot that suits him. */
-    if (q->max_queued >= 0 && q->queued >= (unsigned)q->max_queued) {
-        if (!rs_list_empty(list_of(q, w)) || !best_slot(q, w))
-            return RS_QUEUE_FULL;
-        w->patient_until = 0;
+    unsigned all = 0;
+
+    for (int kind = 0; kind < RS_WAITS_KINDS; kind++)
+        all |= q->filled[kind];
+    return all ? __builtin_ctz(all) : -1;
+}
+
+/* Of one class the one that came last, or first. */
+static struct rs_waiter *end_of(const struct rs_queue *q, int priority, bool last)
+{
+    struct rs_waiter *best = NULL;
+
+    for (int kind = 0; kind < RS_WAITS_KINDS; kind++) {
+        const struct rs_list *list = &q->waiting[kind][priority];
+        struct rs_waiter *w = rs_list_empty(list) ? NULL : of(last ? list->prev : list->next);
+
+        if (w && (!best || (w->seq > best->seq) == last))
+            best = w;
     }
-    w->seq = q->last_seq++;
-    rs_list_init(&w->link);
-    rs_list_push_back(list_of(q, w), &w->link);
-    q->queued++;
-    return 0;
-}
-
-void rs_queue_return(struct rs_queue *q, struct rs_waiter *w)
-{
-    w->seq = q->first_seq--;
-    rs_list_init(&w->link);
-    rs_list_push_front(list_of(q, w), &w->link);
-    q->queued++;
+    return best;
 }
 
 void rs_queue_remove(struct rs_queue *q, struct rs_waiter *w)
 {
     assert(!rs_list_empty(&w->link) && q->queued);
-    rs_list_remove(&w->link);
+    take_out(q, w);
     q->queued--;
+}
+
+static struct rs_waiter *drop(struct rs_queue *q, struct rs_waiter *w, enum rs_drop why)
+{
+    rs_queue_remove(q, w);
+    q->dropped[why]++;
+    return w;
+}
+
+bool rs_queue_cancel(struct rs_queue *q, struct rs_waiter *w, int64_t now)
+{
+    bool expired = is_expired(w, now);
+
+    rs_queue_remove(q, w);
+    q->dropped[RS_DROP_EXPIRED] += expired;
+    return expired;
+}
+
+/* At the limit: somebody less urgent makes room, or there is none. */
+static struct rs_waiter *displace(struct rs_queue *q, const struct rs_waiter *w)
+{
+    int p = lowest(q);
+
+    return p >= 0 && p < w->priority ? drop(q, end_of(q, p, true), RS_DROP_FULL) : NULL;
+}
+
+int rs_queue_put(struct rs_queue *q, struct rs_waiter *w, int64_t now, struct rs_waiter **displaced)
+{
+    *displaced = NULL;
+    /* Those before it take what is free; nobody waits beside a slot that suits him. */
+    if (q->max_queued >= 0 && q->queued >= (unsigned)q->max_queued) {
+        if (!q->filled[kind_of(w)] && best_slot(q, w)) {
+            w->patient_until = 0;
+        } else {
+            *displaced = displace(q, w);
+            if (!*displaced) {
+                q->dropped[RS_DROP_FULL]++;
+                return RS_QUEUE_FULL;
+            }
+        }
+    }
+    w->seq = ++q->last_seq;
+    w->arrived = now;
+    insert(q, w, kind_of(w));
+    q->queued++;
+    return 0;
+}
+
+void rs_queue_return(struct rs_queue *q, struct rs_waiter *w, int64_t now)
+{
+    if (!w->seq) {
+        w->seq = ++q->last_seq;
+        w->arrived = now;
+    }
+    insert(q, w, kind_of(w));
+    q->queued++;
+}
+
+void rs_queue_hold(struct rs_queue *q, struct rs_waiter *w)
+{
+    take_out(q, w);
+    insert(q, w, RS_WAITS_HELD);
+}
+
+void rs_queue_unhold(struct rs_queue *q, struct rs_waiter *w)
+{
+    take_out(q, w);
+    insert(q, w, kind_of(w));
 }
 
 /* --- who lets others go first ------------------------------------------------------------------ */
 
 enum { SCAN_MAX = 1024 }; /* of those; the rest is looked at when these are fewer */
 
-static void insert_by_seq(struct rs_list *list, struct rs_waiter *w)
-{
-    struct rs_list *at = list->prev;
-
-    while (at != list && rs_container_of(at, struct rs_waiter, link)->seq > w->seq)
-        at = at->prev;
-    rs_list_push_front(at, &w->link);
-}
-
 static void be_patient(struct rs_queue *q, struct rs_waiter *w)
 {
-    insert_by_seq(&q->patient, w);
+    struct rs_list *at = q->patient.prev;
+
+    take_out(q, w);
+    while (at != &q->patient && rs_queue_before(q, w, of(at)))
+        at = at->prev;
+    rs_list_push_front(at, &w->link);
+    w->waits = RS_WAITS_PATIENT;
 }
 
-void rs_queue_hold(struct rs_queue *q, struct rs_waiter *w)
-{
-    insert_by_seq(&q->held, w);
-}
-
-void rs_queue_unhold(struct rs_queue *q, struct rs_waiter *w)
-{
-    insert_by_seq(list_of(q, w), w);
-}
-
-/* The oldest of them that takes a slot now. */
+/* The first of them that takes a slot now. */
 static struct rs_waiter *patient_next(const struct rs_queue *q, int64_t now, struct rs_slots **ret)
 {
     unsigned seen = 0;
 
     rs_list_for_each (it, &q->patient) {
-        struct rs_waiter *w = rs_container_of(it, struct rs_waiter, link);
+        struct rs_waiter *w = of(it);
         struct rs_slots *s = best_slot(q, w);
 
         if (s && !rather_waits(q, w, s, now)) {
@@ -183,13 +306,11 @@ static struct rs_waiter *patient_next(const struct rs_queue *q, int64_t now, str
     return NULL;
 }
 
-int64_t rs_queue_deadline(const struct rs_queue *q, int64_t now)
+static int64_t patience_end(const struct rs_queue *q, int64_t now)
 {
     rs_list_for_each (it, &q->patient) {
-        const struct rs_waiter *w = rs_container_of(it, struct rs_waiter, link);
-
-        if (w->patient_until > now)
-            return w->patient_until;
+        if (of(it)->patient_until > now)
+            return of(it)->patient_until;
     }
     return 0;
 }
@@ -209,17 +330,17 @@ static struct rs_waiter *ordinary_next(struct rs_queue *q, int64_t now, struct r
 {
     struct rs_waiter *w;
 
-    while ((w = oldest(q, true))) {
+    while ((w = due(q))) {
         struct rs_slots *s = best_slot(q, w);
 
         if (!s && w->local_only) {
             /* Only slots elsewhere are free, and it may not go there: those behind it may. */
-            w = oldest(q, false);
+            w = first(q, RS_WAITS_ANY);
             s = w ? best_slot(q, w) : NULL;
         }
         if (!s)
             return NULL;
-        if (!rather_waits(q, w, s, now)) {
+        if (is_expired(w, now) || !rather_waits(q, w, s, now)) {
             *ret = s;
             return w;
         }
@@ -239,38 +360,111 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
         p = patient_next(q, now, &for_p);
     }
     w = ordinary_next(q, now, &s);
-    if (p && (!w || p->seq < w->seq)) {
+    if (p && (!w || rs_queue_before(q, p, w))) {
         w = p;
         s = for_p;
     }
     if (!w)
         return NULL;
-    rs_queue_take(q, w, s);
-    *ret = s;
+    *ret = rs_queue_take(q, w, s, now) ? s : NULL;
     return w;
 }
 
-void rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s)
+bool rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s, int64_t now)
 {
+    if (is_expired(w, now)) {
+        (void)drop(q, w, RS_DROP_EXPIRED);
+        return false;
+    }
     rs_queue_remove(q, w);
     s->in_flight++;
     if (s->models.known && w->wish.model)
         rs_models_add(&s->models, w->wish.model); /* it will have it soon */
     rs_list_push_back(&q->slots, &s->link);
+    return true;
 }
 
 struct rs_waiter *rs_queue_pop(struct rs_queue *q)
 {
-    struct rs_waiter *w = oldest(q, true), *p = head(&q->patient), *h = head(&q->held);
+    struct rs_waiter *w = rs_list_empty(&q->patient) ? NULL : of(q->patient.next);
 
-    if (p && (!w || p->seq < w->seq))
-        w = p;
-    if (h && (!w || h->seq < w->seq))
-        w = h;
+    for (int p = 0; p < RS_PRIORITIES; p++) {
+        struct rs_waiter *x = end_of(q, p, false);
+
+        if (x && (!w || x->seq < w->seq))
+            w = x;
+    }
     if (w)
         rs_queue_remove(q, w);
     return w;
 }
+
+/* --- too many ---------------------------------------------------------------------------------- */
+
+/* Since when the oldest waits who would not wait by choice; 0: nobody. */
+static int64_t oldest_since(const struct rs_queue *q)
+{
+    int64_t since = 0;
+
+    for (int kind = 0; kind < RS_WAITS_KINDS; kind++) {
+        for (unsigned left = q->filled[kind]; left; left &= left - 1) {
+            const struct rs_waiter *w = of(q->waiting[kind][__builtin_ctz(left)].next);
+
+            if (!since || w->arrived < since)
+                since = w->arrived;
+        }
+    }
+    return since;
+}
+
+/* Each slot has somebody to take when it is free again: these are never too many. */
+static unsigned enough(const struct rs_queue *q)
+{
+    unsigned n = 0;
+
+    rs_list_for_each (it, &q->slots) {
+        const struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
+
+        n += s->admitted && !s->blocked ? s->limit : 0;
+    }
+    return n;
+}
+
+struct rs_waiter *rs_queue_shed(struct rs_queue *q, int64_t now)
+{
+    unsigned keep;
+    int64_t since;
+
+    if (!q->shed.target)
+        return NULL;
+    since = oldest_since(q);
+    keep = since ? enough(q) : 0;
+    rs_shed_observe(&q->shed, keep ? now - since : 0, now);
+    if (!q->shed.on || q->queued <= keep || now - since <= q->shed.target)
+        return NULL;
+    return drop(q, end_of(q, lowest(q), false), RS_DROP_SHED);
+}
+
+static int64_t shed_at(const struct rs_queue *q, int64_t now)
+{
+    int64_t since = q->shed.on ? oldest_since(q) : 0, at = since + q->shed.target + 1;
+
+    return since && at > now ? at : 0;
+}
+
+int64_t rs_queue_deadline(const struct rs_queue *q, int64_t now)
+{
+    int64_t a = patience_end(q, now), b = shed_at(q, now);
+
+    return !a || (b && b < a) ? b : a;
+}
+
+unsigned rs_queue_retry_after(const struct rs_queue *q, int64_t now)
+{
+    return rs_drain_wait(&q->drain, q->queued, now);
+}
+
+/* --- slots come and go ------------------------------------------------------------------------- */
 
 void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s)
 {
@@ -295,11 +489,11 @@ void rs_queue_remove_slots(struct rs_queue *q, struct rs_slots *s)
     rs_list_remove(&s->link);
 }
 
-void rs_queue_release(struct rs_queue *q, struct rs_slots *s)
+void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now)
 {
-    (void)q;
     assert(s->in_flight);
     s->in_flight--;
+    rs_drain_ended(&q->drain, q->queued > 0, now);
 }
 
 bool rs_queue_open(const struct rs_queue *q)

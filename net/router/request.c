@@ -71,6 +71,12 @@ void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len)
     r->route_at = r->route_len ? (size_t)(fields.at[RS_TAG_ROUTE].data - meta) : 0;
 }
 
+void rs_request_put_priority(struct rs_request *r)
+{
+    if (rs_buf_len(&r->meta) + 6 <= RS_FRAME_META_MAX)
+        rs_field_put_uint(&r->meta, RS_TAG_PRIORITY, r->priority);
+}
+
 /* --- origins ----------------------------------------------------------------------------------- */
 
 /* A copy that can grow, in place of a memfd that its maker has sealed. */
@@ -212,7 +218,8 @@ void rs_request_cancel(struct rs_request *r)
         rs_pool_unbind(p, r, RS_UNBIND_CANCELLED, NULL);
         rs_pool_pump(p);
     } else {
-        rs_queue_remove(&p->queue, &r->waiter);
+        if (rs_queue_cancel(&p->queue, &r->waiter, rs_loop_now(p->loop)))
+            rs_pool_count_drop(p, RS_DROP_EXPIRED);
         rs_chooser_drop(p->chooser, r, NULL);
         rs_pool_show_queued(p);
     }
@@ -268,7 +275,7 @@ void rs_request_return(struct rs_request *r)
     struct rs_pool *p = r->pool;
 
     rs_pool_unbind(p, r, RS_UNBIND_RETURNED, NULL);
-    rs_queue_return(&p->queue, &r->waiter);
+    rs_queue_return(&p->queue, &r->waiter, rs_loop_now(p->loop));
     if (p->chooser)
         rs_chooser_add(p->chooser, r);
     rs_pool_show_queued(p);

@@ -50,8 +50,9 @@ struct rs_failure {
     enum rs_wire_error code;
     const char *message; /* one line, or NULL */
     unsigned queued, max_queued;
-    bool raised;  /* an exception in a replica, told by its type */
-    bool stopped; /* DIED, but as it should: its time to finish was over */
+    unsigned retry_after; /* s, of BACKPRESSURE; 0: not known */
+    bool raised;          /* an exception in a replica, told by its type */
+    bool stopped;         /* DIED, but as it should: its time to finish was over */
     /* The ERROR frame's metadata and body as they came, to be passed on; NULL: made from the above. */
     const void *meta;
     size_t meta_len;
@@ -86,10 +87,10 @@ struct rs_request {
     struct rs_buf meta;
     size_t timeout_at;          /* offset of TIMEOUT_MS's value in meta, 0: none */
     size_t route_at, route_len; /* ROUTE's value in meta */
-    int64_t deadline;           /* monotonic ns, 0: none. The origin enforces it */
-    uint8_t kind;               /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
-    uint8_t wants;              /* enum rs_wants */
-    bool objects;               /* its metadata has OBJECTS */
+    int64_t deadline; /* monotonic ns, 0: none. The origin ends it then; a late queue too */
+    uint8_t kind;     /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
+    uint8_t wants;    /* enum rs_wants */
+    bool objects;     /* its metadata has OBJECTS */
     /* waiter.wish may be set by the origin: the model and the session that it is about. */
     uint8_t priority; /* 0 to 9, 9 is the most urgent */
     bool idempotent;  /* it may be run twice, whatever its method */
@@ -127,6 +128,9 @@ void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply);
 void rs_request_fini(struct rs_request *r);
 /* Appends well-formed fields to an empty meta and notes where the time limit and the route are. */
 void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len);
+
+/* Says in the metadata how urgent it is, if there is room. */
+void rs_request_put_priority(struct rs_request *r);
 
 /* More of the body of a request whose body_end is false; `end` with the last piece (maybe empty). */
 void rs_request_feed(struct rs_request *r, struct rs_chunk *body, bool end);

@@ -95,6 +95,7 @@ rs_route_table_new(const struct rs_routes *routes,
                                            .lane = lane_of(d->app, d->name, arg),
                                            .backpressure_status = d->backpressure_status,
                                            .retry_after_s = d->retry_after_s,
+                                           .request_timeout = d->request_timeout,
                                            .by_value = d->by_value};
         target = rs_map_put(&t->targets, rs_route_key(&key, d->app, d->name), target);
         assert(!target);

@@ -30,6 +30,7 @@ struct rs_route_target {
     unsigned lane; /* its home */
     int backpressure_status;
     double retry_after_s;
+    int64_t request_timeout; /* ns; 0: none of its own */
     bool by_value;
     struct rs_pool *pool; /* on the home lane, once it was used */
 };

@@ -90,7 +90,7 @@ static void setup(void)
     rs_router_metrics_init(&families, metrics);
     pool = rs_pool_new(loop, &families, "app", "D", &pool_figures, &pool_ops, NULL);
     router(true);
-    rs_pool_configure(pool, 1, -1, false);
+    rs_pool_configure(pool, 1, &(struct rs_queue_conf){.max_queued = -1}, false);
     for (int i = 0; i < REPLICAS; i++) {
         backends[i] = (struct rs_backend){
             .ops = &backend_ops, .replica_id = rs_strdup(names[i]), .figures = &figures[i]};

@@ -18,7 +18,22 @@ static void begin(int max_queued)
     a = b = far = (struct rs_slots){.limit = 1, .admitted = true};
     far.remote = true;
     for (size_t i = 0; i < RS_COUNT(w); i++)
-        w[i] = (struct rs_waiter){0};
+        w[i] = (struct rs_waiter){.priority = RS_PRIORITY_DEFAULT};
+}
+
+/* Nobody has to go for it. */
+static int put(struct rs_waiter *x)
+{
+    struct rs_waiter *displaced;
+    int r = rs_queue_put(&q, x, now, &displaced);
+
+    ck_assert_ptr_null(displaced);
+    return r;
+}
+
+static void give_back(struct rs_waiter *x)
+{
+    rs_queue_return(&q, x, now);
 }
 
 /* The next pair must be these; NULL: none. */
@@ -36,16 +51,16 @@ START_TEST(first_come_first_served)
 {
     begin(-1);
     for (int i = 0; i < 3; i++)
-        ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+        ck_assert_int_eq(put(&w[i]), 0);
     expect(NULL, NULL);
     rs_queue_add_slots(&q, &a);
     expect(&w[0], &a);
     expect(NULL, NULL);
-    rs_queue_release(&q, &a);
+    rs_queue_release(&q, &a, now);
     expect(&w[1], &a);
     ck_assert_uint_eq(q.queued, 1);
     rs_queue_remove(&q, &w[2]); /* it no longer wants to */
-    rs_queue_release(&q, &a);
+    rs_queue_release(&q, &a, now);
     expect(NULL, NULL);
     ck_assert_uint_eq(q.queued, 0);
 }
@@ -58,13 +73,13 @@ START_TEST(fewest_in_flight_then_in_turn)
     rs_queue_add_slots(&q, &a);
     rs_queue_add_slots(&q, &b);
     for (int i = 0; i < 8; i++)
-        ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+        ck_assert_int_eq(put(&w[i]), 0);
     expect(&w[0], &b); /* the newer one was used longest ago: never */
     expect(&w[1], &a);
     expect(&w[2], &b);
     expect(&w[3], &a);
-    rs_queue_release(&q, &a);
-    rs_queue_release(&q, &a);
+    rs_queue_release(&q, &a, now);
+    rs_queue_release(&q, &a, now);
     expect(&w[4], &a);
     expect(&w[5], &a);
     expect(&w[6], &b);
@@ -82,7 +97,7 @@ START_TEST(here_before_elsewhere)
     rs_queue_add_slots(&q, &a);
     rs_queue_add_slots(&q, &far);
     for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+        ck_assert_int_eq(put(&w[i]), 0);
     expect(&w[0], &a);
     expect(&w[1], &a);
     expect(&w[2], &far);
@@ -97,7 +112,7 @@ START_TEST(who_must_stay_lets_others_go)
     far.limit = 2;
     w[0].local_only = w[2].local_only = true;
     for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+        ck_assert_int_eq(put(&w[i]), 0);
     expect(&w[1], &far);
     rs_queue_add_slots(&q, &a);
     expect(&w[0], &a);
@@ -115,7 +130,7 @@ START_TEST(only_admitted_and_not_blocked)
     rs_queue_add_slots(&q, &a);
     rs_queue_add_slots(&q, &b);
     ck_assert(rs_queue_open(&q));
-    ck_assert_int_eq(rs_queue_put(&q, &w[0]), 0);
+    ck_assert_int_eq(put(&w[0]), 0);
     expect(NULL, NULL);
     b.admitted = false;
     ck_assert(!rs_queue_open(&q));
@@ -142,7 +157,7 @@ START_TEST(the_limit_is_exact)
     rs_queue_add_slots(&q, &a);
     for (int i = 0; i < 8; i++) {
         struct rs_slots *s;
-        int r = rs_queue_put(&q, &w[i]);
+        int r = put(&w[i]);
 
         ck_assert_int_eq(r, taken < limits[_i].fit ? 0 : RS_QUEUE_FULL);
         taken += r == 0;
@@ -160,17 +175,17 @@ START_TEST(what_comes_back_goes_first)
     a.limit = 2;
     rs_queue_add_slots(&q, &a);
     for (int i = 0; i < 3; i++) {
-        ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+        ck_assert_int_eq(put(&w[i]), 0);
         (void)rs_queue_next(&q, now, &s);
     }
     ck_assert_uint_eq(q.queued, 1);
     a.blocked = true;
-    rs_queue_release(&q, &a);
-    rs_queue_return(&q, &w[1]); /* beyond the limit, which is for newcomers */
-    rs_queue_release(&q, &a);
-    rs_queue_return(&q, &w[0]);
+    rs_queue_release(&q, &a, now);
+    give_back(&w[1]); /* beyond the limit, which is for newcomers */
+    rs_queue_release(&q, &a, now);
+    give_back(&w[0]);
     ck_assert_uint_eq(q.queued, 3);
-    ck_assert_int_eq(rs_queue_put(&q, &w[3]), RS_QUEUE_FULL);
+    ck_assert_int_eq(put(&w[3]), RS_QUEUE_FULL);
     ck_assert_ptr_eq(rs_queue_pop(&q), &w[0]);
     ck_assert_ptr_eq(rs_queue_pop(&q), &w[1]);
     ck_assert_ptr_eq(rs_queue_pop(&q), &w[2]);
@@ -201,7 +216,7 @@ static void put_for(unsigned i, uint64_t model, int64_t patient_until)
 {
     w[i].wish.model = model;
     w[i].patient_until = patient_until;
-    ck_assert_int_eq(rs_queue_put(&q, &w[i]), 0);
+    ck_assert_int_eq(put(&w[i]), 0);
 }
 
 START_TEST(who_has_the_model)
@@ -213,12 +228,12 @@ START_TEST(who_has_the_model)
     expect(&w[1], &a); /* though b has fewer in flight */
     put_for(2, 99, 0);
     expect(&w[2], &b); /* nobody has it: where the fewest are */
-    rs_queue_release(&q, &a);
-    rs_queue_release(&q, &b);
+    rs_queue_release(&q, &a, now);
+    rs_queue_release(&q, &b, now);
     put_for(3, 99, 0);
     expect(&w[3], &b); /* it went there just before, so it will be there */
     tells(&b, NULL, 0);
-    rs_queue_release(&q, &b);
+    rs_queue_release(&q, &b, now);
     put_for(4, 99, 0);
     expect(&w[4], &b);
     put_for(5, 98, 0);
@@ -252,7 +267,7 @@ START_TEST(patience_for_a_busy_one)
     expect(NULL, NULL);
     ck_assert_uint_eq(q.queued, 2);
     ck_assert_int_eq(rs_queue_deadline(&q, now), now + 100);
-    rs_queue_release(&q, &a);
+    rs_queue_release(&q, &a, now);
     expect(&w[1], &a); /* in their order */
     expect(NULL, NULL);
     ck_assert_int_eq(rs_queue_deadline(&q, now), now + 200);
@@ -274,7 +289,7 @@ START_TEST(patience_ends_with_its_reason)
     tells(&a, (const uint64_t[]){M3}, 1); /* it was evicted */
     expect(&w[1], &b);
     put_for(2, M1, now + 100);
-    rs_queue_release(&q, &b);
+    rs_queue_release(&q, &b, now);
     expect(&w[2], &b); /* b has it by now */
     put_for(3, M3, now + 100);
     b.in_flight = 0;
@@ -298,7 +313,7 @@ START_TEST(no_patience_beyond_the_limit)
     ck_assert_uint_eq(q.queued, 1);
     w[3].wish.model = M1;
     b.limit = 1;
-    ck_assert_int_eq(rs_queue_put(&q, &w[3]), RS_QUEUE_FULL);
+    ck_assert_int_eq(put(&w[3]), RS_QUEUE_FULL);
     ck_assert_ptr_eq(rs_queue_pop(&q), &w[1]);
 }
 END_TEST
@@ -325,10 +340,10 @@ START_TEST(a_session_stays_while_its_replica_is_there)
             rs_queue_remove_slots(&q, &s[0]);
         for (uint64_t i = 0; i < SESSIONS; i++) {
             w[0].wish.session = i + 1;
-            ck_assert_int_eq(rs_queue_put(&q, &w[0]), 0);
+            ck_assert_int_eq(put(&w[0]), 0);
             ck_assert_ptr_eq(rs_queue_next(&q, now, &got), &w[0]);
             if (i % 2) /* some stay in flight: no matter */
-                rs_queue_release(&q, got);
+                rs_queue_release(&q, got, now);
             else
                 got->in_flight = 1;
             if (round == 0) {
@@ -348,7 +363,7 @@ START_TEST(a_session_stays_while_its_replica_is_there)
     /* where its replica is busy it goes to another one at once */
     home[1]->limit = home[1]->in_flight = 1;
     w[0].wish.session = 2;
-    ck_assert_int_eq(rs_queue_put(&q, &w[0]), 0);
+    ck_assert_int_eq(put(&w[0]), 0);
     ck_assert_ptr_eq(rs_queue_next(&q, now, &got), &w[0]);
     ck_assert_ptr_ne(got, home[1]);
 }
@@ -463,7 +478,7 @@ static void step(void)
             many[i].wish.model = random_below(4);
             many[i].wish.session = random_below(3);
             many[i].patient_until = now + 50;
-            waits[i] = rs_queue_put(&q, &many[i]) == 0;
+            waits[i] = put(&many[i]) == 0;
             if (!waits[i])
                 ck_assert_uint_ge(q.queued, (unsigned)q.max_queued);
         } else {
@@ -473,13 +488,13 @@ static void step(void)
     case 3:
     case 4:
         if (with[i])
-            rs_queue_release(&q, with[i]);
+            rs_queue_release(&q, with[i], now);
         with[i] = NULL;
         break;
     case 5:
         if (with[i]) {
-            rs_queue_release(&q, with[i]);
-            rs_queue_return(&q, &many[i]);
+            rs_queue_release(&q, with[i], now);
+            give_back(&many[i]);
             waits[i] = true;
         }
         with[i] = NULL;
