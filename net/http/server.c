@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "net/http/ingress-internal.h"
+#include "net/http/mhd_pool.h"
 #include "net/http/port.h"
 #include "net/router/dataplane-internal.h"
 #include "net/wire/tcp.h"
@@ -359,6 +360,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
                                   (const char *const[]){conf->node_id, conf->node_ip});
     if (getrandom(s->random, sizeof(s->random), 0) != sizeof(s->random))
         s->random[0] = (uint64_t)rs_clock_now() | 1;
+    rs_mhd_pool_use();
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL, NULL,
         on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,

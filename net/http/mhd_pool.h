@@ -1,0 +1,40 @@
+/* The memory of libmicrohttpd's connections, in place of its own memorypool.c.
+ *
+ * libmicrohttpd gives every connection a pool, of which a request's header, its strings and its answer's
+ * header are taken; it wipes all of it after every request, so 10,000 idle connections of 32 KiB
+ * occupy 320 MB, and each request costs a memset of 48 KiB. This one does not wipe, and puts what is
+ * allocated "from the end" next to the start as far as it fits, so an idle connection that has had
+ * small requests occupies one page.
+ *
+ * The functions have libmicrohttpd's names, so that the linker takes them instead of the archive's. They
+ * match version 0.9.75; with another version nothing here is compiled and it uses its own.
+ */
+#pragma once
+
+#include <microhttpd.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#if MHD_VERSION >= 0x00097500 && MHD_VERSION < 0x00097600
+#define RS_MHD_POOL
+#endif
+
+/* Does nothing, but whoever calls it has this file linked. */
+void rs_mhd_pool_use(void);
+
+#if defined(RS_MHD_POOL)
+struct MemoryPool;
+
+void MHD_init_mem_pools_(void);
+struct MemoryPool *MHD_pool_create(size_t max);
+void MHD_pool_destroy(struct MemoryPool *pool);
+/* `from_end`: never reallocated. NULL: no room. */
+void *MHD_pool_allocate(struct MemoryPool *pool, size_t size, bool from_end);
+/* From the end. NULL: *missing bytes have to be freed at the start; SIZE_MAX: it will never fit. */
+void *MHD_pool_try_alloc(struct MemoryPool *pool, size_t size, size_t *missing);
+/* NULL: no room, and `old` stays. The last block grows and shrinks in place. */
+void *MHD_pool_reallocate(struct MemoryPool *pool, void *old, size_t old_size, size_t new_size);
+size_t MHD_pool_get_free(struct MemoryPool *pool);
+/* Forgets all but `copy` bytes at `keep`, which become the start of a block of `size`. */
+void *MHD_pool_reset(struct MemoryPool *pool, void *keep, size_t copy, size_t size);
+#endif
