@@ -14,6 +14,7 @@
 
 /* A report goes out at once on a change; while requests are under way its figures are kept fresh. */
 enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5 };
+enum { REPORT_MAX = 1 << 20 }; /* bytes, where leaving out helps */
 
 /* --- what is due after each turn ----------------------------------------------------------------- */
 
@@ -57,24 +58,31 @@ static void shorten(struct rs_report *report, size_t text_max)
         rs_message_shorten(&report->zygotes[i].message, text_max);
 }
 
-/* What replicas say must not cost the node its head: a report that is too long is told without. */
+/* A report is sent often: what replicas say must not make it long, or cost the node its head. */
 static void offer_report(struct rs_node *n, struct rs_report *report)
 {
     static const size_t text_max[] = {RS_MESSAGE_MAX, 400, 0};
+    rs_auto(rs_freep) char *text = NULL;
     struct rs_error err = {0};
-    bool sent = false;
+    bool is_long = false;
+    int r;
 
-    for (size_t i = 0; i <= RS_COUNT(text_max) && !sent; i++) {
+    for (size_t i = 0; i <= RS_COUNT(text_max); i++) {
         rs_auto(rs_json_decrefp) json_t *j = rs_report_to_json(report);
 
-        sent = rs_conn_offer_json(n->head, RS_MSG_REPORT, 0, j, &err) == 0;
-        if (!sent && i < RS_COUNT(text_max))
-            shorten(report, text_max[i]);
+        free(text);
+        text = rs_json_dump(j);
+        if (strlen(text) <= REPORT_MAX || i == RS_COUNT(text_max))
+            break;
+        is_long = true;
+        shorten(report, text_max[i]);
     }
-    if (err.msg[0] && !n->long_reports)
-        rs_log_warn(sent ? "the report to the head was shortened" : "the head gets no report",
-                    "reason=\"%s\"", err.msg);
-    n->long_reports = err.msg[0];
+    r = rs_conn_offer_text(n->head, RS_MSG_REPORT, 0, text, &err);
+    if (is_long && !n->long_reports)
+        rs_log_warn(r == 0 ? "the report to the head was shortened" : "the head gets no report",
+                    "bytes=%zu reason=\"%s\"", strlen(text),
+                    r == 0 ? "what replicas tell is too long" : err.msg);
+    n->long_reports = is_long;
 }
 
 static void send_report(struct rs_node *n, int64_t now)

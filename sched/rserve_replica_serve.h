@@ -105,24 +105,36 @@ static void *rserve_i_worker(void *arg)
     return NULL;
 }
 
+/* The object of a JSON message: its metadata, or its body where that is too small. */
+static const char *rserve_i_object(const struct rserve_i_frame *f, size_t *len)
+{
+    int is_long = !f->meta_len && f->body;
+
+    *len = is_long ? (size_t)f->body_len : f->meta_len;
+    return is_long ? f->body : f->meta;
+}
+
 static void rserve_i_on_init(struct rserve_i *c, const struct rserve_i_frame *f)
 {
     struct rserve_init init;
     char why[400] = "init failed";
+    const char *json;
+    size_t len;
     int r = 0;
 
     if (c->ready) {
         rserve_i_break(c, "a second INIT");
         return;
     }
-    rserve_json_text(f->meta, f->meta_len, "app", c->app, sizeof(c->app));
-    rserve_json_text(f->meta, f->meta_len, "deployment", c->deployment, sizeof(c->deployment));
-    rserve_json_text(f->meta, f->meta_len, "replica_id", c->replica_id, sizeof(c->replica_id));
+    json = rserve_i_object(f, &len);
+    rserve_json_text(json, len, "app", c->app, sizeof(c->app));
+    rserve_json_text(json, len, "deployment", c->deployment, sizeof(c->deployment));
+    rserve_json_text(json, len, "replica_id", c->replica_id, sizeof(c->replica_id));
     init.app = c->app;
     init.deployment = c->deployment;
     init.replica_id = c->replica_id;
-    init.json = f->meta;
-    init.json_len = f->meta_len;
+    init.json = json;
+    init.json_len = len;
     if (c->options.init)
         r = c->options.init(&init, why, sizeof(why), c->arg);
     while (r == 0 && c->workers_len < c->options.threads) {
@@ -143,11 +155,13 @@ static void rserve_i_on_init(struct rserve_i *c, const struct rserve_i_frame *f)
 static void rserve_i_on_reconfigure(struct rserve_i *c, const struct rserve_i_frame *f)
 {
     char why[400] = "reconfigure failed";
+    size_t len;
+    const char *json = rserve_i_object(f, &len);
     int r = 0;
 
     if (c->options.reconfigure) {
         rserve_i_unlock(c);
-        r = c->options.reconfigure(f->meta, f->meta_len, why, sizeof(why), c->arg);
+        r = c->options.reconfigure(json, len, why, sizeof(why), c->arg);
         rserve_i_lock(c);
     }
     rserve_i_send_state(c, "reconfigure", r ? why : NULL);

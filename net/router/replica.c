@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
+#include "core/base/log.h"
 #include "net/router/channel.h"
 #include "net/router/dataplane-internal.h"
 
@@ -164,8 +165,18 @@ void rs_replica_receive(struct rs_backend *b)
 
 void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text)
 {
+    static const char too_long[] = "{\"error\": \"the answer is longer than 16 MiB\"}";
     struct replica *x = of(b);
+    struct rs_error err = {0};
 
-    if (b->ops == &backend_ops && x->ch.conn)
-        rs_conn_send(x->ch.conn, type, 0, stream, text, text ? strlen(text) : 0, NULL, 0);
+    if (b->ops != &backend_ops || !x->ch.conn)
+        return;
+    if (!text) {
+        rs_conn_send(x->ch.conn, type, 0, stream, NULL, 0, NULL, 0);
+    } else if (rs_conn_offer_text(x->ch.conn, type, stream, text, &err) < 0) {
+        rs_log_warn("what a replica should be told is too long", "replica=%s reason=\"%s\"",
+                    b->replica_id, err.msg);
+        if (stream)
+            rs_conn_send(x->ch.conn, type, 0, stream, too_long, sizeof(too_long) - 1, NULL, 0);
+    }
 }

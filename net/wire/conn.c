@@ -374,27 +374,37 @@ void rs_conn_send_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, con
     rs_conn_send_json_fds(c, type, stream, j, NULL, 0);
 }
 
-static int check_length(enum rs_msg type, size_t len, struct rs_error *err)
+/* A message that is too long for metadata is the body of its frame. */
+static int measure(struct rs_header *h, size_t len, struct rs_error *err)
 {
+    if (len > RS_FRAME_BODY_MAX)
+        return rs_error_set(err, RS_NO_ROOM, "%s message of %zu bytes, limit %u",
+                            rs_msg_name(h->type), len, RS_FRAME_BODY_MAX);
     if (len <= RS_FRAME_META_MAX)
-        return 0;
-    return rs_error_set(err, RS_NO_ROOM, "%s message of %zu bytes, limit %u",
-                        rs_msg_name((uint8_t)type), len, RS_FRAME_META_MAX);
+        h->meta_len = (uint32_t)len;
+    else
+        h->body_len = len;
+    return 0;
+}
+
+int rs_conn_offer_text(struct rs_conn *c, enum rs_msg type, uint64_t stream, const char *text,
+                       struct rs_error *err)
+{
+    struct rs_header h = {.type = (uint8_t)type, .stream = stream};
+
+    if (measure(&h, strlen(text), err) < 0)
+        return -1;
+    if (!c->closed)
+        put_frame(c, &h, text, text);
+    return 0;
 }
 
 int rs_conn_offer_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
                        struct rs_error *err)
 {
     rs_auto(rs_freep) char *text = rs_json_dump(j);
-    struct rs_header h = {.type = (uint8_t)type, .stream = stream};
-    size_t len = strlen(text);
 
-    if (check_length(type, len, err) < 0)
-        return -1;
-    h.meta_len = (uint32_t)len;
-    if (!c->closed)
-        put_frame(c, &h, text, NULL);
-    return 0;
+    return rs_conn_offer_text(c, type, stream, text, err);
 }
 
 void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
@@ -403,19 +413,18 @@ void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream,
     rs_auto(rs_freep) char *text = rs_json_dump(j);
     struct rs_header h = {.type = (uint8_t)type, .stream = stream, .fds = (uint16_t)n};
     struct rs_error err = {0};
-    size_t len = strlen(text);
+    int r = measure(&h, strlen(text), &err);
 
-    if (c->closed || len > RS_FRAME_META_MAX) {
+    if (c->closed || r < 0) {
         for (size_t i = 0; i < n; i++)
             rs_closep(&fds[i]);
-        if (!c->closed && check_length(type, len, &err) < 0)
+        if (!c->closed)
             fail_later(c, &err);
         return;
     }
-    h.meta_len = (uint32_t)len;
     if (n)
         put_mark(c, fds, n);
-    put_frame(c, &h, text, NULL);
+    put_frame(c, &h, text, text);
 }
 
 bool rs_conn_congested(const struct rs_conn *c)
@@ -659,9 +668,11 @@ void rs_conn_free(struct rs_conn *c)
 
 int rs_frame_json(const struct rs_frame *f, json_t **ret, struct rs_error *err)
 {
+    bool is_long = !f->h.meta_len && f->body;
     json_t *j = NULL;
 
-    if (rs_json_parse(&j, f->meta, f->h.meta_len, rs_msg_name(f->h.type), err) < 0)
+    if (rs_json_parse(&j, is_long ? f->body : f->meta, is_long ? f->h.body_len : f->h.meta_len,
+                      rs_msg_name(f->h.type), err) < 0)
         return -1;
     if (!json_is_object(j)) {
         json_decref(j);

@@ -60,6 +60,9 @@ void rs_conn_send_json(struct rs_conn *c, enum rs_msg type, uint64_t stream, con
  * what others wrote. */
 RS_MUST_CHECK int rs_conn_offer_json(struct rs_conn *c, enum rs_msg type, uint64_t stream,
                                      const json_t *j, struct rs_error *err);
+/* The same with the text of a JSON object. */
+RS_MUST_CHECK int rs_conn_offer_text(struct rs_conn *c, enum rs_msg type, uint64_t stream,
+                                     const char *text, struct rs_error *err);
 /* As rs_conn_send_json with `n` descriptors to pass, which are taken. Unix sockets only. */
 void rs_conn_send_json_fds(struct rs_conn *c, enum rs_msg type, uint64_t stream, const json_t *j,
                            int *fds, size_t n);

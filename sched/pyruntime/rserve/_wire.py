@@ -413,7 +413,7 @@ def send_json(sock: socket.socket, kind: int, message: Dict[str, Any], stream: i
 
 def parse_json(frame: Frame) -> Dict[str, Any]:
     try:
-        value = json.loads(frame.meta)
+        value = json.loads(frame.meta or frame.body)  # what is too long for metadata is a body
     except ValueError as e:
         raise ProtocolError(f"message {frame.type} does not hold JSON: {e}") from None
     if not isinstance(value, dict):

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/json.h"
 #include "tests/unit/check_main.h"
 
 #include <errno.h>
@@ -258,6 +259,45 @@ START_TEST(passes_descriptors)
 }
 END_TEST
 
+/* What is too long for metadata is a body. */
+static const struct {
+    enum rs_msg type;
+    size_t size;
+    bool taken, in_body;
+} longs[] = {
+    {RS_MSG_TARGET, 1000, true, false},           {RS_MSG_TARGET, 3 << 20, true, true},
+    {RS_MSG_REPORT, (16 << 20) - 20, true, true}, {RS_MSG_TARGET, 16 << 20, false, false},
+};
+
+START_TEST(carries_long_messages)
+{
+    size_t size = longs[_i].size;
+    rs_auto(rs_freep) char *text = pattern(size);
+    rs_auto(rs_json_decrefp) json_t *j = NULL, *got = NULL;
+    struct rs_frame f = {.body_fd = -1};
+    struct rs_error err = {0};
+
+    memset(text, 'x', size);
+    text[size] = '\0';
+    j = json_pack("{s:s}", "text", text);
+    open_pair(_i % 2, true);
+    ck_assert_int_eq(rs_conn_offer_json(a.c, longs[_i].type, 0, j, &err), longs[_i].taken ? 0 : -1);
+    if (longs[_i].taken) {
+        UNTIL(b.frames == 1);
+        ck_assert_int_eq(rs_buf_len(&b.body) > 0, longs[_i].in_body);
+        ck_assert_int_eq(rs_buf_len(&b.meta) > 0, !longs[_i].in_body);
+        f.h = b.last;
+        f.meta = rs_buf_text(&b.meta);
+        f.body = rs_buf_text(&b.body);
+        ck_assert_int_eq(rs_frame_json(&f, &got, &err), 0);
+        ck_assert(json_equal(got, j));
+    } else {
+        ck_assert_ptr_nonnull(strstr(err.msg, "limit"));
+    }
+    close_pair();
+}
+END_TEST
+
 START_TEST(tells_when_it_is_congested)
 {
     char *data = pattern(60000);
@@ -371,21 +411,21 @@ END_TEST
 START_TEST(fails_outside_of_calls)
 {
     json_t *j = json_object();
-    char *text = malloc((1 << 20) + 1);
+    char *text = malloc((16 << 20) + 1);
     int fd = memfd_create("short", MFD_CLOEXEC);
 
     open_pair(true, true);
     a.act = b.act = FREE_IN_CLOSE;
     a.inside = b.inside = true;
-    memset(text, 'x', 1 << 20);
-    text[1 << 20] = '\0';
+    memset(text, 'x', 16 << 20);
+    text[16 << 20] = '\0';
     json_object_set_new(j, "text", json_string(text));
-    rs_conn_send_json(a.c, RS_MSG_REPORT, 0, j);
+    rs_conn_send_json(a.c, RS_MSG_STATS, 0, j);
     ck_assert_int_eq(write(fd, "123", 3), 3);
     rs_conn_send_fd(b.c, RS_MSG_BODY, 0, 2, NULL, 0, fd, 4); /* over TCP it has to be read */
     a.inside = b.inside = false;
     UNTIL(a.closes && b.closes);
-    ck_assert_ptr_nonnull(strstr(a.why, "REPORT message of 10485"));
+    ck_assert_ptr_nonnull(strstr(a.why, "STATS message of 16777"));
     ck_assert_str_eq(b.why, "a memfd became shorter than its body");
     json_decref(j);
     free(text);
@@ -452,6 +492,7 @@ END_TEST
 
 RS_CHECK_MAIN("conn", tcase_add_loop_test(tc, carries_bodies, 0, RS_COUNT(sizes));
               tcase_add_test(tc, keeps_order); tcase_add_test(tc, passes_descriptors);
+              tcase_add_loop_test(tc, carries_long_messages, 0, RS_COUNT(longs));
               tcase_add_loop_test(tc, tells_when_it_is_congested, 0, 2);
               tcase_add_test(tc, stops_reading);
               tcase_add_loop_test(tc, refuses_broken_frames, 0, RS_COUNT(bads));
