@@ -63,7 +63,8 @@ one, two, three = (Conf.options(name=n).bind() for n in ("one", "two", "three"))
 """)
         config = {"applications": [
             {"name": n, "route_prefix": "/" + n, "import_path": "served:" + n,
-             "rserve": {"app_dir": self.folder}, "deployments": [{"name": n, "user_config": {"text": "x" * 700000}}]}
+             "rserve": {"app_dir": self.folder},
+             "deployments": [{"name": n, "user_config": {"text": "x" * 700000}}]}
             for n in ("one", "two", "three")]}
         s = self.serve(self.write("app.yaml", json.dumps(config)))
         for app in ("one", "two", "three"):
