@@ -4,6 +4,7 @@
 #include "core/base/buf.h"
 #include "core/base/list.h"
 #include "core/loop/loop.h"
+#include "net/http/front.h"
 #include "net/router/dataplane.h"
 #include "net/router/lane.h"
 
@@ -15,6 +16,7 @@ struct rs_http_server {
     struct rs_lane *lane;
     const struct rs_ingress_conf *conf;
     struct MHD_Daemon *daemon;
+    struct rs_front front;
     struct rs_io io; /* the daemon's epoll set */
     struct rs_after after;
     bool dirty;    /* a connection was resumed */
@@ -38,6 +40,7 @@ struct rs_http_server {
 
 struct rs_http_conn {
     struct rs_http_server *server;
+    struct rs_front_conn *front;
     struct rs_io hup; /* hang-ups only, edge-triggered */
     struct rs_list link;
     struct rs_http_request *req; /* the one under way */

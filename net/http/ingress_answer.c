@@ -217,7 +217,8 @@ enum MHD_Result rs_http_queue(struct rs_http_request *req)
     req->server->long_replies += req->long_reply;
     rs_http_follow(req->server, 2);
     req->response = NULL;
-    if (req->server->stopping && req->status != MHD_HTTP_SWITCHING_PROTOCOLS)
+    if (req->status != MHD_HTTP_SWITCHING_PROTOCOLS &&
+        (req->server->stopping || rs_front_has_rest(req->conn->front)))
         add_header(response, "connection", "close");
     r = MHD_queue_response(req->mc, req->status, response);
     MHD_destroy_response(response);
@@ -236,9 +237,9 @@ void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *t
                   "connection: close\r\nx-request-id: %s\r\n\r\n%s",
                   status, MHD_get_reason_phrase_for(status), plain, strlen(text),
                   rs_buf_text(&req->id), text);
-    n = send(req->conn->hup.fd, rs_buf_head(&b), rs_buf_len(&b), MSG_NOSIGNAL | MSG_DONTWAIT);
+    n = rs_front_send(req->conn->front, rs_buf_head(&b), rs_buf_len(&b));
     (void)n; /* it is the last thing it hears, if it listens */
-    (void)shutdown(req->conn->hup.fd, SHUT_WR);
+    rs_front_shut(req->conn->front);
     rs_buf_fini(&b);
     req->status = status;
     req->cut_off = true;

@@ -542,6 +542,7 @@ void rs_http_begin(struct rs_http_request *req, const char *method, const char *
     req->http_10 = strcmp(version, "HTTP/1.0") == 0;
     req->timeout_s = (double)req->server->conf->request_timeout / (double)RS_SEC;
     req->header_bytes = strlen(method) + rs_buf_len(&req->target);
+    req->bad = (int)rs_front_refused(req->conn->front, method, &req->bad_why);
     set_label(req);
     plain_len = len;
     if (memchr(path, '%', len)) {

@@ -146,6 +146,7 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
     rs_list_push_back(&s->conns, &c->link);
+    c->front = rs_front_open(&s->front, c->hup.fd);
     *socket_context = c;
 }
 
@@ -163,6 +164,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     rs_io_stop(&c->hup);
     rs_list_remove(&c->link);
     rs_buf_fini(&c->fields);
+    rs_front_release(c->front);
     free(c);
     *socket_context = NULL;
 }
@@ -217,6 +219,7 @@ static void run(struct rs_http_server *s)
     s->dirty = false;
     s->ran_at = rs_loop_now(s->lane->loop);
     s->running = true;
+    rs_front_enter(&s->front);
     (void)MHD_run(s->daemon);
     s->running = false;
     s->follow -= s->follow > 0;
@@ -352,6 +355,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     }
     s->lane = lane;
     s->conf = conf;
+    rs_front_init(&s->front, lane->loop, conf->max_header);
     rs_list_init(&s->conns);
     rs_list_init(&s->requests);
     rs_list_init(&s->spare);
@@ -408,11 +412,12 @@ void rs_http_server_free(struct rs_http_server *s)
     /* None may be suspended when the daemon stops. */
     rs_list_for_each (it, &s->requests)
         rs_http_cut(rs_container_of(it, struct rs_http_request, link));
-    (void)MHD_run(s->daemon);
+    run(s);
     rs_io_stop(&s->io);
     rs_after_remove(&s->after);
     rs_http_server_stop_accepting(s);
     MHD_stop_daemon(s->daemon);
+    rs_front_fini(&s->front);
     while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
         struct rs_http_request *req =
             rs_container_of(s->requests.next, struct rs_http_request, link);

@@ -29,6 +29,7 @@ enum {
 
 struct rs_websocket {
     struct rs_http_request *req;
+    struct rs_front_conn *front;
     struct rs_ws_session session;
     struct MHD_UpgradeResponseHandle *handle; /* NULL: the connection was given back */
     struct rs_io io;
@@ -79,7 +80,7 @@ static bool flush(struct rs_websocket *ws)
     struct rs_buf *out = &ws->session.out;
 
     while (rs_buf_len(out)) {
-        ssize_t n = send(ws->io.fd, rs_buf_head(out), rs_buf_len(out), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = rs_front_send(ws->front, rs_buf_head(out), rs_buf_len(out));
 
         if (n >= 0) {
             rs_buf_consume(out, (size_t)n);
@@ -160,7 +161,7 @@ static void read_some(struct rs_websocket *ws)
     static _Thread_local char data[READ];
 
     for (int i = 0; i < ROUNDS && !held_back(ws) && !ws->session.gone; i++) {
-        ssize_t n = recv(ws->io.fd, data, sizeof(data), MSG_DONTWAIT);
+        ssize_t n = rs_front_recv(ws->front, data, sizeof(data));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -171,7 +172,7 @@ static void read_some(struct rs_websocket *ws)
         else
             rs_ws_client(&ws->session, data, (size_t)n, now_of(ws));
         pass_on(ws);
-        if (n < (ssize_t)sizeof(data))
+        if (n < (ssize_t)sizeof(data) && !rs_front_pending(ws->front))
             break;
     }
 }
@@ -205,13 +206,15 @@ static void settle(struct rs_websocket *ws)
     }
     if (next == RS_WS_NEXT_LINGER && !ws->shut && !rs_buf_len(&ws->session.out)) {
         ws->shut = true;
-        (void)shutdown(ws->io.fd, SHUT_WR);
+        rs_front_shut(ws->front);
     }
     watch(ws);
     if (at)
         rs_timer_start(&ws->timer, lane->loop, at);
     else
         rs_timer_stop(&ws->timer);
+    if (rs_front_pending(ws->front) && !held_back(ws))
+        rs_timer_start(&ws->timer, lane->loop, now_of(ws)); /* the socket will not say so */
 }
 
 static int on_io(struct rs_io *io, uint32_t events)
@@ -228,7 +231,11 @@ static int on_io(struct rs_io *io, uint32_t events)
 
 static int on_timer(struct rs_timer *t)
 {
-    settle(rs_container_of(t, struct rs_websocket, timer));
+    struct rs_websocket *ws = rs_container_of(t, struct rs_websocket, timer);
+
+    if (rs_front_pending(ws->front))
+        read_some(ws);
+    settle(ws);
     return 0;
 }
 
@@ -247,6 +254,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *mc, void *context, cons
     rs_io_stop(&req->conn->hup);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     ws->req = req;
+    ws->front = req->conn->front;
     ws->handle = handle;
     ws->io = (struct rs_io){.fd = fd, .fn = on_io};
     ws->timer.fn = on_timer;

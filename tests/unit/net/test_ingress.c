@@ -167,13 +167,16 @@ static const struct {
     {"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Method Not Allowed", NULL},
     {"GET / HTTP/1.1\r\n\r\n", 400, NULL, NULL}, /* no Host */
     {"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "More than one Host header.", NULL},
-    {"GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", 400, "Invalid header.", NULL},
-    {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400, "Invalid header.", NULL},
-    {"GET / HTTP/1.1\r\nHost: x\r\nA: b\001c\r\n\r\n", 400, "Invalid header.", NULL},
-    {"GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", 400, "Invalid header.", NULL},
+    {"GET / HTTP/1.1\r\nHost: x\r\nBad Name: y\r\n\r\n", 400, "A blank in a header's name.", NULL},
+    {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length : 5\r\n\r\n", 400, "A blank in a header's name.",
+     NULL},
+    {"GET / HTTP/1.1\r\nHost: x\r\nA: b\001c\r\n\r\n", 400, "A control character in the request.",
+     NULL},
+    {"GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n", 400, "A control character in the request.",
+     NULL},
     {"GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", 400, NULL, NULL},
     {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na", 400,
-     "Invalid Content-Length.", NULL},
+     "More than one Content-Length.", NULL},
     {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\na", 400, NULL, NULL},
     {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
      "1\r\na\r\n0\r\n\r\n",
@@ -279,9 +282,12 @@ START_TEST(header_limits)
     rs_buf_puts(&text, "\r\n\r\n");
     client_send(&c, rs_buf_text(&text));
     client_expect(&c, 431, "Request Header Fields Too Large");
+    client_expect_end(&c);
+    client_close(&c);
+    client_open(&c, &w);
     for (int i = 0; i < 40000; i++)
         rs_buf_puts(&text, "x");
-    client_send(&c, rs_buf_text(&text)); /* what not even libmicrohttpd takes */
+    client_send(&c, rs_buf_text(&text)); /* what is not even read to its end */
     client_expect(&c, 431, NULL);
     rs_buf_fini(&text);
     end();

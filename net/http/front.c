@@ -1,0 +1,321 @@
+#include "net/http/front.h"
+
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+enum {
+    LINGER_S = 2,         /* for a client to read why it was refused */
+    LINGER_MAX = 1 << 20, /* bytes that are read meanwhile */
+    HELD_KEEP = 4 << 10,  /* a buffer that grew beyond this is given up */
+    LINGERING_MAX = 256,  /* connections of a lane */
+};
+
+/* The model: an executable's own, whatever flags a library is compiled with. */
+static _Thread_local struct rs_front *current __attribute__((tls_model("local-exec")));
+static const char refused[] = "-"; /* the method of what stands for a refused request */
+
+void rs_front_enter(struct rs_front *f)
+{
+    current = f;
+}
+
+static inline struct rs_front_conn *find(int fd)
+{
+    const struct rs_front *f = current;
+
+    return f && (size_t)fd < f->size ? f->by_fd[fd] : NULL;
+}
+
+/* --- its life ---------------------------------------------------------------------------------- */
+
+void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max)
+{
+    *f = (struct rs_front){.loop = loop, .head_max = head_max};
+    rs_list_init(&f->lingering);
+}
+
+static void free_conn(struct rs_front_conn *c)
+{
+    rs_list_remove(&c->link);
+    rs_io_stop(&c->io);
+    rs_timer_stop(&c->timer);
+    rs_buf_fini(&c->held);
+    free(c);
+}
+
+/* The last of it. */
+static void close_it(struct rs_front_conn *c)
+{
+    (void)close(c->fd);
+    free_conn(c);
+}
+
+void rs_front_fini(struct rs_front *f)
+{
+    while (!rs_list_empty(&f->lingering))
+        close_it(rs_container_of(f->lingering.next, struct rs_front_conn, link));
+    if (current == f)
+        current = NULL;
+    free(f->by_fd);
+    f->by_fd = NULL;
+    f->size = 0;
+}
+
+static int on_io(struct rs_io *io, uint32_t events)
+{
+    struct rs_front_conn *c = rs_container_of(io, struct rs_front_conn, io);
+    char dump[16 << 10];
+    ssize_t n;
+
+    (void)events;
+    do {
+        n = recv(c->fd, dump, sizeof(dump), MSG_DONTWAIT);
+        if (n > 0)
+            c->discarded += (size_t)n;
+    } while (n > 0 && c->discarded < LINGER_MAX);
+    if (n >= 0 || (errno != EAGAIN && errno != EINTR))
+        close_it(c);
+    return 0;
+}
+
+static int on_timer(struct rs_timer *t)
+{
+    close_it(rs_container_of(t, struct rs_front_conn, timer));
+    return 0;
+}
+
+static void remember(struct rs_front *f, struct rs_front_conn *c)
+{
+    size_t at = (size_t)c->fd;
+
+    if (at >= f->size) {
+        size_t size = f->size ? f->size : 64;
+
+        while (size <= at)
+            size *= 2;
+        f->by_fd = rs_realloc(f->by_fd, size * sizeof(struct rs_front_conn *));
+        memset(f->by_fd + f->size, 0, (size - f->size) * sizeof(struct rs_front_conn *));
+        f->size = size;
+    }
+    f->by_fd[at] = c;
+}
+
+struct rs_front_conn *rs_front_open(struct rs_front *f, int fd)
+{
+    struct rs_front_conn *c = rs_alloc(sizeof(*c));
+
+    c->fd = fd;
+    c->front = f;
+    c->io = (struct rs_io){.fd = fd, .fn = on_io};
+    c->timer.fn = on_timer;
+    rs_list_init(&c->link);
+    rs_strict_init(&c->strict, f->head_max);
+    remember(f, c);
+    return c;
+}
+
+/* A socket that is closed while there is something to read resets the connection, and the client may
+ * lose the answer. */
+static bool linger(struct rs_front_conn *c)
+{
+    unsigned n = 0;
+
+    rs_list_for_each (it, &c->front->lingering)
+        n++;
+    if (n >= LINGERING_MAX || rs_io_start(&c->io, c->front->loop, EPOLLIN, NULL) < 0)
+        return false;
+    (void)shutdown(c->fd, SHUT_WR);
+    rs_list_push_back(&c->front->lingering, &c->link);
+    rs_timer_start(&c->timer, c->front->loop, rs_loop_now(c->front->loop) + LINGER_S * RS_SEC);
+    return true;
+}
+
+void rs_front_release(struct rs_front_conn *c)
+{
+    if (!c)
+        return;
+    if (c->deaf && current) {
+        c->lingers = true; /* rs_mhd_close comes next */
+        return;
+    }
+    c->front->by_fd[c->fd] = NULL;
+    free_conn(c);
+}
+
+/* --- reading ----------------------------------------------------------------------------------- */
+
+/* As recv. `drained`: there is no more for now. */
+static ssize_t read_some(struct rs_front_conn *c, void *to, size_t size, bool *drained)
+{
+    ssize_t n = recv(c->fd, to, size, MSG_DONTWAIT);
+
+    *drained = n < (ssize_t)size;
+    return n;
+}
+
+static size_t take_held(struct rs_front_conn *c, char *to, size_t size)
+{
+    size_t n = c->held_ok < size ? c->held_ok : size;
+
+    if (!n)
+        return 0;
+    memcpy(to, rs_buf_head(&c->held), n);
+    rs_buf_consume(&c->held, n);
+    c->held_ok -= n;
+    if (!rs_buf_len(&c->held) && c->held.cap > HELD_KEEP)
+        rs_buf_fini(&c->held);
+    return n;
+}
+
+/* What stands for that which is refused, after what is in order. */
+static void replace(struct rs_front_conn *c)
+{
+    static const char request[] = " / HTTP/1.0\r\n\r\n", chunk[] = "!\r\n";
+    struct rs_buf ok = {0};
+
+    rs_buf_append(&ok, rs_buf_head(&c->held), c->held_ok);
+    if (c->strict.bad_in == RS_STRICT_HEAD)
+        rs_buf_puts(&ok, refused);
+    rs_buf_puts(&ok, c->strict.bad_in == RS_STRICT_HEAD ? request : chunk);
+    rs_buf_fini(&c->held);
+    c->held = ok;
+    c->held_ok = rs_buf_len(&ok);
+    c->deaf = true;
+}
+
+/* `n` bytes have come, at `p`. Returns how many of them may go on where they are; the rest is held. */
+static size_t judge(struct rs_front_conn *c, const char *p, size_t n)
+{
+    size_t ok = 0;
+
+    if (rs_buf_len(&c->held)) {
+        rs_buf_append(&c->held, p, n);
+        c->held_ok += rs_strict_scan(&c->strict, rs_buf_head(&c->held) + c->held_ok,
+                                     rs_buf_len(&c->held) - c->held_ok);
+    } else {
+        ok = rs_strict_scan(&c->strict, p, n);
+        if (ok < n)
+            rs_buf_append(&c->held, p + ok, n - ok);
+    }
+    if (c->strict.state == RS_STRICT_BAD)
+        replace(c);
+    return ok;
+}
+
+/* libmicrohttpd does not ask again after it got less than it asked for, until the socket has more: what
+ * can be had must be given. */
+static ssize_t read_request(struct rs_front_conn *c, char *to, size_t size)
+{
+    size_t done = 0;
+    bool drained = false;
+
+    if (c->strict.state == RS_STRICT_UPGRADE && !c->held_ok) {
+        rs_strict_no_upgrade(&c->strict); /* it would not ask for more if it were one */
+        if (rs_buf_len(&c->held))
+            (void)judge(c, "", 0);
+    }
+    for (;;) {
+        ssize_t n;
+
+        done += take_held(c, to + done, size - done);
+        if (done == size || drained || c->deaf || c->strict.state == RS_STRICT_UPGRADE)
+            break;
+        n = read_some(c, to + done, size - done, &drained);
+        if (n <= 0) {
+            if (done)
+                break;
+            return n;
+        }
+        done += judge(c, to + done, (size_t)n);
+    }
+    if (done)
+        return (ssize_t)done;
+    errno = EAGAIN;
+    return -1;
+}
+
+unsigned rs_front_refused(const struct rs_front_conn *c, const char *method, const char **why)
+{
+    if (!c->deaf || strcmp(method, refused) != 0)
+        return 0;
+    *why = c->strict.why;
+    return c->strict.status;
+}
+
+bool rs_front_has_rest(const struct rs_front_conn *c)
+{
+    return c->strict.state == RS_STRICT_UPGRADE && rs_buf_len(&c->held);
+}
+
+ssize_t rs_front_recv(struct rs_front_conn *c, void *to, size_t size)
+{
+    bool drained;
+
+    c->held_ok = rs_buf_len(&c->held);
+    if (c->held_ok)
+        return (ssize_t)take_held(c, to, size);
+    return read_some(c, to, size, &drained);
+}
+
+bool rs_front_pending(const struct rs_front_conn *c)
+{
+    return rs_buf_len(&c->held) > 0;
+}
+
+/* --- writing ----------------------------------------------------------------------------------- */
+
+ssize_t rs_front_send(struct rs_front_conn *c, const void *data, size_t len)
+{
+    return send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void rs_front_shut(struct rs_front_conn *c)
+{
+    (void)shutdown(c->fd, SHUT_WR);
+}
+
+/* --- what libmicrohttpd calls ------------------------------------------------------------------ */
+
+ssize_t rs_mhd_recv(int fd, void *to, size_t size, int flags)
+{
+    struct rs_front_conn *c = find(fd);
+
+    return c ? read_request(c, to, size) : recv(fd, to, size, flags);
+}
+
+ssize_t rs_mhd_send(int fd, const void *data, size_t len, int flags)
+{
+    return send(fd, data, len, flags);
+}
+
+ssize_t rs_mhd_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    return sendmsg(fd, msg, flags);
+}
+
+ssize_t rs_mhd_sendfile(int fd, int in, off_t *at, size_t count)
+{
+    return sendfile(fd, in, at, count);
+}
+
+int rs_mhd_shutdown(int fd, int how)
+{
+    return shutdown(fd, how);
+}
+
+int rs_mhd_close(int fd)
+{
+    struct rs_front_conn *c = find(fd);
+
+    if (!c)
+        return close(fd);
+    c->front->by_fd[fd] = NULL;
+    if (!linger(c))
+        close_it(c);
+    return 0;
+}

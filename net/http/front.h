@@ -1,0 +1,77 @@
+/* What stands between a client's socket and libmicrohttpd, which the build has call the rs_mhd functions
+ * below where it would call those of the system: no other way in leads past the checks, and none of
+ * it costs a system call or a copy of its own.
+ *
+ *   socket -> PROXY header -> TLS -> strict.h -> libmicrohttpd, or a WebSocket
+ *
+ * A request that strict.h refuses is replaced by one that is well-formed and marked: it is answered in
+ * its turn, counted and logged as others are, and then the connection ends. Where a body is broken off,
+ * libmicrohttpd is given one that it refuses itself.
+ *
+ * Thread: the lane's. The rs_mhd functions may be called on any: without a front they are the system's.
+ */
+#pragma once
+
+#include "core/base/buf.h"
+#include "core/base/list.h"
+#include "core/loop/loop.h"
+#include "net/http/strict.h"
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct rs_front_conn {
+    int fd; /* -1: none */
+    struct rs_front *front;
+    struct rs_strict strict;
+    struct rs_buf held; /* read, not passed on; the first `held_ok` bytes may be */
+    size_t held_ok;
+    bool deaf;       /* a request was refused: nothing of what follows is heard */
+    bool lingers;    /* libmicrohttpd has closed it; it is read dry so that the answer arrives */
+    struct rs_io io; /* while it lingers */
+    struct rs_timer timer;
+    struct rs_list link;
+    size_t discarded;
+};
+
+/* The connections of one lane. */
+struct rs_front {
+    struct rs_loop *loop;
+    size_t head_max;
+    struct rs_front_conn **by_fd;
+    size_t size;
+    struct rs_list lingering;
+};
+
+void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max);
+void rs_front_fini(struct rs_front *f); /* closes what lingers */
+/* This thread is about to run libmicrohttpd for these connections, from now on. */
+void rs_front_enter(struct rs_front *f);
+
+/* A connection was accepted. */
+struct rs_front_conn *rs_front_open(struct rs_front *f, int fd);
+/* libmicrohttpd is about to close it. The connection frees itself when that is done. */
+void rs_front_release(struct rs_front_conn *c);
+
+/* The status and the reason if a request of this method stands for one that was refused; else 0. */
+unsigned rs_front_refused(const struct rs_front_conn *c, const char *method, const char **why);
+/* Bytes are there that libmicrohttpd will not ask for: those behind a WebSocket handshake. */
+bool rs_front_has_rest(const struct rs_front_conn *c);
+
+/* Past libmicrohttpd and the checks: once a connection is a WebSocket's, and for last words. As recv and
+ * send with MSG_DONTWAIT. */
+ssize_t rs_front_recv(struct rs_front_conn *c, void *to, size_t size);
+ssize_t rs_front_send(struct rs_front_conn *c, const void *data, size_t len);
+/* rs_front_recv has something without the socket being readable. */
+bool rs_front_pending(const struct rs_front_conn *c);
+/* No more will be sent. */
+void rs_front_shut(struct rs_front_conn *c);
+
+/* --- what libmicrohttpd calls ------------------------------------------------------------------ */
+
+ssize_t rs_mhd_recv(int fd, void *to, size_t size, int flags);
+ssize_t rs_mhd_send(int fd, const void *data, size_t len, int flags);
+ssize_t rs_mhd_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t rs_mhd_sendfile(int fd, int in, off_t *at, size_t count);
+int rs_mhd_shutdown(int fd, int how);
+int rs_mhd_close(int fd);
