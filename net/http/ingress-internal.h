@@ -92,7 +92,7 @@ struct rs_http_request {
     struct rs_buf target; /* raw, with the query */
     size_t path_len;
     const char *method;                   /* libmicrohttpd's, until the request is complete */
-    char label[16];                       /* of the method in metrics */
+    const char *label;                    /* of the method in metrics; static */
     struct rs_buf id;                     /* what x-request-id says */
     struct rs_route *route;               /* holds its table; NULL: not routed yet */
     const struct rs_route_policy *policy; /* never NULL once it is routed; the route's */
@@ -106,6 +106,7 @@ struct rs_http_request {
 
     unsigned status; /* 0: none yet */
     struct MHD_Response *response;
+    struct rs_buf text; /* its body, where that is short and came at once */
     struct rs_list pieces;
     bool answer_ended;
     bool sized;  /* the answer told its content-length */

@@ -44,6 +44,7 @@ struct rs_http_request *rs_http_request_new(struct rs_http_server *s, struct MHD
                                     .mc = mc,
                                     .target = old.target,
                                     .id = old.id,
+                                    .text = old.text,
                                     .started_at = rs_clock_now(),
                                     .timer = {.fn = on_timer},
                                     .credit = RS_STREAM_WINDOW};
@@ -56,6 +57,7 @@ struct rs_http_request *rs_http_request_new(struct rs_http_server *s, struct MHD
     rs_list_init(&req->turn);
     rs_buf_clear(&req->target);
     rs_buf_clear(&req->id);
+    rs_buf_clear(&req->text);
     rs_buf_puts(&req->target, target);
     req->path_len = end ? (size_t)(end - target) : strlen(target);
     req->conn->req = req;
@@ -70,6 +72,7 @@ void rs_http_request_free(struct rs_http_request *req)
     rs_request_fini(&req->r);
     rs_buf_fini(&req->target);
     rs_buf_fini(&req->id);
+    rs_buf_fini(&req->text);
     free(req);
 }
 
@@ -87,7 +90,8 @@ void rs_http_request_release(struct rs_http_request *req)
     req->route = NULL;
     rs_closep(&req->r.body_fd);
     s->n_requests--;
-    if (s->n_spare >= SPARE_MAX || req->r.body.cap > RS_FRAME_MEMFD_MIN * 2) {
+    if (s->n_spare >= SPARE_MAX || req->r.body.cap > RS_FRAME_MEMFD_MIN * 2 ||
+        req->text.cap > RS_FRAME_MEMFD_MIN * 2) {
         rs_http_request_free(req);
         return;
     }

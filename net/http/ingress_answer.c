@@ -178,8 +178,9 @@ static struct MHD_Response *make_response(struct rs_http_request *req, const str
     req->long_reply = body->fd >= 0;
     if (body->fd >= 0)
         return MHD_create_response_from_fd64(body->len, rs_steal_fd(&body->fd));
-    return MHD_create_response_from_buffer((size_t)body->len, (char *)(uintptr_t)body->data,
-                                           MHD_RESPMEM_MUST_COPY);
+    rs_buf_append(&req->text, body->data, (size_t)body->len);
+    return MHD_create_response_from_buffer((size_t)body->len, rs_buf_head(&req->text),
+                                           MHD_RESPMEM_PERSISTENT);
 }
 
 /* There is an answer: libmicrohttpd takes it when it has the whole request. */

@@ -170,17 +170,28 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
     }
 }
 
+/* Characters of a token as they are passed on, in lower case; 0: not one. */
+static const char token[256] = {
+    ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*',
+    ['+'] = '+', ['-'] = '-', ['.'] = '.', ['^'] = '^', ['_'] = '_', ['`'] = '`',   ['|'] = '|',
+    ['~'] = '~', ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',   ['5'] = '5',
+    ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9', ['a'] = 'a', ['b'] = 'b',   ['c'] = 'c',
+    ['d'] = 'd', ['e'] = 'e', ['f'] = 'f', ['g'] = 'g', ['h'] = 'h', ['i'] = 'i',   ['j'] = 'j',
+    ['k'] = 'k', ['l'] = 'l', ['m'] = 'm', ['n'] = 'n', ['o'] = 'o', ['p'] = 'p',   ['q'] = 'q',
+    ['r'] = 'r', ['s'] = 's', ['t'] = 't', ['u'] = 'u', ['v'] = 'v', ['w'] = 'w',   ['x'] = 'x',
+    ['y'] = 'y', ['z'] = 'z', ['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd',   ['E'] = 'e',
+    ['F'] = 'f', ['G'] = 'g', ['H'] = 'h', ['I'] = 'i', ['J'] = 'j', ['K'] = 'k',   ['L'] = 'l',
+    ['M'] = 'm', ['N'] = 'n', ['O'] = 'o', ['P'] = 'p', ['Q'] = 'q', ['R'] = 'r',   ['S'] = 's',
+    ['T'] = 't', ['U'] = 'u', ['V'] = 'v', ['W'] = 'w', ['X'] = 'x', ['Y'] = 'y',   ['Z'] = 'z',
+};
+
 /* Copies a name in lower case; false if it is no token. */
 static bool copy_name(char *to, const char *name, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)name[i];
-
-        if (c >= 'A' && c <= 'Z')
-            c = (unsigned char)(c + ('a' - 'A'));
-        else if (c <= ' ' || c >= 127 || strchr("\"(),/:;<=>?@[\\]{}", c))
+        to[i] = token[(unsigned char)name[i]];
+        if (!to[i])
             return false;
-        to[i] = (char)c;
     }
     return len > 0;
 }
@@ -245,13 +256,13 @@ static void make_id(struct rs_http_request *req)
         s[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
         bits[i] = s[1] + b;
     }
-    for (size_t i = 0, n = 0; i < 36; i++) {
-        if (i == 8 || i == 13 || i == 18 || i == 23) {
-            to[i] = '-';
-            continue;
-        }
-        to[i] = digits[(bits[n / 16] >> (4 * (n % 16))) & 15];
-        n++;
+    for (size_t i = 0, n = 0; i < 36; n++) {
+        unsigned byte = (unsigned)(bits[n / 8] >> (8 * (n % 8)));
+
+        if (i == 8 || i == 13 || i == 18 || i == 23)
+            to[i++] = '-';
+        to[i++] = digits[byte >> 4 & 15];
+        to[i++] = digits[byte & 15];
     }
     to[14] = '4';
     to[19] = digits[8 | (bits[1] & 3)];
@@ -298,7 +309,7 @@ static void check_handshake(struct header_walk *w, size_t kind_at)
 
     if (!w->upgrades || !w->to_websocket || req->http_10)
         return;
-    snprintf(req->label, sizeof(req->label), "WS");
+    req->label = "WS";
     if (strcmp(req->method, "GET") != 0)
         refuse(req, 400, "A WebSocket handshake is a GET request.");
     else if (req->has_te || req->content_length)
@@ -519,10 +530,10 @@ static void set_label(struct rs_http_request *req)
         "CONNECT",   "LINK",  "UNLINK", "PROPFIND", "COPY",  "MOVE",    "LOCK",  "UNLOCK",
         "PROPPATCH", "MKCOL", "REPORT", "SEARCH",   "PURGE", "QUERY"};
 
-    snprintf(req->label, sizeof(req->label), "OTHER");
+    req->label = "OTHER";
     for (size_t i = 0; i < RS_COUNT(known); i++) {
         if (strcmp(req->method, known[i]) == 0) {
-            snprintf(req->label, sizeof(req->label), "%s", known[i]);
+            req->label = known[i];
             break;
         }
     }

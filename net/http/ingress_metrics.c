@@ -10,7 +10,7 @@
 /* The series of one method and status on one route. */
 struct rs_http_series {
     struct rs_http_series *next;
-    char method[16];
+    const char *method; /* one of the labels: compared by address */
     unsigned status;
     struct rs_series *requests, *latency, *errors, *deployment_errors;
 };
@@ -29,12 +29,12 @@ static struct rs_http_series *find(struct rs_http_request *req, unsigned status)
         route->table->drop_cache = rs_http_route_cache_free;
     }
     for (s = c->series; s; s = s->next) {
-        if (s->status == status && strcmp(s->method, req->label) == 0)
+        if (s->status == status && s->method == req->label)
             return s;
     }
     s = rs_alloc(sizeof(*s));
     s->status = status;
-    snprintf(s->method, sizeof(s->method), "%s", req->label);
+    s->method = req->label;
     snprintf(code, sizeof(code), "%u", status);
     s->requests = rs_family_series(
         m->http_requests, (const char *const[]){route->prefix, s->method, route->app, code});
