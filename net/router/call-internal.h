@@ -28,6 +28,7 @@ struct rs_call {
     struct rs_timer timer;
     bool granted;                    /* a slot is reserved; the call itself comes later */
     bool begun;                      /* some of its answer was written */
+    uint64_t wire;                   /* the request that gets its items (wired.h); 0: the caller */
     struct rs_call_objects *objects; /* NULL: nothing */
 };
 

@@ -4,6 +4,7 @@
 #include "core/base/clock.h"
 #include "core/base/json.h"
 #include "net/router/call-internal.h"
+#include "net/router/wired.h"
 
 static struct rs_call *of(struct rs_request *r)
 {
@@ -40,6 +41,8 @@ static void reply_answer(struct rs_request *r, const struct rs_answer *a, struct
         return;
     }
     call->begun = true;
+    if (call->wire)
+        rs_wired_head(call, a, end);
     if (!meta) {
         if (a->status)
             rs_field_put_uint(&made, RS_TAG_STATUS, a->status);
@@ -64,6 +67,8 @@ static void reply_data(struct rs_request *r, struct rs_chunk *body, bool end)
         rs_call_keep(call, NULL, 0, body, end);
         return;
     }
+    if (call->wire && !end && rs_wired_item(call, body))
+        return;
     rs_channel_write(call->ch, RS_MSG_BODY, end, call->stream, NULL, 0, body);
     if (end)
         rs_call_free(call);

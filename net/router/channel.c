@@ -5,6 +5,7 @@
 #include "net/router/dataplane-internal.h"
 #include "net/router/pool.h"
 #include "net/router/store.h"
+#include "net/router/wired.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -61,7 +62,7 @@ void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
         }
     }
     r->stream = ch->next;
-    r->ahead = r->owed = 0;
+    r->ahead = r->owed = r->wire = r->wired = r->wired_spare = 0;
     r->unread = false;
     ch->next += 2;
     rs_streams_put(&ch->out, r->stream, r);
@@ -93,6 +94,8 @@ void rs_channel_feed(struct rs_channel *ch, struct rs_request *r, struct rs_chun
 
 void rs_channel_window(struct rs_channel *ch, struct rs_request *r, uint64_t n)
 {
+    if (r->wire)
+        n = rs_wired_window(ch, r, n);
     r->ahead -= n < r->ahead ? n : r->ahead;
     rs_channel_give_back(ch, r->stream, &r->owed, n);
 }
@@ -156,6 +159,8 @@ static int on_response(struct rs_channel *ch, struct rs_frame *f, struct rs_erro
     if (end)
         forget(ch, r);
     rs_request_answer(r, &a, &body, end);
+    if (!end && rs_fields_has(&fields, RS_TAG_BODY_OF))
+        rs_wired_begin(ch, r, rs_fields_uint(&fields, RS_TAG_BODY_OF, 0));
     hand_back(f, &body);
     return 0;
 }

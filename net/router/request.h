@@ -113,10 +113,13 @@ struct rs_request {
     struct rs_choice *choice; /* by the deployment's own router; NULL: it has none */
 
     /* --- the backend's own, from send to the end --- */
-    void *via;       /* e.g. the exchange with an upstream */
-    uint64_t stream; /* e.g. number on a frame connection */
-    uint64_t ahead;  /* e.g. bytes of the answer that the origin has not taken yet */
-    uint64_t owed;   /* e.g. bytes that it took and that were not given back yet */
+    void *via;            /* e.g. the exchange with an upstream */
+    uint64_t stream;      /* e.g. number on a frame connection */
+    uint64_t ahead;       /* e.g. bytes of the answer that the origin has not taken yet */
+    uint64_t owed;        /* e.g. bytes that it took and that were not given back yet */
+    uint64_t wire;        /* e.g. the call whose items are its answer (wired.h); 0: none */
+    uint64_t wired;       /* e.g. bytes of those that the origin has not taken yet */
+    uint64_t wired_spare; /* e.g. credit that they used beside these */
     uint64_t end_at; /* e.g. where its frame ends in the output; 0: it cannot be sent once more */
     bool unread;     /* e.g. the connection broke before the other side had all of that frame */
 };

@@ -1,5 +1,7 @@
 #include "net/wire/pickle.h"
 
+#include "core/base/text.h"
+
 #include <string.h>
 
 /* Opcodes of protocol 5 that occur around bytes and str, and the bytes that follow each. */
@@ -92,6 +94,40 @@ int rs_pickle_args(const char *pickle, size_t len, struct rs_pickle_arg *args, s
         if (next_op(&p, end) != tail[i])
             return -1;
     return p == end ? n : -1;
+}
+
+static bool is_utf8(const char *at, const char *end)
+{
+    while (at < end) {
+        uint64_t eight;
+
+        if (end - at >= 8) { /* mostly ASCII */
+            memcpy(&eight, at, sizeof(eight));
+            if (!(eight & UINT64_C(0x8080808080808080))) {
+                at += 8;
+                continue;
+            }
+        }
+        if (rs_utf8_next(&at, end) < 0)
+            return false;
+    }
+    return true;
+}
+
+int rs_pickle_text(const char *pickle, size_t len, struct rs_pickle_arg *ret)
+{
+    const unsigned char *p = (const unsigned char *)pickle, *end = p + len;
+    int op = next_op(&p, end);
+    struct rs_pickle_arg found;
+
+    if (op == NONE || op == 0x96 || read_value(&p, end, op, &found) < 0)
+        return -1;
+    if (next_op(&p, end) != STOP || p != end)
+        return -1;
+    if ((op == 0x8c || op == 'X' || op == 0x8d) && !is_utf8(found.data, found.data + found.len))
+        return -1;
+    *ret = found;
+    return 0;
 }
 
 void rs_pickle_bytes_head(char out[RS_PICKLE_HEAD], uint64_t len)

@@ -18,6 +18,10 @@ struct rs_pickle_arg {
  * more than `max` (at most 3), or one that is not bytes, bytearray, str or None. */
 int rs_pickle_args(const char *pickle, size_t len, struct rs_pickle_arg *args, size_t max);
 
+/* What the pickle of a single bytes object, or of a str that is whole UTF-8 (no halves of surrogate
+ * pairs), holds. -1: it is something else; a bytearray is. */
+int rs_pickle_text(const char *pickle, size_t len, struct rs_pickle_arg *ret);
+
 /* Appends the pickle of a bytes object; in two steps where the bytes come from elsewhere. */
 void rs_pickle_put_bytes(struct rs_buf *out, const void *data, size_t len);
 enum { RS_PICKLE_HEAD = 11 };

@@ -15,7 +15,7 @@ from typing import Any, Callable, Coroutine, Dict, List, Optional, Set, Tuple
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from rserve import _http, _values
+from rserve import _http, _values, _wired
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._drive import Driver
@@ -431,10 +431,10 @@ class Executor:
             value = await self._call_in_pool(method.function, args, kwargs)
         else:
             value = method.function(*args, **kwargs)
-        if inspect.isawaitable(value):
+        if not hasattr(value, "__anext__") and inspect.isawaitable(value):
             value = await value
         if hasattr(value, "__anext__"):
-            opened = False
+            opened = _wired.returned(call, value, _ITEMS)
             try:
                 async for item in value:
                     if not opened:

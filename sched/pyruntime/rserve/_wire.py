@@ -124,6 +124,7 @@ T_RETRY_AFTER = 49
 T_REPLICA = 56
 T_LIST = 57
 T_PID = 58
+T_BODY_OF = 59
 T_NODE = 64
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}

@@ -65,6 +65,49 @@ START_TEST(finds_arguments)
 }
 END_TEST
 
+static const struct pickle_case texts[] = {
+    P("\x80\x05\x95\x07\0\0\0\0\0\0\0\x8c\3abc\x94.", 1, {"abc"}),
+    P("\x80\x05\x95\x07\0\0\0\0\0\0\0C\3abc\x94.", 1, {"abc"}),
+    P("\x80\x05\x8c\0\x94.", 1, {""}),
+    P("\x80\x05X\4\0\0\0\xc3\xa4\xc3\xb6\x94.", 1, {"\xc3\xa4\xc3\xb6"}),
+    P("\x80\x05\x8c\x0b"
+      "eight bytes\x94.",
+      1, {"eight bytes"}),
+    P("\x80\x05"
+      "B\2\0\0\0\xff\xfe\x94.",
+      1, {"\xff\xfe"}),
+    P("\x80\x05\x8c\3\xed\xa0\x80\x94.", -1), /* half of a surrogate pair */
+    P("\x80\x05\x8c\x0b"
+      "eight byte\xff\x94.",
+      -1),
+    P("\x80\x05\x8c\2\xc3\xa4", -1), /* no STOP */
+    P("\x80\x05\x8c\1a\x94.x", -1),
+    P("\x80\x05\x8c\1a\x85.", -1),
+    P("\x80\x05\x8c\5abc\x94.", -1),
+    P("\x80\x05N.", -1),
+    P("\x80\x05K\1.", -1),
+    P("\x80\x05\x96\1\0\0\0\0\0\0\0c\x94.", -1), /* a bytearray */
+    P("", -1),
+};
+
+START_TEST(finds_text)
+{
+    const struct pickle_case *c = &texts[_i];
+    char *exact = malloc(c->len + 1);
+    struct rs_pickle_arg text = {0};
+
+    memcpy(exact, c->pickle, c->len);
+    ck_assert_int_eq(rs_pickle_text(exact, c->len, &text), c->n == 1 ? 0 : -1);
+    if (c->n == 1) {
+        ck_assert_uint_eq(text.len, strlen(c->args[0]));
+        ck_assert_mem_eq(text.data, c->args[0], text.len);
+    } else {
+        ck_assert_ptr_null(text.data);
+    }
+    free(exact);
+}
+END_TEST
+
 START_TEST(writes_bytes)
 {
     struct rs_buf b = {0};
@@ -77,4 +120,5 @@ START_TEST(writes_bytes)
 END_TEST
 
 RS_CHECK_MAIN("pickle", tcase_add_loop_test(tc, finds_arguments, 0, RS_COUNT(cases));
+              tcase_add_loop_test(tc, finds_text, 0, RS_COUNT(texts));
               tcase_add_test(tc, writes_bytes);)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import string
+import sys
 import threading
 import uuid
 import weakref
@@ -24,7 +25,7 @@ from typing import (
     TypeVar,
 )
 
-from rserve import _chain, _node, _objects, _values
+from rserve import _chain, _node, _objects, _values, _wired
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._errors import pack_user_error, unpack_error
@@ -494,6 +495,8 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         return _values.decode_value(self._content_type, body)
 
     def __aiter__(self) -> AsyncIterator[R]:
+        if self._stream and not self._done and not self._items:
+            _wired.iterated(self, sys._getframe(1))
         return self
 
     async def __anext__(self) -> R:
