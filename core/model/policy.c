@@ -1,6 +1,7 @@
 #include "core/model/policy.h"
 
 #include "core/base/alloc.h"
+#include "core/base/buf.h"
 #include "core/base/json.h"
 
 #include <ctype.h>
@@ -46,6 +47,17 @@ static int bad(struct rs_error *err, const char *key, const char *expected)
     return rs_error_set(err, RS_INVALID, "policy: %s: expected %s", key, expected);
 }
 
+/* Which route it is; the application's own is read before it has a path. */
+static char *name_of(const struct rs_route_policy *r)
+{
+    struct rs_buf b = {0};
+
+    for (char **m = r->methods; m && *m; m++)
+        rs_buf_printf(&b, "%s%s", m == r->methods ? "" : ",", *m);
+    rs_buf_printf(&b, "%s%s", r->methods ? " " : "", r->path ? r->path : "");
+    return rs_buf_steal(&b);
+}
+
 static int read_limit(struct rs_app_policy *p, struct rs_route_policy *r, const json_t *j,
                       struct rs_error *err)
 {
@@ -63,7 +75,8 @@ static int read_limit(struct rs_app_policy *p, struct rs_route_policy *r, const 
     *l = (struct rs_rate_limit){.requests_per_s = per_s,
                                 .burst = (unsigned)fmax(1, fmin(most, RS_RATE_BURST_MAX)),
                                 .key = (enum rs_rate_key)kind,
-                                .header = rs_strdup(name)};
+                                .header = rs_strdup(name),
+                                .route = name_of(r)};
     for (char *c = l->header; c && *c; c++)
         *c = (char)tolower((unsigned char)*c);
     r->limit = (int)p->n_limits++;
@@ -204,10 +217,13 @@ int rs_app_policy_new(struct rs_app_policy **ret, const json_t *j, struct rs_err
     p->routes = rs_alloc(sizeof(*p->routes));
     p->n_routes = 1;
     p->routes[0] = rs_route_policy_default;
-    p->routes[0].path = rs_strdup("/");
+    p->routes[0].path = NULL;
     if (routes && !json_is_array(routes))
         return bad(err, "routes", "a list");
-    if (read_values(p, &p->routes[0], j, err) < 0 || read_routes(p, routes, err) < 0)
+    if (read_values(p, &p->routes[0], j, err) < 0)
+        return -1;
+    p->routes[0].path = rs_strdup("/");
+    if (read_routes(p, routes, err) < 0)
         return -1;
     *ret = rs_steal(p);
     return 0;
@@ -223,8 +239,10 @@ void rs_app_policy_free(struct rs_app_policy *p)
         free(p->routes[i].methods);
         free(p->routes[i].path);
     }
-    for (size_t i = 0; i < p->n_limits; i++)
+    for (size_t i = 0; i < p->n_limits; i++) {
         free(p->limits[i].header);
+        free(p->limits[i].route);
+    }
     free(p->routes);
     free(p->limits);
     free(p);

@@ -39,6 +39,7 @@ struct rs_rate_limit {
     unsigned burst;        /* >= 1: what may come at once after a pause */
     enum rs_rate_key key;
     char *header; /* lower case; NULL unless key is RS_RATE_HEADER */
+    char *route;  /* "": the application's own; "GET,POST /v1" */
 };
 
 struct rs_route_policy {

@@ -4,6 +4,7 @@
 #include "core/base/buf.h"
 #include "core/base/list.h"
 #include "core/loop/loop.h"
+#include "net/http/cause.h"
 #include "net/http/front.h"
 #include "net/router/dataplane.h"
 #include "net/router/lane.h"
@@ -46,6 +47,8 @@ struct rs_http_conn {
     struct rs_http_request *req; /* the one under way */
     bool gone;                   /* the client hung up */
     struct rs_buf fields;        /* CLIENT and SERVER */
+    uint8_t client[8];           /* whom rate limits of key "client" are about */
+    uint8_t client_len;
 };
 
 /* Where the request is, as seen from libmicrohttpd. */
@@ -99,6 +102,8 @@ struct rs_http_request {
     size_t header_bytes;
     int bad; /* status that the header deserves, 0: none */
     const char *bad_why;
+    enum rs_http_cause cause; /* of an answer that is not the application's */
+    int64_t retry_after;      /* seconds, to be told with the answer; 0: not */
     bool has_te, has_length;
     uint64_t content_length;
     uint64_t received;
@@ -155,6 +160,19 @@ void rs_http_request_cancel(struct rs_http_request *req);
 /* Its time is over, and the router is done with it: 408. */
 void rs_http_answer_timeout(struct rs_http_request *req);
 
+/* It asks before it sends its body. */
+bool rs_http_expects_continue(const struct rs_http_request *req);
+
+/* --- ingress_limit.c --------------------------------------------------------------------------- */
+
+void rs_http_client_key(struct rs_http_conn *c, const struct sockaddr *peer);
+/* Answers a routed request that the application's rules refuse. */
+void rs_http_enforce(struct rs_http_request *req);
+/* Bytes of body that are taken; UINT64_MAX: any. */
+uint64_t rs_http_max_body(const struct rs_http_request *req);
+/* Notes the cause; returns `out`, the text of the answer. */
+const char *rs_http_body_too_large(struct rs_http_request *req, char *out, size_t size);
+
 /* --- ingress_header.c -------------------------------------------------------------------------- */
 
 /* The header is there: encodes it, finds the route, or has an answer ready. */
@@ -198,5 +216,6 @@ struct rs_http_route_cache {
     size_t route_at;      /* of ROUTE's value */
     struct rs_route_target *target;
     struct rs_http_series *series;
+    struct rs_series *causes[RS_CAUSE_COUNT]; /* NULL: none counted yet */
 };
 void rs_http_route_cache_free(void *cache);

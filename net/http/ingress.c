@@ -115,6 +115,7 @@ void rs_http_answer_timeout(struct rs_http_request *req)
 
     rs_buf_printf(&text, "Request %s timed out after %ss.", rs_buf_text(&req->id),
                   rs_text_double(req->timeout_s, number));
+    req->cause = RS_CAUSE_TIMEOUT;
     if (req->stage == RS_HTTP_UPLOAD)
         rs_http_cut_off(req, 408, rs_buf_text(&text));
     else
@@ -168,8 +169,15 @@ void rs_http_request_done(struct rs_http_request *req, bool aborted)
     bool served = !aborted && req->stage == RS_HTTP_REPLYING;
     bool goes_on = served || (req->stay && req->stage != RS_HTTP_UPLOAD);
 
-    if (req->stage != RS_HTTP_LINE)
-        rs_http_count(req, final_status(req, aborted));
+    if (req->stage != RS_HTTP_LINE) {
+        unsigned status = final_status(req, aborted);
+
+        if (status == 499)
+            req->cause = RS_CAUSE_CLIENT_GONE;
+        else if (!req->status)
+            req->cause = RS_CAUSE_BAD_REQUEST;
+        rs_http_count(req, status);
+    }
     req->conn->req = NULL;
     req->mc = NULL;
     req->suspended = false;
@@ -271,9 +279,11 @@ static enum MHD_Result upload(struct rs_http_request *req, const char *data, siz
     req->received += len;
     *size = 0;
     rs_http_follow(req->server, 1);
-    if (conf->max_body && req->received > conf->max_body) {
+    if (req->received > rs_http_max_body(req)) {
+        char text[100];
+
         rs_http_request_cancel(req);
-        rs_http_cut_off(req, 413, "Request body is too large.");
+        rs_http_cut_off(req, 413, rs_http_body_too_large(req, text, sizeof(text)));
         return MHD_YES;
     }
     req->credit -= (int64_t)len;
@@ -282,6 +292,7 @@ static enum MHD_Result upload(struct rs_http_request *req, const char *data, siz
         return MHD_YES;
     }
     if (keep(req, data, len) < 0) {
+        req->cause = RS_CAUSE_INTERNAL;
         rs_http_cut_off(req, 500, "Internal Server Error");
         return MHD_YES;
     }
@@ -302,7 +313,7 @@ static void upload_ended(struct rs_http_request *req)
 }
 
 /* A client that asks before it sends its body is told at once. */
-static bool expects_continue(const struct rs_http_request *req)
+bool rs_http_expects_continue(const struct rs_http_request *req)
 {
     const char *value = MHD_lookup_connection_value(req->mc, MHD_HEADER_KIND, "Expect");
 
@@ -317,7 +328,7 @@ enum MHD_Result rs_http_request_step(struct rs_http_request *req, const char *me
         return MHD_NO;
     if (req->stage == RS_HTTP_LINE) {
         rs_http_begin(req, method, version);
-        if (req->response && expects_continue(req))
+        if (req->response && rs_http_expects_continue(req))
             return rs_http_queue(req);
         return MHD_YES;
     }

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -193,6 +194,16 @@ static void ready(struct rs_http_request *req, struct MHD_Response *response, un
     rs_http_resume(req);
 }
 
+static void add_retry(const struct rs_http_request *req, struct MHD_Response *response)
+{
+    char seconds[24];
+
+    if (!req->retry_after)
+        return;
+    snprintf(seconds, sizeof(seconds), "%" PRId64, req->retry_after);
+    add_header(response, "retry-after", seconds);
+}
+
 void rs_http_answer_text(struct rs_http_request *req, unsigned status, const char *type,
                          const char *text)
 {
@@ -205,6 +216,7 @@ void rs_http_answer_text(struct rs_http_request *req, unsigned status, const cha
         add_header(response, "upgrade", "websocket");
         add_header(response, "sec-websocket-version", "13");
     }
+    add_retry(req, response);
     add_id(req, response);
     ready(req, response, status);
 }
@@ -235,9 +247,12 @@ void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *t
         text = req->bad_why ? req->bad_why : "";
     rs_buf_printf(&b,
                   "HTTP/1.1 %u %s\r\ncontent-type: %s\r\ncontent-length: %zu\r\n"
-                  "connection: close\r\nx-request-id: %s\r\n\r\n%s",
+                  "connection: close\r\nx-request-id: %s\r\n",
                   status, MHD_get_reason_phrase_for(status), plain, strlen(text),
-                  rs_buf_text(&req->id), text);
+                  rs_buf_text(&req->id));
+    if (req->retry_after)
+        rs_buf_printf(&b, "retry-after: %" PRId64 "\r\n", req->retry_after);
+    rs_buf_printf(&b, "\r\n%s", text);
     n = rs_front_send(req->conn->front, rs_buf_head(&b), rs_buf_len(&b));
     (void)n; /* it is the last thing it hears, if it listens */
     rs_front_shut(req->conn->front);
@@ -348,6 +363,27 @@ static void answer_backpressure(struct rs_http_request *req, const struct rs_fai
     ready(req, response, status);
 }
 
+static enum rs_http_cause cause_of(const struct rs_failure *f)
+{
+    if (f->raised || f->code == RS_WIRE_USER)
+        return RS_CAUSE_EXCEPTION;
+    switch (f->code) {
+    case RS_WIRE_BACKPRESSURE:
+        return RS_CAUSE_QUEUE_FULL;
+    case RS_WIRE_UNAVAILABLE:
+    case RS_WIRE_NOT_FOUND:
+        return RS_CAUSE_UNAVAILABLE;
+    case RS_WIRE_TIMEOUT:
+        return RS_CAUSE_TIMEOUT;
+    case RS_WIRE_TOO_LARGE:
+        return RS_CAUSE_BODY_TOO_LARGE;
+    case RS_WIRE_DIED:
+        return RS_CAUSE_REPLICA_DIED;
+    default:
+        return RS_CAUSE_INTERNAL;
+    }
+}
+
 /* As Ray Serve's proxy does: an exception of the user's is a bare 500, a failure of the system is one
  * with a type and without an id. */
 static void answer_failure(struct rs_http_request *req, const struct rs_failure *f)
@@ -355,6 +391,7 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
     static const char error[] = "Internal Server Error";
     struct MHD_Response *response;
 
+    req->cause = cause_of(f);
     switch (f->code) {
     case RS_WIRE_BACKPRESSURE:
         answer_backpressure(req, f);

@@ -297,8 +297,6 @@ static void check_framing(struct header_walk *w)
         refuse(req, 400, "Transfer-Encoding and Content-Length do not go together.");
     if (w->hosts > 1)
         refuse(req, 400, "More than one Host header.");
-    if (req->server->conf->max_body && req->content_length > req->server->conf->max_body)
-        refuse(req, 413, "Request body is too large.");
 }
 
 /* A handshake is a request like any other until it turns out to be one: then the replica is told so
@@ -442,6 +440,7 @@ void rs_http_answer_not_found(struct rs_http_request *req)
     char *to;
 
     path = path_of(req, &len);
+    req->cause = RS_CAUSE_NO_ROUTE;
     rs_buf_puts(&text, "Path '");
     to = rs_buf_reserve(&text, len);
     rs_buf_commit(&text, rs_route_decode(path, len, to));
@@ -457,8 +456,12 @@ static void answer_or_leave(struct rs_http_request *req, struct rs_route *route,
     const struct rs_route_table *t = req->server->lane->routes;
 
     if (req->bad) {
+        req->cause = req->bad == MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE
+                         ? RS_CAUSE_HEADER_TOO_LARGE
+                         : RS_CAUSE_BAD_REQUEST;
         rs_http_answer_text(req, (unsigned)req->bad, "text/plain; charset=utf-8", req->bad_why);
     } else if (strcmp(req->method, "CONNECT") == 0) {
+        req->cause = RS_CAUSE_BAD_REQUEST;
         rs_http_answer_text(req, 405, "text/plain; charset=utf-8", "Method Not Allowed");
     } else if (same(path, len, "/-/healthz")) {
         answer_own(req, "text/plain; charset=utf-8", "success");
@@ -567,7 +570,9 @@ void rs_http_begin(struct rs_http_request *req, const char *method, const char *
     encode(req, route, path, len, strncmp(version, "HTTP/", 5) == 0 ? version + 5 : "1.1");
     answer_or_leave(req, route, plain, plain_len);
     rs_buf_fini(&decoded);
-    if (!req->discard && req->timeout_s > 0) {
+    if (!req->discard)
+        rs_http_enforce(req);
+    if (!req->discard && !req->cut_off && req->timeout_s > 0) {
         int64_t deadline = rs_loop_now(lane->loop) + (int64_t)(req->timeout_s * (double)RS_SEC);
 
         if (!req->wants_websocket) /* there it is one for the handshake, not for the calls after it */

@@ -52,6 +52,30 @@ static struct rs_http_series *find(struct rs_http_request *req, unsigned status)
     return s;
 }
 
+const char *rs_http_cause_name(enum rs_http_cause cause)
+{
+    static const char *const names[] = {
+#define RS_X(name, text) text,
+        RS_HTTP_CAUSES(RS_X)
+#undef RS_X
+    };
+
+    return names[cause];
+}
+
+static void count_cause(struct rs_http_request *req)
+{
+    struct rs_route *route = req->route;
+    struct rs_http_route_cache *c = route->cache;
+    struct rs_series **s = &c->causes[req->cause];
+
+    if (!*s)
+        *s = rs_family_series(
+            req->server->lane->metrics->http_refused,
+            (const char *const[]){route->prefix, route->app, rs_http_cause_name(req->cause)});
+    rs_series_add(*s, 1);
+}
+
 void rs_http_count(struct rs_http_request *req, unsigned status)
 {
     struct rs_http_series *s = find(req, status);
@@ -62,6 +86,8 @@ void rs_http_count(struct rs_http_request *req, unsigned status)
         rs_series_add(s->errors, 1);
     if (s->deployment_errors)
         rs_series_add(s->deployment_errors, 1);
+    if (req->cause)
+        count_cause(req);
 }
 
 void rs_http_route_cache_free(void *cache)

@@ -138,8 +138,10 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
 
     c->server = s;
     c->hup = (struct rs_io){.fd = fd->connect_fd, .fn = on_hup};
-    if (getpeername(c->hup.fd, (struct sockaddr *)&peer.sa, &peer.len) == 0)
+    if (getpeername(c->hup.fd, (struct sockaddr *)&peer.sa, &peer.len) == 0) {
         put_address(&c->fields, RS_TAG_CLIENT, &peer);
+        rs_http_client_key(c, (const struct sockaddr *)&peer.sa);
+    }
     if (getsockname(c->hup.fd, (struct sockaddr *)&local.sa, &local.len) == 0)
         put_address(&c->fields, RS_TAG_SERVER, &local);
     if (rs_io_start(&c->hup, s->lane->loop, EPOLLRDHUP | EPOLLET, NULL) < 0)

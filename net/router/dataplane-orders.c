@@ -6,6 +6,7 @@
 #include "net/router/dataplane-state.h"
 #include "net/router/peer.h"
 #include "net/router/replica.h"
+#include "net/router/rules.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -172,8 +173,30 @@ static unsigned lane_of(const char *app, const char *name, void *arg)
     return rs_dataplane_home(arg, app, name)->lane;
 }
 
+/* The next rules of all applications; one for each of routes->apps, held by d->rules. */
+static struct rs_rules **take_rules(struct rs_dataplane *d, const struct rs_routes *routes)
+{
+    struct rs_rules **rules = rs_alloc(routes->n_apps * sizeof(struct rs_rules *));
+    struct rs_map old = d->rules;
+
+    d->rules = (struct rs_map){0};
+    for (size_t i = 0; i < routes->n_apps; i++) {
+        const struct rs_route_app *a = &routes->apps[i];
+
+        rules[i] = rs_rules_new(a->name, a->policy, rs_map_get(&old, a->name));
+        if (rules[i])
+            rs_rules_unref(rs_map_put(&d->rules, a->name, rules[i]));
+    }
+    for (size_t i = 0; i < rs_map_slots(&old); i++)
+        rs_rules_unref(rs_map_at(&old, i, NULL));
+    rs_map_fini(&old);
+    return rules;
+}
+
 void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
 {
+    struct rs_rules **rules;
+
     for (size_t i = 0; i < routes->n_deployments; i++) {
         const struct rs_route_deployment *r = &routes->deployments[i];
         struct rs_homed *dep = rs_dataplane_home(d, r->app, r->name);
@@ -208,10 +231,13 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
         }
     }
     /* The homes know all deployments before any lane can send a request to them. */
+    rules = take_rules(d, routes);
     for (unsigned i = 0; i < d->n_lanes; i++)
-        rs_dataplane_order(d, i,
-                           (struct rs_order){.carry_out = do_route,
-                                             .table = rs_route_table_new(routes, lane_of, d)});
+        rs_dataplane_order(
+            d, i,
+            (struct rs_order){.carry_out = do_route,
+                              .table = rs_route_table_new(routes, rules, lane_of, d)});
+    free(rules);
 }
 
 static struct rs_order to_replica(const char *replica_id,

@@ -49,6 +49,7 @@ struct rs_dataplane {
     unsigned n_lanes, next_lane, next_peer;
     struct rs_map deployments; /* by rs_route_key */
     struct rs_map replicas;    /* by id */
+    struct rs_map rules;       /* by application: struct rs_rules */
     struct rs_buf key;
     uint16_t port;
     atomic_uint relays;

@@ -5,6 +5,7 @@
 #include "net/http/port.h"
 #include "net/http/server.h"
 #include "net/router/dataplane-state.h"
+#include "net/router/rules.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -273,6 +274,9 @@ static void free_maps(struct rs_dataplane *d)
         free(dep->name);
         free(dep);
     }
+    for (size_t i = 0; i < rs_map_slots(&d->rules); i++)
+        rs_rules_unref(rs_map_at(&d->rules, i, NULL));
+    rs_map_fini(&d->rules);
     rs_map_fini(&d->replicas);
     rs_map_fini(&d->deployments);
 }

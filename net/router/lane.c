@@ -161,7 +161,7 @@ int rs_lane_init(struct rs_lane *l, struct rs_dataplane *d, unsigned index,
     l->index = index;
     l->metrics = metrics;
     rs_list_init(&l->guests);
-    l->routes = rs_route_table_new(&(struct rs_routes){0}, no_lane, NULL);
+    l->routes = rs_route_table_new(&(struct rs_routes){0}, NULL, no_lane, NULL);
     return rs_loop_new(&l->loop, err);
 }
 
@@ -191,7 +191,7 @@ void rs_lane_close(struct rs_lane *l)
         close_pool(l, p);
     }
     rs_route_table_unref(l->routes);
-    l->routes = rs_route_table_new(&(struct rs_routes){0}, no_lane, NULL);
+    l->routes = rs_route_table_new(&(struct rs_routes){0}, NULL, no_lane, NULL);
 }
 
 void rs_lane_fini(struct rs_lane *l)

@@ -40,6 +40,11 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
             counter(m, FAMILY("num_deployment_http_error_requests_total",
                               "HTTP requests that a deployment answered with an error.",
                               "deployment", "error_code", "method", "route", "application")),
+        .http_refused =
+            counter(m, ((struct rs_family_conf){
+                           .name = "rserve_http_refused_requests_total",
+                           .help = "HTTP requests that got no answer of the application, by cause.",
+                           .labels = {"route", "application", "cause"}})),
         .http_latency =
             latency(m, FAMILY("http_request_latency_ms", "Time to answer an HTTP request, in ms.",
                               "method", "route", "application", "status_code")),

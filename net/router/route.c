@@ -2,9 +2,8 @@
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
-#include "core/base/log.h"
-#include "core/model/policy.h"
 #include "net/router/dataplane.h"
+#include "net/router/rules.h"
 
 #include <assert.h>
 #include <string.h>
@@ -31,7 +30,7 @@ static void fini_route(struct rs_route_table *t, struct rs_route *r)
 {
     if (r->cache && t->drop_cache)
         t->drop_cache(r->cache);
-    rs_app_policy_free(r->policy);
+    rs_rules_unref(r->rules);
     free(r->app);
     free(r->prefix);
     free(r->ingress);
@@ -48,20 +47,8 @@ static char *routes_json(const struct rs_routes *routes)
     return json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
 }
 
-/* NULL where there is nothing to ask for. */
-static struct rs_app_policy *policy_of(const struct rs_route_app *a)
-{
-    struct rs_app_policy *policy = NULL;
-    struct rs_error err = {0};
-
-    if (json_object_size(a->policy) > 0 && rs_app_policy_new(&policy, a->policy, &err) < 0)
-        rs_log_warn("what an application asks of the ingress is left out",
-                    "application=\"%s\" reason=\"%s\"", a->name, err.msg);
-    return policy;
-}
-
 struct rs_route_table *
-rs_route_table_new(const struct rs_routes *routes,
+rs_route_table_new(const struct rs_routes *routes, struct rs_rules *const *rules,
                    unsigned (*lane_of)(const char *app, const char *name, void *arg), void *arg)
 {
     struct rs_route_table *t = rs_alloc(sizeof(*t));
@@ -81,7 +68,7 @@ rs_route_table_new(const struct rs_routes *routes,
                                          .prefix = rs_strdup(a->prefix),
                                          .ingress = rs_strdup(a->ingress),
                                          .prefix_len = a->prefix ? strlen(a->prefix) : 0,
-                                         .policy = policy_of(a),
+                                         .rules = rules ? rs_rules_ref(rules[i]) : NULL,
                                          .table = t};
     }
     if (t->n_routes)
@@ -159,9 +146,9 @@ const struct rs_route_policy *rs_route_policy(const struct rs_route *r, const ch
 {
     size_t skip = r->prefix_len > 1 ? r->prefix_len : 0;
 
-    if (!r->policy)
+    if (!r->rules)
         return &rs_route_policy_default;
-    return rs_app_policy_find(r->policy, path + skip, len - skip, method);
+    return rs_app_policy_find(r->rules->policy, path + skip, len - skip, method);
 }
 
 struct rs_route *rs_route_app(struct rs_route_table *t, const char *app)

@@ -12,15 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct rs_app_policy;
 struct rs_route_policy;
 struct rs_routes;
+struct rs_rules;
 
 /* An application, or (`prefix` "") what no application takes. */
 struct rs_route {
     char *app, *prefix, *ingress; /* prefix NULL: not on HTTP */
     size_t prefix_len;
-    struct rs_app_policy *policy; /* NULL: the application asks for nothing */
+    struct rs_rules *rules; /* NULL: the application asks for nothing */
     struct rs_route_table *table;
     void *cache; /* the user's, freed with drop_cache */
 };
@@ -46,9 +46,9 @@ struct rs_route_table {
     void (*drop_cache)(void *cache);
 };
 
-/* `lane_of` tells the home of a deployment. */
+/* `rules`: one for each of routes->apps, or NULL; referenced. `lane_of` tells the home of a deployment. */
 struct rs_route_table *
-rs_route_table_new(const struct rs_routes *routes,
+rs_route_table_new(const struct rs_routes *routes, struct rs_rules *const *rules,
                    unsigned (*lane_of)(const char *app, const char *name, void *arg), void *arg);
 struct rs_route_table *rs_route_table_ref(struct rs_route_table *t);
 void rs_route_table_unref(struct rs_route_table *t); /* NULL is fine */

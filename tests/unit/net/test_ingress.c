@@ -186,7 +186,8 @@ static const struct {
      400, "Unsupported Transfer-Encoding.", NULL},
     {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", 400, NULL, NULL},
     {"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\nExpect: 100-continue\r\n\r\n", 413,
-     "Request body is too large.", "text/plain; charset=utf-8"},
+     "Request body is too large: at most 67108864 bytes are taken here.",
+     "text/plain; charset=utf-8"},
     {"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505, NULL, NULL},
     {"GET / HTTP/0.9\r\nHost: x\r\n\r\n", 505, NULL, NULL},
 };
@@ -458,7 +459,7 @@ START_TEST(too_large_while_it_comes)
     begin_with(cf);
     client_send(&c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n30d40\r\n");
     send_all(c.fd, data, 200000);
-    client_expect(&c, 413, "Request body is too large.");
+    client_expect(&c, 413, "Request body is too large: at most 100000 bytes are taken here.");
     if (_i) {
         fake_expect(&a, RS_MSG_REQUEST);
         while (a.h.type != RS_MSG_CANCEL)

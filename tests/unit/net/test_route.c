@@ -28,7 +28,7 @@ static struct rs_route_table *table(size_t n_apps)
                                                   .deployments = deployments,
                                                   .n_deployments = RS_COUNT(deployments),
                                                   .populated = true},
-                              lane_of, (void *)(uintptr_t) "arg");
+                              NULL, lane_of, (void *)(uintptr_t) "arg");
 }
 
 static const struct {
@@ -55,7 +55,7 @@ END_TEST
 START_TEST(no_application_takes_it)
 {
     struct rs_route_table *t =
-        rs_route_table_new(&(struct rs_routes){.apps = apps + 1, .n_apps = 3}, lane_of, NULL);
+        rs_route_table_new(&(struct rs_routes){.apps = apps + 1, .n_apps = 3}, NULL, lane_of, NULL);
 
     ck_assert_ptr_null(rs_route_match(t, "/", 1));
     ck_assert_ptr_null(rs_route_match(t, "/apple", 6));
