@@ -46,6 +46,8 @@ static void deployment_stat(const struct rs_dataplane *d, struct rs_homed *dep,
     *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
     read_figures(&dep->figures, s);
     s->load_us = read_load(&dep->figures);
+    for (size_t i = 0; i < RS_COUNT(s->dropped); i++)
+        s->dropped[i] = atomic_load_explicit(&dep->figures.dropped[i], memory_order_relaxed);
     s->fallbacks = atomic_load_explicit(&dep->figures.fallbacks, memory_order_relaxed);
     for (size_t i = 0; i < rs_map_slots(&d->replicas); i++) {
         const struct rs_attached *x = rs_map_at(&d->replicas, i, NULL);

@@ -79,6 +79,8 @@ struct rs_dataplane_stat {
     const char *app, *deployment, *replica_id;
     unsigned in_flight, queued; /* queued: deployments only */
     uint64_t done, errors;
+    uint64_t
+        dropped[3]; /* deployments: refused because the queue was full, shed, or expired in it */
     uint64_t fallbacks; /* deployments: choices that its own request router did not make */
     uint64_t load_us;   /* deployments: integral of the requests that are here, in microseconds */
 };

@@ -445,11 +445,16 @@ struct rs_waiter *rs_queue_shed(struct rs_queue *q, int64_t now)
     return drop(q, end_of(q, lowest(q), false), RS_DROP_SHED);
 }
 
+/* The delay exceeds the target, or has done so for the interval. */
 static int64_t shed_at(const struct rs_queue *q, int64_t now)
 {
-    int64_t since = q->shed.on ? oldest_since(q) : 0, at = since + q->shed.target + 1;
+    int64_t since = q->shed.target ? oldest_since(q) : 0, at;
 
-    return since && at > now ? at : 0;
+    if (!since)
+        return 0;
+    at = !q->shed.on && q->shed.above_since ? q->shed.above_since + q->shed.interval
+                                            : since + q->shed.target + 1;
+    return at > now ? at : 0;
 }
 
 int64_t rs_queue_deadline(const struct rs_queue *q, int64_t now)

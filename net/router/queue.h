@@ -114,8 +114,8 @@ bool rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s, 
 /* Which of two that wait is due first. */
 bool rs_queue_before(const struct rs_queue *q, const struct rs_waiter *a,
                      const struct rs_waiter *b);
-/* When time alone will change something: someone's patience ends, or there is somebody to shed. Then
- * ask _next and _shed again. 0: never. */
+/* When time alone may change something: someone's patience ends, or there is somebody to shed. Then ask
+ * _next and _shed again. 0: never. */
 int64_t rs_queue_deadline(const struct rs_queue *q, int64_t now);
 struct rs_waiter *rs_queue_pop(struct rs_queue *q); /* the oldest, no slot; NULL: empty */
 /* In how many seconds one that is refused now may find room. */

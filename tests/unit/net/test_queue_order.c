@@ -226,7 +226,7 @@ START_TEST(only_as_many_as_it_takes)
     ck_assert_ptr_eq(rs_queue_shed(&q, now), &w[0]);
     ck_assert_ptr_null(rs_queue_shed(&q, now)); /* the others have waited for 50 */
     ck_assert(!q.shed.on);                      /* half of the target */
-    ck_assert_int_eq(rs_queue_deadline(&q, now), 0);
+    ck_assert_int_eq(rs_queue_deadline(&q, now), now + 51);
     ck_assert_uint_eq(q.queued, 2);
 }
 END_TEST
@@ -265,6 +265,11 @@ START_TEST(it_says_when_to_look_again)
     begin_shed(1);
     put(0, 5);
     put(1, 5);
+    ck_assert_int_eq(rs_queue_deadline(&q, now), now + 101);
+    now += 101;
+    ck_assert_ptr_null(rs_queue_shed(&q, now));
+    ck_assert_int_eq(rs_queue_deadline(&q, now), now + 1000);
+    now -= 101;
     overload();
     now -= 40;
     put(2, 5);

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { REQUESTS = 20000 };
+enum { REQUESTS = 10000 };
 #else
-enum { REQUESTS = 100000 };
+enum { REQUESTS = 40000 };
 #endif
 enum { REPLICAS = 16 };
 
