@@ -180,7 +180,7 @@ bool rs_drivers_gone(struct rs_drivers *d, const char *id)
     if (!x)
         return false;
     rs_log_info("a program disconnected", "driver=%s pid=%lld", id, (long long)x->pid);
-    rs_dataplane_detach(d->dataplane, id);
+    rs_dataplane_detach(d->dataplane, id, "the program ended");
     if (d->owner && strcmp(d->owner, id) == 0)
         d->on_owner_gone(d->arg);
     driver_free(x);

@@ -302,13 +302,13 @@ static void do_retire(const char *replica_id, void *arg)
     rs_dataplane_retire(n->dataplane, replica_id);
 }
 
-static void do_detach(const char *replica_id, void *arg)
+static void do_detach(const char *replica_id, const char *why, void *arg)
 {
     struct rs_node *n = arg;
 
     rs_node_line_free(line_take(n, replica_id));
     rs_advice_forget(n->advice, replica_id);
-    rs_dataplane_detach(n->dataplane, replica_id);
+    rs_dataplane_detach(n->dataplane, replica_id, why);
     rs_launch_forget(&n->launch, replica_id);
 }
 

@@ -197,7 +197,7 @@ static void stopped(struct rs_ag_replica *r, int64_t now)
     struct rs_agent *a = r->deployment->agent;
 
     if (r->attached)
-        a->ops.detach(r->id, a->arg);
+        a->ops.detach(r->id, r->message, a->arg);
     r->attached = false;
     r->pid = 0;
     rs_ag_enter(r, RS_REPLICA_STOPPED, now);

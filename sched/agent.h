@@ -118,7 +118,8 @@ struct rs_agent_ops {
                  const json_t *msg, void *arg);
     void (*admit)(const char *replica_id, void *arg);
     void (*retire)(const char *replica_id, void *arg);
-    void (*detach)(const char *replica_id, void *arg);
+    /* It is no more; `why` may be NULL. */
+    void (*detach)(const char *replica_id, const char *why, void *arg);
     void (*remote)(const char *app, const char *deployment, const char *node_id,
                    const char *address, unsigned slots, void *arg);
     void (*routes)(const struct rs_agent_routes *routes, void *arg);

@@ -384,6 +384,17 @@ static enum rs_http_cause cause_of(const struct rs_failure *f)
     }
 }
 
+static void answer_died(struct rs_http_request *req, const struct rs_failure *f)
+{
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
+
+    rs_log_warn("request failed", "request_id=\"%s\" application=\"%s\" reason=\"%s\"",
+                rs_buf_text(&req->id), req->route->app, f->message ? f->message : "");
+    rs_buf_printf(&text, "Request %s failed: %s.\n", rs_buf_text(&req->id),
+                  f->message ? f->message : "its replica died");
+    rs_http_answer_text(req, 502, plain, rs_buf_text(&text));
+}
+
 /* As Ray Serve's proxy does: an exception of the user's is a bare 500, a failure of the system is one
  * with a type and without an id. */
 static void answer_failure(struct rs_http_request *req, const struct rs_failure *f)
@@ -413,6 +424,9 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
             return;
         }
         break;
+    case RS_WIRE_DIED:
+        answer_died(req, f);
+        return;
     case RS_WIRE_TOO_LARGE:
         rs_http_answer_text(req, 413, plain, f->message ? f->message : "");
         return;

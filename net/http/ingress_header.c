@@ -133,6 +133,9 @@ static void look_at(struct header_walk *w, const char *name, size_t name_len, co
         if (same(name, name_len, "content-length"))
             on_content_length(req, value, len);
         break;
+    case 15:
+        req->r.retry.safe |= same(name, name_len, "idempotency-key");
+        break;
     case 17:
         if (same(name, name_len, "transfer-encoding"))
             on_transfer_encoding(req, value, len);
@@ -319,6 +322,7 @@ static void check_handshake(struct header_walk *w, size_t kind_at)
     if (req->bad)
         return;
     req->wants_websocket = true;
+    req->r.retry.safe = false;
     rs_buf_head(&req->r.meta)[kind_at] = RS_REQUEST_WEBSOCKET;
 }
 
@@ -337,6 +341,13 @@ static void grant(struct rs_http_request *req, const struct header_walk *w)
         rs_request_put_priority(&req->r);
 }
 
+/* May run twice without harm, as RFC 9110 has it. */
+static bool is_safe(const char *method)
+{
+    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0 ||
+           strcmp(method, "OPTIONS") == 0;
+}
+
 static void put_headers(struct rs_http_request *req, size_t kind_at)
 {
     struct header_walk w = {.req = req, .priority = -1};
@@ -347,6 +358,7 @@ static void put_headers(struct rs_http_request *req, size_t kind_at)
     at = rs_buf_len(meta);
     (void)MHD_get_connection_values_n(req->mc, MHD_HEADER_KIND, on_header, &w);
     check_framing(&w);
+    req->r.retry.safe |= is_safe(req->method);
     if (kind_at)
         check_handshake(&w, kind_at);
     if (!w.has_id) {

@@ -142,13 +142,20 @@ static void fail(struct exchange *x, enum rs_wire_error code, const char *type, 
     release(x);
 }
 
+/* It may be run again elsewhere; else the control thread may know more than the connection does. */
 static void died(struct exchange *x, const char *why)
 {
-    char message[600];
+    struct rs_request *r = x->r;
+    char message[300];
+    bool started;
 
-    snprintf(message, sizeof(message), "%s %s: the HTTP server at %s failed: %s", x->fw.method,
-             x->fw.path, x->u->at.name, why);
-    fail(x, RS_WIRE_DIED, "RuntimeError", message);
+    snprintf(message, sizeof(message), "%.20s %.100s: the HTTP server at %.60s failed: %.100s",
+             x->fw.method, x->fw.path, x->u->at.name, why);
+    started = x->out.sent > 0 || x->retried;
+    r->kept &= x->whole;
+    r->via = NULL;
+    release(x);
+    rs_request_lost(r, started, message);
 }
 
 static void refuse(struct exchange *x)
@@ -319,7 +326,7 @@ static void note(struct exchange *x)
  * request, most likely nothing: it died before it accepted the connection. */
 static void lost(struct exchange *x, const char *why, bool reset)
 {
-    bool may = x->whole && x->fw.idempotent && (x->c->reused || reset);
+    bool may = x->whole && (x->fw.idempotent || x->r->retry.safe) && (x->c->reused || reset);
     bool again = !x->got_bytes && !x->retried && (x->out.sent == 0 || may);
 
     conn_close(x->c);
@@ -581,6 +588,7 @@ static struct exchange *exchange_new(struct upstream *u, struct rs_request *r)
     rs_list_init(&x->todo);
     rs_list_push_back(&u->busy, &x->link);
     r->via = x;
+    r->kept = r->body_end;
     return x;
 }
 
@@ -677,6 +685,8 @@ static void op_feed(struct rs_backend *b, struct rs_request *r, struct rs_chunk 
     struct exchange *x = r->via;
 
     (void)b;
+    if (!x)
+        return; /* lost */
     x->fed += body->len;
     x->body_end = end;
     if (x->refused || x->wrong) {
@@ -696,6 +706,8 @@ static void op_window(struct rs_backend *b, struct rs_request *r, uint64_t n)
     struct exchange *x = r->via;
 
     (void)b;
+    if (!x)
+        return;          /* lost */
     if (n > WINDOW_MOST) /* never so in good faith; keeps the sum far from its limit */
         n = WINDOW_MOST;
     if (x->c && x->credit <= 0)

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "core/base/list.h"
+#include "core/loop/loop.h"
 #include "net/router/queue.h"
 #include "net/router/request.h"
 
@@ -46,11 +47,18 @@ struct rs_backend {
     struct rs_series *processing;
     struct rs_series_cache *cache;
     bool gone;
+    struct rs_timer mourning; /* lost requests wait to hear how it ended */
+    char *last_why;
 };
 
 /* It cannot take requests for now (true), or can again: a connection that is refused, a peer that is
  * away. Requests wait or go elsewhere meanwhile. */
 void rs_backend_block(struct rs_backend *b, bool blocked);
-/* It is dead: its requests end with DIED and the control thread is told `why`. The router calls
- * ops->free later, from the loop. */
+/* It cannot answer this request any more: back to the queue, or DIED. `started` is false only where it
+ * is certain that no work on it began. The backend has forgotten it. */
+void rs_request_lost(struct rs_request *r, bool started, const char *why);
+/* The same for all its requests, by their `unread`; the backend itself stays. */
+void rs_backend_cut(struct rs_backend *b, const char *why);
+/* It is dead: the same, and the control thread is told `why`. The router calls ops->free later, from
+ * the loop. */
 void rs_backend_gone(struct rs_backend *b, const char *why);

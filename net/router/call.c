@@ -165,8 +165,8 @@ static void sooner(struct rs_request *r, int64_t deadline)
         r->deadline = deadline;
 }
 
-/* The sooner of its own limit and that of the request on whose behalf it is made; and as urgent as
- * that, if it does not say how urgent it is. */
+/* The sooner of its own limit and that of the request on whose behalf it is made; as safe as that
+ * (another node tells), and as urgent, if it does not say how urgent it is. */
 static void inherit(struct rs_call *call, const struct rs_fields *fields)
 {
     struct rs_loop *loop = call->ch->lane->loop;
@@ -176,6 +176,8 @@ static void inherit(struct rs_call *call, const struct rs_fields *fields)
     uint64_t ms = rs_fields_uint(fields, RS_TAG_TIMEOUT_MS, 0);
     uint64_t priority = rs_fields_uint(fields, RS_TAG_PRIORITY, RS_PRIORITIES);
 
+    r->retry.safe =
+        parent ? parent->retry.safe : call->ch->node && rs_fields_uint(fields, RS_TAG_SAFE, 0) == 1;
     if (ms)
         sooner(r, rs_loop_now(loop) + (int64_t)ms * RS_MS);
     if (parent)

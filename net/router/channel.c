@@ -47,6 +47,15 @@ void rs_channel_give_back(struct rs_channel *ch, uint64_t stream, uint64_t *owed
 
 /* --- outgoing ---------------------------------------------------------------------------------- */
 
+/* Another node has to know, for its own replicas. */
+static void tell_safe(struct rs_request *r)
+{
+    if (r->told_safe || !r->retry.safe || rs_buf_len(&r->meta) + 6 > RS_FRAME_META_MAX)
+        return;
+    rs_field_put_uint(&r->meta, RS_TAG_SAFE, 1);
+    r->told_safe = true;
+}
+
 void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
 {
     struct rs_chunk body = {rs_buf_head(&r->body), rs_buf_len(&r->body), -1};
@@ -67,11 +76,14 @@ void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
     ch->next += 2;
     rs_streams_put(&ch->out, r->stream, r);
     rs_request_stamp(r, rs_loop_now(ch->lane->loop));
+    if (ch->node)
+        tell_safe(r);
     if (r->objects)
         rs_channel_grant(ch, rs_buf_head(&r->meta), rs_buf_len(&r->meta));
     rs_channel_write(ch, RS_MSG_REQUEST, r->body_end, r->stream, rs_buf_head(&r->meta),
                      rs_buf_len(&r->meta), &body);
-    r->end_at = again && ch->conn ? rs_conn_sent(ch->conn) : 0;
+    r->end_at = ch->conn ? rs_conn_sent(ch->conn) : 0;
+    r->kept = again;
     if (!again)
         rs_buf_clear(&r->body);
 }
@@ -158,6 +170,8 @@ static int on_response(struct rs_channel *ch, struct rs_frame *f, struct rs_erro
     a.headers_len = fields.at[RS_TAG_HEADERS].len;
     if (end)
         forget(ch, r);
+    else
+        rs_request_drop_body(r);
     rs_request_answer(r, &a, &body, end);
     if (!end && rs_fields_has(&fields, RS_TAG_BODY_OF))
         rs_wired_begin(ch, r, rs_fields_uint(&fields, RS_TAG_BODY_OF, 0));

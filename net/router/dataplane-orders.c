@@ -108,7 +108,7 @@ static void do_detach(struct rs_lane *l, struct rs_order *o)
 
     if (b)
         rs_replica_receive(b); /* its last words; and the kernel's, on what it did not read */
-    rs_lane_drop(l, rs_map_get(&l->replicas, o->replica_id));
+    rs_lane_drop(l, rs_map_get(&l->replicas, o->replica_id), o->text);
     free(o->figures);
 }
 
@@ -251,7 +251,7 @@ static void attach(struct rs_dataplane *d, const char *app, const char *name, st
     struct rs_homed *dep = rs_dataplane_home(d, app, name);
     struct rs_attached *x = rs_alloc(sizeof(*x));
 
-    rs_dataplane_detach(d, o.replica_id);
+    rs_dataplane_detach(d, o.replica_id, NULL);
     x->deployment = dep;
     x->figures = rs_alloc(sizeof(*x->figures));
     rs_map_put(&d->replicas, o.replica_id, x);
@@ -324,7 +324,7 @@ void rs_dataplane_retire(struct rs_dataplane *d, const char *replica_id)
     order_replica(d, to_replica(replica_id, do_admit));
 }
 
-void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id)
+void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id, const char *why)
 {
     struct rs_attached *x = rs_map_remove(&d->replicas, replica_id);
     struct rs_order o;
@@ -333,6 +333,7 @@ void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id)
         return;
     o = to_replica(replica_id, do_detach);
     o.figures = x->figures;
+    o.text = rs_strdup(why);
     rs_dataplane_order(d, x->deployment->lane, o);
     free(x);
 }

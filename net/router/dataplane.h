@@ -89,7 +89,8 @@ struct rs_dataplane_ops {
     /* A frame of the replica's own life (HELLO, READY, FAILED, PONG, STATS): JSON, borrowed. */
     void (*on_replica)(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
                        void *arg);
-    /* The connection is gone (hang-up, or garbage: `why`); its requests were re-queued or answered. */
+    /* The connection is gone (hang-up, or garbage: `why`). Requests that can go on do; the others wait
+     * a moment for rs_dataplane_detach, which says how it ended. */
     void (*on_replica_gone)(const char *replica_id, const char *why, void *arg);
     /* After rs_dataplane_retire: the last request of the replica ended. */
     void (*on_replica_idle)(const char *replica_id, void *arg);
@@ -136,8 +137,9 @@ void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *na
 void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id);
 /* No further requests; on_replica_idle follows. */
 void rs_dataplane_retire(struct rs_dataplane *d, const char *replica_id);
-/* Forget it: closes the connection; requests that it had are ended with DIED. */
-void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id);
+/* It has ended, and `why` says how (NULL: nobody knows): closes the connection. Of the requests that it
+ * had some go on (retry.h), the others end with DIED and this text. */
+void rs_dataplane_detach(struct rs_dataplane *d, const char *replica_id, const char *why);
 /* INIT, PING, RECONFIGURE, STOP to a replica that speaks frames. `msg` may be NULL. */
 void rs_dataplane_tell(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,
                        uint64_t stream, const json_t *msg);

@@ -24,19 +24,24 @@ static void on_idle(struct rs_backend *b, void *arg)
     if (b->replica_id)
         rs_dataplane_post_idle(l->dataplane, b->replica_id);
     else
-        rs_lane_drop(l, b); /* another node that has no replicas any more */
+        rs_lane_drop(l, b, NULL); /* another node that has no replicas any more */
 }
 
 static void on_gone(struct rs_backend *b, const char *why, void *arg)
 {
     struct rs_lane *l = arg;
 
-    if (b->replica_id) {
+    if (b->replica_id)
         rs_dataplane_post_gone(l->dataplane, b->replica_id, why);
-        if (rs_map_get(&l->replicas, b->replica_id) == b)
-            rs_map_remove(&l->replicas, b->replica_id);
-    }
-    rs_loop_post(l->loop, free_backend, b); /* it is inside a callback of its own */
+}
+
+static void on_buried(struct rs_backend *b, void *arg)
+{
+    struct rs_lane *l = arg;
+
+    if (b->replica_id && rs_map_get(&l->replicas, b->replica_id) == b)
+        rs_map_remove(&l->replicas, b->replica_id);
+    rs_loop_post(l->loop, free_backend, b); /* it may be inside a callback of its own */
 }
 
 static void on_load(bool starving, void *arg)
@@ -53,7 +58,7 @@ static void on_choose(struct rs_pool *p, uint64_t id, json_t *question, void *ar
     rs_dataplane_post_choose(l->dataplane, p->app, p->name, id, question);
 }
 
-static const struct rs_pool_ops pool_ops = {on_idle, on_gone, on_load, on_choose};
+static const struct rs_pool_ops pool_ops = {on_idle, on_gone, on_buried, on_load, on_choose};
 
 struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *deployment,
                              struct rs_figures *figures)
@@ -134,16 +139,11 @@ void rs_lane_route(struct rs_lane *l, struct rs_route_table *t)
     }
 }
 
-void rs_lane_drop(struct rs_lane *l, struct rs_backend *b)
+void rs_lane_drop(struct rs_lane *l, struct rs_backend *b, const char *why)
 {
-    if (!b)
-        return;
-    if (b->replica_id)
-        rs_map_remove(&l->replicas, b->replica_id);
-    if (b->gone)
-        return; /* it is on its way out */
-    rs_pool_remove(b->pool, b);
-    rs_loop_post(l->loop, free_backend, b);
+    (void)l;
+    if (b && b->pool)
+        rs_pool_remove(b->pool, b, why);
 }
 
 static unsigned no_lane(const char *app, const char *name, void *arg)
@@ -170,7 +170,7 @@ static void close_pool(struct rs_lane *l, struct rs_pool *p)
     while (!rs_list_empty(&p->queue.slots)) {
         struct rs_slots *s = rs_container_of(p->queue.slots.next, struct rs_slots, link);
 
-        rs_lane_drop(l, rs_container_of(s, struct rs_backend, slots));
+        rs_lane_drop(l, rs_container_of(s, struct rs_backend, slots), "the node stops");
     }
     rs_pool_forget(p);
     rs_pool_free(p);

@@ -58,5 +58,5 @@ struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *dep
                              struct rs_figures *figures);
 /* The next route table; taken. Pools that it does not name and that are empty go. */
 void rs_lane_route(struct rs_lane *l, struct rs_route_table *t);
-/* Ends a backend and frees it; NULL is fine. */
-void rs_lane_drop(struct rs_lane *l, struct rs_backend *b);
+/* Ends a backend and frees it; NULL is fine. `why`: how it ended, for those whose requests it had. */
+void rs_lane_drop(struct rs_lane *l, struct rs_backend *b, const char *why);

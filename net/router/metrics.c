@@ -69,6 +69,14 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
                            "queue_full (max_queued_requests), shed (they wait too long), expired "
                            "(their time limit passed).",
                    .labels = {"deployment", "application", "cause"}})),
+        .interrupted = counter(
+            m,
+            ((struct rs_family_conf){
+                .name = "rserve_interrupted_requests_total",
+                .help = "Requests whose replica died, by what became of them: return (it was not "
+                        "started, and waits again), again (it runs once more), or why it failed: "
+                        "unsafe, answered, cut, often, budget.",
+                .labels = {"deployment", "application", "outcome"}})),
         .replica_requests = counter(m, FAMILY("deployment_request_counter_total",
                                               "Requests that a replica finished.", "deployment",
                                               "replica", "route", "application")),

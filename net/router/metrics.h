@@ -16,7 +16,7 @@ struct rs_router_metrics {
     struct rs_family *http_refused; /* by cause */
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
-    struct rs_family *queued, *handle_requests, *fallbacks, *dropped;
+    struct rs_family *queued, *handle_requests, *fallbacks, *dropped, *interrupted;
     struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
 };
 

@@ -8,6 +8,7 @@
 #include "net/router/dataplane-internal.h"
 #include "net/wire/tcp.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const int64_t pause_min = 100 * RS_MS, pause_max = 5 * RS_SEC;
@@ -143,17 +144,18 @@ static void block_all(struct rs_peer *p, bool blocked)
         rs_backend_block(&rs_container_of(it, struct remote, link)->b, blocked);
 }
 
-/* Its requests may have been started over there: they end. */
-static void fail_all(struct rs_peer *p)
+/* Its requests may have been started over there. */
+static void cut_all(struct rs_peer *p, const char *reason)
 {
-    static const struct rs_failure lost = {
-        .code = RS_WIRE_DIED, .message = "the connection to the node of the replica was lost"};
+    char why[300];
 
+    snprintf(why, sizeof(why), "the connection to its node, %.100s, was lost: %.150s", p->address,
+             reason);
     rs_list_for_each (it, &p->backends) {
         struct rs_backend *b = &rs_container_of(it, struct remote, link)->b;
 
-        while (!rs_list_empty(&b->requests))
-            rs_request_fail(rs_container_of(b->requests.next, struct rs_request, link), &lost);
+        if (b->pool)
+            rs_backend_cut(b, why);
     }
 }
 
@@ -179,7 +181,7 @@ static void link_closed(struct rs_channel *ch, const char *why)
         rs_log_warn("no connection to node", "address=%s reason=\"%s\"", p->address, why);
     p->greeted = false;
     block_all(p, true);
-    fail_all(p);
+    cut_all(p, why);
     rs_channel_fini(ch);
     connect_later(p);
 }

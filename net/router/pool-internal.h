@@ -17,6 +17,9 @@ void rs_pool_aim(struct rs_pool *p, struct rs_request *r);
 /* Sends what can be sent. */
 void rs_pool_pump(struct rs_pool *p);
 void rs_pool_show_queued(struct rs_pool *p);
+/* Those who wait for a deployment that is closed hear so. */
+void rs_pool_refuse_waiting(struct rs_pool *p);
+void rs_pool_drop_series(struct rs_pool *p, struct rs_backend *b);
 
 /* --- pool-drop.c ------------------------------------------------------------------------------- */
 

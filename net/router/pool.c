@@ -43,6 +43,7 @@ struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics
     rs_queue_init(&p->queue, -1);
     p->max_ongoing = 1;
     p->patience.fn = on_patience;
+    rs_retry_budget_init(&p->budget, 1, RS_RETRY_PERCENT);
     name_in_metrics(p);
     p->queued = rs_family_series(metrics->queued,
                                  (const char *const[]){p->shown_name, p->shown_app, "", ""});
@@ -327,6 +328,7 @@ static void enqueue(struct rs_pool *p, struct rs_request *r)
 void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
 {
     count_submit(p, r);
+    rs_retry_earn(&p->budget, rs_loop_now(p->loop));
     if (is_closed(p)) {
         refuse_unavailable(p, r);
         return;
@@ -339,7 +341,7 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
     enqueue(p, r);
 }
 
-static void refuse_waiting(struct rs_pool *p)
+void rs_pool_refuse_waiting(struct rs_pool *p)
 {
     struct rs_waiter *w;
 
@@ -359,13 +361,14 @@ void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue
     p->failed = failed;
     rs_queue_configure(&p->queue, queue);
     p->max_ongoing = max_ongoing < 1 ? 1 : max_ongoing;
+    rs_retry_budget_floor(&p->budget, (unsigned)p->max_ongoing);
     rs_list_for_each (it, &p->queue.slots) {
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 
         if (!s->remote)
             s->limit = (unsigned)p->max_ongoing;
     }
-    refuse_waiting(p);
+    rs_pool_refuse_waiting(p);
     rs_pool_pump(p);
 }
 
@@ -388,7 +391,7 @@ void rs_pool_router(struct rs_pool *p, const json_t *conf)
 void rs_pool_forget(struct rs_pool *p)
 {
     p->known = false;
-    refuse_waiting(p);
+    rs_pool_refuse_waiting(p);
 }
 
 /* --- backends ---------------------------------------------------------------------------------- */
@@ -418,7 +421,7 @@ void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted)
         rs_pool_pump(p);
     else if (b->slots.in_flight == 0)
         p->ops->on_idle(b, p->arg);
-    refuse_waiting(p);
+    rs_pool_refuse_waiting(p);
 }
 
 void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names)
@@ -457,22 +460,8 @@ void rs_backend_block(struct rs_backend *b, bool blocked)
         rs_pool_pump(b->pool);
 }
 
-static void fail_died(struct rs_request *r)
-{
-    const struct rs_pool *p = r->pool;
-    const char *id = r->backend->replica_id;
-    char message[512];
-
-    snprintf(message, sizeof(message),
-             "%s%s of deployment '%s' (application '%s') died while it worked on the request",
-             id ? "replica " : "the node that has a replica", id ? id : "", p->name, p->app);
-    rs_request_fail(r, &(struct rs_failure){.code = RS_WIRE_DIED,
-                                            .message = message,
-                                            .stopped = r->backend->retired});
-}
-
 /* Replicas come and go: their series go with them. */
-static void drop_series(struct rs_pool *p, struct rs_backend *b)
+void rs_pool_drop_series(struct rs_pool *p, struct rs_backend *b)
 {
     const struct rs_router_metrics *m = p->metrics;
 
@@ -485,41 +474,4 @@ static void drop_series(struct rs_pool *p, struct rs_backend *b)
     rs_family_drop(m->replica_requests, "replica", b->replica_id);
     rs_family_drop(m->replica_errors, "replica", b->replica_id);
     rs_family_drop(m->replica_latency, "replica", b->replica_id);
-}
-
-static void drop_backend(struct rs_pool *p, struct rs_backend *b, bool cancel)
-{
-    struct rs_list *it;
-
-    b->gone = true;
-    b->slots.admitted = false;
-    while (!rs_list_empty(&b->requests)) {
-        struct rs_request *r;
-
-        it = b->requests.next;
-        r = rs_container_of(it, struct rs_request, link);
-        if (cancel && r->wants != RS_WANTS_SLOT)
-            b->ops->cancel(b, r);
-        fail_died(r);
-    }
-    rs_queue_remove_slots(&p->queue, &b->slots);
-    b->pool = NULL;
-    drop_series(p, b);
-    refuse_waiting(p);
-}
-
-void rs_pool_remove(struct rs_pool *p, struct rs_backend *b)
-{
-    if (!b->gone)
-        drop_backend(p, b, true);
-}
-
-void rs_backend_gone(struct rs_backend *b, const char *why)
-{
-    struct rs_pool *p = b->pool;
-
-    if (b->gone)
-        return;
-    drop_backend(p, b, false);
-    p->ops->on_gone(b, why, p->arg);
 }

@@ -14,8 +14,10 @@
 struct rs_pool_ops {
     /* A retired backend has nothing left to do. */
     void (*on_idle)(struct rs_backend *b, void *arg);
-    /* It died; its requests have ended. To be freed, but not from inside this. */
+    /* It died. It stays until rs_pool_remove tells how, or for a moment. */
     void (*on_gone)(struct rs_backend *b, const char *why, void *arg);
+    /* All its requests have ended. To be freed, but not from inside this. */
+    void (*on_buried)(struct rs_backend *b, void *arg);
     /* There is load again, as figures->alarm asked to be told. `starving`: nothing can take it. */
     void (*on_load)(bool starving, void *arg);
     /* A question to the deployment's own router, answered through rs_chooser_answer with the same
@@ -30,6 +32,7 @@ struct rs_pool {
     char *app, *name;
     const char *shown_app, *shown_name; /* in metrics */
     struct rs_queue queue;
+    struct rs_retry_budget budget;
     int max_ongoing;
     bool known;  /* the route table has it */
     bool failed; /* it failed to deploy */
@@ -72,5 +75,6 @@ void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted);
 void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names);
 /* 0: no further requests, as with rs_pool_admit false. */
 void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit);
-/* Ends its requests (they were cancelled: DIED) and forgets it. */
-void rs_pool_remove(struct rs_pool *p, struct rs_backend *b);
+/* It is dead, and `why` says how. What can go on of its requests does, the others end with DIED;
+ * on_buried follows. */
+void rs_pool_remove(struct rs_pool *p, struct rs_backend *b, const char *why);

@@ -294,6 +294,7 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->route_at = r->route_at;
     twin->route_len = r->route_len;
     twin->deadline = r->deadline;
+    twin->retry = r->retry;
     twin->kind = r->kind;
     twin->local_only = r->local_only;
     twin->priority = r->priority;

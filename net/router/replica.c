@@ -115,29 +115,9 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     return 0;
 }
 
-/* A request that it did not even read is not lost: the next replica gets it. The oldest goes back
- * last, and so is the first again. */
-static void return_unread(struct rs_backend *b)
-{
-    struct rs_list *it = b->requests.prev;
-
-    rs_backend_block(b, true);
-    while (it != &b->requests) {
-        struct rs_request *r = rs_container_of(it, struct rs_request, link);
-
-        it = it->prev;
-        if (r->unread)
-            rs_request_return(r);
-    }
-}
-
 static void on_close(struct rs_channel *ch, const char *why)
 {
-    struct rs_backend *b = &rs_container_of(ch, struct replica, ch)->b;
-
-    if (!b->gone)
-        return_unread(b);
-    rs_backend_gone(b, why);
+    rs_backend_gone(&rs_container_of(ch, struct replica, ch)->b, why);
 }
 
 static const struct rs_channel_ops channel_ops = {on_message, on_close};

@@ -56,6 +56,13 @@ void rs_request_stamp(struct rs_request *r, int64_t now)
         rs_buf_head(&r->meta)[r->timeout_at + i] = (char)(ms >> (8 * i));
 }
 
+void rs_request_drop_body(struct rs_request *r)
+{
+    r->kept = false;
+    rs_closep(&r->body_fd);
+    rs_buf_fini(&r->body);
+}
+
 void rs_request_take_meta(struct rs_request *r, const char *meta, size_t len)
 {
     struct rs_fields fields;
@@ -232,6 +239,7 @@ void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct r
 {
     struct rs_pool *p = r->pool;
 
+    r->retry.answered = true;
     if (end) {
         r->pool = NULL;
         rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);

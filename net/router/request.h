@@ -15,6 +15,7 @@
 #include "core/base/buf.h"
 #include "core/base/list.h"
 #include "net/router/queue.h"
+#include "net/router/retry.h"
 #include "net/wire/frame.h"
 
 #include <stdint.h>
@@ -87,10 +88,11 @@ struct rs_request {
     struct rs_buf meta;
     size_t timeout_at;          /* offset of TIMEOUT_MS's value in meta, 0: none */
     size_t route_at, route_len; /* ROUTE's value in meta */
-    int64_t deadline; /* monotonic ns, 0: none. The origin ends it then; a late queue too */
-    uint8_t kind;     /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
-    uint8_t wants;    /* enum rs_wants */
-    bool objects;     /* its metadata has OBJECTS */
+    int64_t deadline;      /* monotonic ns, 0: none. The origin ends it then; a late queue too */
+    uint8_t kind;          /* RS_REQUEST_HTTP, _CALL, _WEBSOCKET */
+    uint8_t wants;         /* enum rs_wants */
+    bool objects;          /* its metadata has OBJECTS */
+    struct rs_retry retry; /* the origin sets `safe` */
     /* waiter.wish may be set by the origin: the model and the session that it is about. */
     uint8_t priority; /* 0 to 9, 9 is the most urgent */
     bool idempotent;  /* it may be run twice, whatever its method */
@@ -109,6 +111,8 @@ struct rs_request {
     struct rs_pool *pool;
     struct rs_backend *backend; /* NULL: waits */
     int64_t sent_at;
+    bool lost;                /* its backend died; it waits to hear how */
+    uint8_t verdict;          /* enum rs_retry_verdict, of that */
     struct rs_relay *relay;   /* it lives on another lane */
     struct rs_choice *choice; /* by the deployment's own router; NULL: it has none */
 
@@ -120,8 +124,10 @@ struct rs_request {
     uint64_t wire;        /* e.g. the call whose items are its answer (wired.h); 0: none */
     uint64_t wired;       /* e.g. bytes of those that the origin has not taken yet */
     uint64_t wired_spare; /* e.g. credit that they used beside these */
-    uint64_t end_at; /* e.g. where its frame ends in the output; 0: it cannot be sent once more */
-    bool unread;     /* e.g. the connection broke before the other side had all of that frame */
+    uint64_t end_at;      /* e.g. where its frame ends in the output */
+    bool unread;          /* the connection broke, and the other side cannot have started on it */
+    bool kept;            /* what it was sent with is still here: it can be sent once more */
+    bool told_safe;       /* its meta says SAFE */
 };
 
 /* --- for origins ------------------------------------------------------------------------------- */
@@ -161,5 +167,7 @@ void rs_request_refuse_websocket(struct rs_request *r);
 /* It was not started: back to the front of the queue. First call rs_backend_block if it was this
  * backend's fault, or it comes straight back. */
 void rs_request_return(struct rs_request *r);
+/* Nothing of its body is needed any more: its answer has begun. */
+void rs_request_drop_body(struct rs_request *r);
 /* Writes the time left into meta; call it just before meta is sent. */
 void rs_request_stamp(struct rs_request *r, int64_t now);

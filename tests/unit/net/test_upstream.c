@@ -97,6 +97,12 @@ void rs_request_return(struct rs_request *r)
     of(r)->ended = of(r)->returned = true;
 }
 
+void rs_request_lost(struct rs_request *r, bool started, const char *why)
+{
+    (void)started;
+    rs_request_fail(r, &(struct rs_failure){.code = RS_WIRE_DIED, .message = why});
+}
+
 void rs_backend_block(struct rs_backend *b, bool now)
 {
     blocked = now;

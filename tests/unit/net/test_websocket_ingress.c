@@ -259,7 +259,7 @@ START_TEST(how_it_breaks_off)
         rs_closep(&a.fd);
     if (ends[_i].stops) {
         rs_dataplane_retire(w.dp, "r1");
-        rs_dataplane_detach(w.dp, "r1");
+        rs_dataplane_detach(w.dp, "r1", "its process was killed by SIGKILL (9)");
     }
     if (ends[_i].n)
         client_expects_close(ends[_i].close, ends[_i].n);

@@ -557,7 +557,7 @@ static void op_retire(const char *id, void *arg)
              NULL);
 }
 
-static void op_detach(const char *id, void *arg)
+static void op_detach(const char *id, const char *why, void *arg)
 {
 }
 
