@@ -11,6 +11,7 @@
 #include "core/resource/ledger.h"
 #include "sched/agent.h"
 #include "sched/message.h"
+#include "sched/restart.h"
 
 #define RS_AG_DEAD_MAX 10       /* ended replicas remembered per deployment */
 #define RS_AG_UNHEALTHY_AFTER 3 /* failed health checks in a row */
@@ -87,7 +88,7 @@ struct rs_ag_deployment {
 
     struct rs_list list; /* of rs_ag_replica */
     unsigned start_failures, failures_total, deaths;
-    unsigned fail_step, death_step; /* of the back-off */
+    struct rs_restarts restarts;
     bool ever_ran;
     char *last_error, *blocked;
     int64_t retry_at;                              /* nothing is started before */

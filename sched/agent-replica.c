@@ -13,9 +13,6 @@
 #define TERM_WAIT RS_SEC              /* from SIGTERM to SIGKILL */
 #define KILL_WAIT (5 * RS_SEC)        /* until SIGKILL is sent once more */
 #define FAILED_EXIT_WAIT (2 * RS_SEC) /* a replica that said FAILED exits by itself */
-#define BACKOFF_FIRST (100 * RS_MS)
-#define BACKOFF_MAX (10 * RS_SEC)
-#define SETTLED (30 * RS_SEC) /* one that ran so long does not keep dying right after start */
 #define PROBE_FIRST (10 * RS_MS)
 #define PROBE_GAP_MAX (250 * RS_MS)
 #define PROBE_TIMEOUT (2 * RS_SEC)
@@ -65,23 +62,7 @@ bool rs_ag_is_up(const struct rs_ag_replica *r)
     return r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING;
 }
 
-/* --- back-off --- */
-
-static int64_t backoff(unsigned step)
-{
-    if (step == 0)
-        return 0;
-    return step > 7 ? BACKOFF_MAX : BACKOFF_FIRST << (step - 1);
-}
-
-/* Failures that come while a pause runs belong to the round that the pause is for. */
-static void pause_starts(struct rs_ag_deployment *d, unsigned *step, int64_t now)
-{
-    if (now < d->retry_at)
-        return;
-    d->retry_at = now + backoff(*step);
-    ++*step;
-}
+/* --- failures and deaths --- */
 
 void rs_ag_count_failure(struct rs_ag_deployment *d, const char *error, int64_t now)
 {
@@ -89,7 +70,8 @@ void rs_ag_count_failure(struct rs_ag_deployment *d, const char *error, int64_t 
     if (!d->ever_ran)
         d->start_failures++;
     rs_ag_set(&d->last_error, rs_message_bounded(error));
-    pause_starts(d, &d->fail_step, now);
+    if (now >= d->retry_at) /* else it belongs to the round that the pause is for */
+        d->retry_at = rs_restarts_failed(&d->restarts, now);
     rs_ag_changed(d->agent);
 }
 
@@ -121,10 +103,12 @@ static void count_death(struct rs_ag_replica *r, const char *why, int64_t now)
         return;
     d->deaths++;
     rs_ag_set(&d->last_error, rs_asprintf("replica %s: %s", r->id, why));
-    if (now - r->ready_at >= SETTLED)
-        d->death_step = 0;
-    if (!rs_ag_is_core(d)) /* how often it may die is bounded otherwise */
-        pause_starts(d, &d->death_step, now);
+    if (!rs_ag_is_core(d)) { /* how often it may die is bounded otherwise */
+        int64_t at = rs_restarts_ended(&d->restarts, now - r->ready_at, d->replicas, now);
+
+        if (at > d->retry_at)
+            d->retry_at = at;
+    }
     rs_ag_changed(d->agent);
 }
 
@@ -430,7 +414,7 @@ static void ready(struct rs_ag_replica *r, int64_t now)
     if (current(r)) {
         d->ever_ran = true;
         d->start_failures = 0;
-        d->fail_step = 0;
+        rs_restarts_ready(&d->restarts);
     }
     r->sick = 0;
     r->asked_at = 0;

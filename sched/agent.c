@@ -270,7 +270,7 @@ static void tell_remotes(struct rs_agent *a, const struct rs_target *from,
 static void reset_counters(struct rs_ag_deployment *d)
 {
     d->start_failures = d->failures_total = d->deaths = 0;
-    d->fail_step = d->death_step = 0;
+    d->restarts = (struct rs_restarts){0};
     d->retry_at = 0;
     d->ever_ran = false;
     rs_ag_set(&d->last_error, NULL);

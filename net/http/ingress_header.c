@@ -532,7 +532,7 @@ static void follow_policy(struct rs_http_request *req, const struct rs_route_pol
 {
     req->policy = p;
     req->r.priority = p->priority;
-    req->r.idempotent = p->idempotent;
+    req->r.retry.safe = p->idempotent;
     if (p->request_timeout >= 0)
         req->timeout_s = (double)p->request_timeout / (double)RS_SEC;
 }

@@ -213,6 +213,8 @@ void rs_backend_gone(struct rs_backend *b, const char *why)
 
 void rs_pool_remove(struct rs_pool *p, struct rs_backend *b, const char *why)
 {
+    if (!b->pool)
+        return; /* it is buried */
     if (!b->gone) {
         b->gone = true;
         b->slots.admitted = false;

@@ -298,7 +298,6 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->kind = r->kind;
     twin->local_only = r->local_only;
     twin->priority = r->priority;
-    twin->idempotent = r->idempotent;
     twin->waiter.wish = r->waiter.wish;
     twin->wants = r->wants;
     twin->objects = r->objects;

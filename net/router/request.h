@@ -95,7 +95,6 @@ struct rs_request {
     struct rs_retry retry; /* the origin sets `safe` */
     /* waiter.wish may be set by the origin: the model and the session that it is about. */
     uint8_t priority; /* 0 to 9, 9 is the most urgent */
-    bool idempotent;  /* it may be run twice, whatever its method */
     bool local_only;  /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.

@@ -31,7 +31,8 @@ class BlockedLoop(ServeTest):
         pid = s.call().json()
         self.answers: list = []
         thread = threading.Thread(
-            target=lambda: self.answers.append(call(s.port, "/?do=block", timeout=60)), daemon=True)
+            target=lambda: self.answers.append(call(s.port, "/?do=block", method="POST", timeout=60)),
+            daemon=True)
         thread.start()
         self.addCleanup(thread.join, 30)
         wait_until("it is blocked", lambda: os.path.exists(os.path.join(self.folder, "blocked")))
@@ -59,7 +60,8 @@ class BlockedLoop(ServeTest):
             lambda pids: len(pids) == 1 and pid not in pids)(s.pids("app", "A")))
         self.assertNotEqual(s.call().json(), pid)
         wait_until("the request ended", lambda: self.answers)
-        self.assertEqual(self.answers[0].status, 500)
+        self.assertEqual(self.answers[0].status, 502)
+        self.assertIn("health check failed 3 times", self.answers[0].text)
         self.assertRegex(s.output(), r"health check failed 3 times: the event loop has been "
                          r"blocked for .* s in served\.py:\d+ \(__call__\)")
 

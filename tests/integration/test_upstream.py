@@ -258,8 +258,9 @@ class Upstream(ServeTest):
     def test_is_replaced_when_it_dies(self) -> None:
         s = self.backend()
         first = s.call("/").json()["pid"]
-        answer = s.call("/die")
-        self.assertEqual(answer.status, 500, answer.text)
+        answer = s.call("/die", method="POST")
+        self.assertEqual(answer.status, 502, answer.text)
+        self.assertIn("its process ", answer.text)
         wait_until("the next one", lambda: s.call("/").status == 200)
         self.assertNotEqual(s.call("/").json()["pid"], first)
 

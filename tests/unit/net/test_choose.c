@@ -66,8 +66,12 @@ static void on_choose(struct rs_pool *p, uint64_t id, json_t *question, void *ar
     questions[n_questions++] = question;
 }
 
+static void on_buried(struct rs_backend *b, void *arg)
+{
+}
+
 static const struct rs_pool_ops pool_ops = {
-    .on_idle = on_backend, .on_gone = on_gone, .on_choose = on_choose};
+    .on_idle = on_backend, .on_gone = on_gone, .on_buried = on_buried, .on_choose = on_choose};
 
 /* --- the world --- */
 
@@ -143,7 +147,7 @@ static void teardown(void)
         if (requests[i].pool)
             rs_request_cancel(&requests[i]);
     for (int i = 0; i < REPLICAS; i++) {
-        rs_pool_remove(pool, &backends[i]);
+        rs_pool_remove(pool, &backends[i], NULL);
         free(backends[i].replica_id);
     }
     for (size_t i = 0; i < REQUESTS; i++)
@@ -390,6 +394,7 @@ START_TEST(replica_dies)
     submit(1);
     answer(ids[1], "{\"groups\": [[\"r1\"]]}");
     rs_backend_gone(&backends[1], "killed");
+    rs_pool_remove(pool, &backends[1], "killed");
     ck_assert_uint_eq(n_failed, 1);
     ck_assert_uint_eq(n_sent, 1); /* the other one waits for better advice */
     while (n_questions < 3)

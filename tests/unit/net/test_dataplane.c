@@ -475,20 +475,26 @@ END_TEST
 /* --- calls between replicas -------------------------------------------------------------------- */
 
 /* c's request is with `a` (front), which calls `b` (back) on its behalf. */
-static void begin_call(void)
+/* A call inside a request of this kind: the call is as safe as that. */
+static void begin_call_of(const char *request)
 {
     begin();
     world_routes(&w);
     fake_attach(&w, &a, "front", "r1", true);
     fake_attach(&w, &b, "back", "r2", true);
     client_open(&c, &w);
-    client_get(&c, "/");
+    client_send(&c, request);
     fake_expect(&a, RS_MSG_REQUEST);
     fake_call(&a, 1, "back", a.h.stream, "args");
     fake_expect(&b, RS_MSG_REQUEST);
     ck_assert_uint_eq(b.h.stream & 1, 0);
     ck_assert_str_eq(b.body, "args");
     ck_assert_str_eq(fake_text(&b, RS_TAG_DEPLOYMENT), "back");
+}
+
+static void begin_call(void)
+{
+    begin_call_of(POST("/"));
 }
 
 START_TEST(a_call_and_its_answer)
@@ -557,12 +563,26 @@ START_TEST(the_callee_dies)
 }
 END_TEST
 
+START_TEST(the_callee_dies_with_a_safe_call)
+{
+    begin_call_of("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    fake_end(&b);
+    fake_attach(&w, &b, "back", "r3", true);
+    fake_expect(&b, RS_MSG_REQUEST);
+    ck_assert_str_eq(b.body, "args");
+    fake_error(&b, b.h.stream, RS_WIRE_USER, "as it says");
+    fake_expect(&a, RS_MSG_ERROR);
+    ck_assert_uint_eq(rs_fields_uint(&a.fields, RS_TAG_ERROR_CODE, 0), RS_WIRE_USER);
+    end();
+}
+END_TEST
+
 START_TEST(the_caller_dies)
 {
     begin_call();
     fake_end(&a);
     fake_expect(&b, RS_MSG_CANCEL);
-    client_expect(&c, 500, NULL);
+    client_expect(&c, 502, NULL);
     end();
 }
 END_TEST
@@ -1105,10 +1125,11 @@ END_TEST
 START_TEST(a_lost_node_comes_back)
 {
     begin_peers();
-    client_get(&c, "/1");
+    client_send(&c, POST("/1"));
     fake_expect(&b, RS_MSG_REQUEST);
     world_end(&other);
-    client_expect(&c, 500, "Internal Server Error");
+    client_expect(&c, 502, NULL);
+    ck_assert_ptr_nonnull(strstr(rs_buf_text(&c.body), "the connection to its node"));
     fake_end(&b);
     client_get(&c, "/2");
     wait_queued(&w, "front", 1);
@@ -1119,6 +1140,41 @@ START_TEST(a_lost_node_comes_back)
     fake_expect(&b, RS_MSG_REQUEST);
     fake_ok(&b, "again");
     client_expect(&c, 200, "again");
+    end_peers();
+}
+END_TEST
+
+/* What it worked on goes to whoever is there, if that does no harm. */
+START_TEST(a_lost_node_is_replaced)
+{
+    begin_peers();
+    client_get(&c, "/1");
+    fake_expect(&b, RS_MSG_REQUEST);
+    ck_assert_uint_eq(rs_fields_uint(&b.fields, RS_TAG_SAFE, 0), 1);
+    world_end(&other);
+    fake_attach(&w, &a, "front", "r9", true);
+    fake_expect(&a, RS_MSG_REQUEST);
+    ck_assert_str_eq(fake_text(&a, RS_TAG_PATH), "/1");
+    fake_ok(&a, "here");
+    client_expect(&c, 200, "here");
+    fake_end(&a);
+    fake_end(&b);
+    world_begin(&other, &no_http); /* for the end */
+    end_peers();
+}
+END_TEST
+
+/* The other node knows that it may run once more, and does that itself. */
+START_TEST(another_node_runs_it_again)
+{
+    begin_peers();
+    client_get(&c, "/1");
+    fake_expect(&b, RS_MSG_REQUEST);
+    fake_end(&b);
+    fake_attach(&other, &b, "front", "r3", true);
+    fake_expect(&b, RS_MSG_REQUEST);
+    fake_ok(&b, "there");
+    client_expect(&c, 200, "there");
     end_peers();
 }
 END_TEST
@@ -1196,14 +1252,17 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, a_dead_socket_is_gone_before_it_came);
     tcase_add_test(tc, a_call_and_its_answer); tcase_add_test(tc, items_of_a_generator_stay_apart);
     tcase_add_test(tc, an_error_passes_through); tcase_add_test(tc, the_callee_dies);
-    tcase_add_test(tc, the_caller_dies); tcase_add_test(tc, the_client_leaves_a_call_behind);
-    tcase_add_test(tc, the_caller_cancels); tcase_add_test(tc, calls_to_nowhere);
-    tcase_add_test(tc, a_call_has_a_time_limit); tcase_add_test(tc, a_call_with_a_long_body);
-    tcase_add_test(tc, lookups); tcase_add_test(tc, lanes_call_and_answer);
-    tcase_add_test(tc, lanes_cancel); tcase_add_test(tc, lanes_refuse_and_die);
-    tcase_add_test(tc, lanes_stream); tcase_add_test(tc, routes_and_replicas_change_while_busy);
+    tcase_add_test(tc, the_callee_dies_with_a_safe_call); tcase_add_test(tc, the_caller_dies);
+    tcase_add_test(tc, the_client_leaves_a_call_behind); tcase_add_test(tc, the_caller_cancels);
+    tcase_add_test(tc, calls_to_nowhere); tcase_add_test(tc, a_call_has_a_time_limit);
+    tcase_add_test(tc, a_call_with_a_long_body); tcase_add_test(tc, lookups);
+    tcase_add_test(tc, lanes_call_and_answer); tcase_add_test(tc, lanes_cancel);
+    tcase_add_test(tc, lanes_refuse_and_die); tcase_add_test(tc, lanes_stream);
+    tcase_add_test(tc, routes_and_replicas_change_while_busy);
     tcase_add_test(tc, ends_with_requests_under_way); tcase_add_test(tc, stops_accepting);
     tcase_add_test(tc, another_node_answers); tcase_add_test(tc, local_slots_come_first);
     tcase_add_test(tc, another_node_streams); tcase_add_test(tc, cancel_reaches_another_node);
-    tcase_add_test(tc, a_lost_node_comes_back); tcase_add_test(tc, a_node_without_slots_finishes);
+    tcase_add_test(tc, a_lost_node_comes_back); tcase_add_test(tc, a_lost_node_is_replaced);
+    tcase_add_test(tc, another_node_runs_it_again);
+    tcase_add_test(tc, a_node_without_slots_finishes);
     tcase_add_test(tc, a_forwarded_request_stays); tcase_add_test(tc, a_peer_has_to_say_hello);)

@@ -752,7 +752,7 @@ static const struct {
     {RS_WIRE_CANCELLED, 500, "Internal Server Error", "", true},
     {RS_WIRE_NOT_FOUND, 500, "Internal Server Error", "text/plain; charset=utf-8", false},
     {RS_WIRE_INTERNAL, 500, "Internal Server Error", "text/plain; charset=utf-8", false},
-    {RS_WIRE_DIED, 500, "Internal Server Error", "text/plain; charset=utf-8", false},
+    {RS_WIRE_DIED, 502, NULL, "text/plain; charset=utf-8", true},
     {RS_WIRE_TOO_LARGE, 413, "why", "text/plain; charset=utf-8", true},
     {(enum rs_wire_error)99, 500, "Internal Server Error", "text/plain; charset=utf-8", false},
 };
