@@ -44,7 +44,7 @@ static bool goes_on(struct rs_pool *p, struct rs_request *r, bool started)
     if (v > RS_RETRY_AGAIN)
         return false;
     rs_pool_unbind(p, r, RS_UNBIND_RETURNED, NULL);
-    rs_queue_return(&p->queue, &r->waiter);
+    rs_queue_return(&p->queue, &r->waiter, rs_loop_now(p->loop));
     if (p->chooser)
         rs_chooser_add(p->chooser, r);
     return true;
