@@ -31,7 +31,8 @@ class BlockedLoop(ServeTest):
         pid = s.call().json()
         self.answers: list = []
         thread = threading.Thread(
-            target=lambda: self.answers.append(call(s.port, "/?do=block", method="POST", timeout=60)),
+            target=lambda: self.answers.append(
+                call(s.port, "/?do=block", method="POST", timeout=60)),
             daemon=True)
         thread.start()
         self.addCleanup(thread.join, 30)
