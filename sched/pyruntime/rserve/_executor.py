@@ -76,7 +76,7 @@ class Executor:
         self.asgi_app: Any = None
         self.asgi_state: Dict[str, Any] = {}
         self.access_log = False
-        self.pool = ThreadPool(max_ongoing)
+        self.pool = ThreadPool(max_ongoing, link.unsent, link.flush_now)
         self.sync_in_pool = os.environ.get("RAY_SERVE_RUN_SYNC_IN_THREADPOOL", "1") != "0"
         self._methods: Dict[str, Method] = {}
         self._warned: Set[str] = set()  # methods that run on the loop although they are not async
@@ -333,7 +333,7 @@ class Executor:
                 self._finish(call)
                 return
             value = context.run(function, *args, **kwargs)
-            if inspect.isawaitable(value):
+            if type(value) not in _PLAIN and inspect.isawaitable(value):
                 self.loop.call_soon_threadsafe(
                     self._driver.start, call, _await(value), context.copy()
                 )
@@ -529,6 +529,10 @@ class Executor:
 
 
 _ITEMS = w.field_u8(w.T_ITEMS, 1) + w.field(w.T_CONTENT_TYPE, w.PICKLE)
+
+
+#: What is not awaitable, without a closer look.
+_PLAIN = frozenset((str, bytes, dict, list, tuple, int, float, bool, type(None)))
 
 
 async def _await(value: Any) -> Any:

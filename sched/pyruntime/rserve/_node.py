@@ -114,6 +114,8 @@ class NodeLink:
         self._inbox: Deque[w.Frame] = deque()
         self._fresh: Deque[Call] = deque()
         self._out: Deque[bytes] = deque()
+        #: Frames that have not been handed to the socket; for those who flush.
+        self.unsent = self._out
         self._flush_due = False
         self._lock = threading.Lock()
         self._backlog: Deque[Tuple[memoryview, int]] = deque()
@@ -236,8 +238,7 @@ class NodeLink:
             except (w.ProtocolError, OSError) as e:
                 self.lost(str(e))
         with self._lock:
-            while self._out:
-                self._backlog.append((memoryview(self._out.popleft()), -1))
+            self._gather()
             self._write()
         if frames:
             self.loop.call_soon_threadsafe(self._resume)
@@ -327,17 +328,27 @@ class NodeLink:
         if self.calls.pop(call.stream, None) is None:
             return
         call.answered = True
-        self.send_from_any(w.RESPONSE, w.END, call.stream, meta, body)
+        if call.threaded and len(body) <= w.MEMFD_FROM:
+            self._leave(w.pack(w.RESPONSE, w.END, call.stream, meta, body))
+        else:
+            self.send_from_any(w.RESPONSE, w.END, call.stream, meta, body)
 
     def reply_error(self, call: Call, frame: bytes) -> None:
         """Ends a call with an ERROR frame. From any thread."""
         if self.calls.pop(call.stream, None) is None:
             return
         call.answered = True
+        if call.threaded:
+            self._leave(frame)
+        else:
+            self.send(frame)
+
+    def _leave(self, frame: bytes) -> None:
+        """Queues an answer of a call that a thread works on: that thread flushes, soon."""
         if threading.get_ident() == self.thread_id:
             self.send(frame)
         else:
-            self._send_now(frame, -1)
+            self._out.append(frame)
 
     def send_from_any(self, kind: int, flags: int, stream: int, meta: bytes, body: Any) -> None:
         if threading.get_ident() == self.thread_id:
@@ -363,8 +374,7 @@ class NodeLink:
         """
         with self._lock:
             first = not self._backlog
-            while self._out:
-                self._backlog.append((memoryview(self._out.popleft()), -1))
+            self._gather()
             self._backlog.append((memoryview(data), fd))
             blocked = first and not self._write()  # else a writer is already registered
         if blocked:
@@ -377,11 +387,23 @@ class NodeLink:
             self._gather()
             self._push()
 
+    def flush_now(self) -> None:
+        """The same from any thread but the loop's."""
+        with self._lock:
+            first = not self._backlog
+            self._gather()
+            blocked = first and not self._write()
+        if blocked:
+            self.loop.call_soon_threadsafe(self._want_write)
+
     def _gather(self) -> None:
-        if self._out:
-            out = self._out
-            self._backlog.append((memoryview(out[0] if len(out) == 1 else b"".join(out)), -1))
-            out.clear()
+        """Others may add to `_out` meanwhile. The lock is held."""
+        out = self._out
+        count = len(out)
+        if count == 1:
+            self._backlog.append((memoryview(out.popleft()), -1))
+        elif count:
+            self._backlog.append((memoryview(b"".join([out.popleft() for _ in range(count)])), -1))
 
     def _push(self) -> None:
         if not self._write():

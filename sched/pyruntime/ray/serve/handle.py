@@ -447,6 +447,8 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     The call is cancelled when nobody has this object any more: nobody could take its items.
     """
 
+    _stream = 0  # of local testing mode, which has no node
+
     def __init__(
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
     ) -> None:
