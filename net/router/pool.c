@@ -361,7 +361,7 @@ void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue
     p->failed = failed;
     rs_queue_configure(&p->queue, queue);
     p->max_ongoing = max_ongoing < 1 ? 1 : max_ongoing;
-    rs_retry_budget_floor(&p->budget, (unsigned)p->max_ongoing);
+    rs_retry_budget_floor(&p->budget, rs_retry_floor((unsigned)p->max_ongoing));
     rs_list_for_each (it, &p->queue.slots) {
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 

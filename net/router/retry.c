@@ -38,6 +38,15 @@ void rs_retry_budget_floor(struct rs_retry_budget *b, unsigned floor)
     b->floor = floor < RS_RETRY_FLOOR ? RS_RETRY_FLOOR : floor;
 }
 
+unsigned rs_retry_floor(unsigned max_ongoing)
+{
+    const unsigned most = 100;
+
+    if (max_ongoing >= most)
+        return max_ongoing;
+    return max_ongoing * RS_RETRY_RUNS < most ? max_ongoing * RS_RETRY_RUNS : most;
+}
+
 /* The slots between the last second and this one are emptied. */
 void rs_retry_budget_turn(struct rs_retry_budget *b, int64_t now)
 {

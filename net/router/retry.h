@@ -18,7 +18,7 @@ enum {
     RS_RETRY_RUNS = 5,     /* of one request, the first included */
     RS_RETRY_WINDOW = 10,  /* seconds */
     RS_RETRY_PERCENT = 20, /* the default */
-    RS_RETRY_FLOOR = 10,   /* the least; more where a replica takes more requests than that */
+    RS_RETRY_FLOOR = 10,   /* the least */
 };
 
 /* Of one request; {0} before it is sent, and then `safe` as its origin knows. */
@@ -48,8 +48,10 @@ enum rs_retry_verdict {
 };
 
 void rs_retry_budget_init(struct rs_retry_budget *b, unsigned floor, unsigned percent);
-/* Requests per replica changed. */
 void rs_retry_budget_floor(struct rs_retry_budget *b, unsigned floor);
+/* The floor for replicas that take so many requests at a time: one that dies may have had them all, and
+ * one request that kills whoever takes it may do so RS_RETRY_RUNS times; the latter up to 100. */
+unsigned rs_retry_floor(unsigned max_ongoing);
 void rs_retry_budget_turn(struct rs_retry_budget *b, int64_t now);
 /* How many may run once more at this moment. */
 uint64_t rs_retry_budget_left(struct rs_retry_budget *b, int64_t now);

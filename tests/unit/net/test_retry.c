@@ -87,6 +87,14 @@ START_TEST(earns_with_traffic_and_forgets)
 }
 END_TEST
 
+static const unsigned floors[][2] = {{1, 5}, {5, 25}, {19, 95}, {20, 100}, {99, 100}, {500, 500}};
+
+START_TEST(floor_of_a_replica)
+{
+    ck_assert_uint_eq(rs_retry_floor(floors[_i][0]), floors[_i][1]);
+}
+END_TEST
+
 /* --- with random events ------------------------------------------------------------------------ */
 
 /* A deployment in miniature: requests come, wait, are sent, started, begin their answers and end them;
@@ -248,5 +256,6 @@ START_TEST(poison_ends)
 END_TEST
 
 RS_CHECK_MAIN("retry", tcase_add_loop_test(tc, decides, 0, RS_COUNT(cases));
+              tcase_add_loop_test(tc, floor_of_a_replica, 0, RS_COUNT(floors));
               tcase_add_test(tc, earns_with_traffic_and_forgets);
               tcase_add_loop_test(tc, keeps_its_rules, 0, 8); tcase_add_test(tc, poison_ends);)

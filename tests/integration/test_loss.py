@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""No request is lost while replicas die, deployments roll and configurations change."""
+
+import os
+import random
+import signal
+import sys
+
+from harness import ServeTest, main, wait_until
+from open_loop import OpenLoop
+
+WORKER = """\
+    import asyncio, os
+    from ray import serve
+
+    @serve.deployment(num_replicas=4, max_ongoing_requests=5)
+    class Worker:
+        async def __call__(self, request):
+            await asyncio.sleep(0.02)
+            return request.query_params["n"]
+
+    app = Worker.bind()
+    """
+
+HTTP_SERVER = """\
+    import os, sys, time
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from urllib.parse import parse_qs, urlsplit
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            time.sleep(0.02)
+            body = parse_qs(urlsplit(self.path).query).get("n", ["ready"])[0].encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    """
+
+
+class LossTest(ServeTest):
+    def killing(self, s, app: str, deployment: str, load: OpenLoop, kills: int,
+                how: int = signal.SIGKILL) -> None:
+        """Ends one replica after the other; there is always one more."""
+        dice = random.Random(1)
+        for _ in range(kills):
+            there = wait_until("a replica runs", lambda: s.pids(app, deployment))
+            try:
+                os.kill(dice.choice(sorted(there)), how)
+            except ProcessLookupError:
+                pass
+            before = load.sent
+            wait_until("more requests", lambda b=before: load.sent >= b + 30)
+
+    def assertNoneLost(self, load: OpenLoop) -> None:
+        outcomes = load.stop()
+        self.assertEqual([o for o in outcomes if o.status != 200][:5], [])
+        self.assertEqual(sorted(o.number for o in outcomes), list(range(load.sent)))
+        self.assertEqual([o for o in outcomes if o.text != str(o.number)][:5], [])
+
+
+class Killed(LossTest):
+    def test_python_replicas(self) -> None:
+        s = self.serve_code(WORKER, "--num-cpus", "4")
+        load = OpenLoop(s.port, 150)
+        self.killing(s, "app", "Worker", load, 20)
+        self.assertNoneLost(load)
+        self.assertEqual(s.app("app")["status"], "RUNNING")
+        self.assertIn('rserve_interrupted_requests_total{deployment="Worker",application="app",'
+                      'outcome="again"}', s.rest(path="/metrics").text)
+        self.assertNoZombies(s)
+
+    def test_replicas_that_are_asked_to_end(self) -> None:
+        """SIGTERM ends Python at once, with what it works on."""
+        s = self.serve_code(WORKER, "--num-cpus", "4")
+        load = OpenLoop(s.port, 150)
+        self.killing(s, "app", "Worker", load, 8, signal.SIGTERM)
+        self.assertNoneLost(load)
+
+    def test_http_replicas(self) -> None:
+        self.write("server.py", HTTP_SERVER)
+        s = self.serve(self.write("app.yaml", """\
+            applications:
+            - name: app
+              route_prefix: /
+              deployments:
+              - name: Server
+                num_replicas: 3
+                max_ongoing_requests: 5
+                rserve: {kind: http, command: [%s, server.py, "{port}"], ready_path: /}
+            """ % sys.executable), "--num-cpus", "4")
+        load = OpenLoop(s.port, 60)
+        self.killing(s, "app", "Server", load, 6)
+        self.assertNoneLost(load)
+
+    def test_posts_with_a_key(self) -> None:
+        s = self.serve_code(WORKER, "--num-cpus", "4")
+        load = OpenLoop(s.port, 100, method="POST", body=b"x" * 1000,
+                        headers={"idempotency-key": "k"})
+        self.killing(s, "app", "Worker", load, 6)
+        self.assertNoneLost(load)
+
+    def test_routes_that_say_so(self) -> None:
+        """Declared idempotent; the long bodies travel as memfds, and are sent again."""
+        self.write_app(WORKER)
+        s = self.serve(self.write("app.yaml", """\
+            applications:
+            - name: app
+              route_prefix: /
+              import_path: served:app
+              rserve: {idempotent: true}
+            """), "--num-cpus", "4")
+        load = OpenLoop(s.port, 60, method="POST", body=b"x" * 100_000)
+        self.killing(s, "app", "Worker", load, 6)
+        self.assertNoneLost(load)
+
+    def test_posts_are_not_run_twice(self) -> None:
+        """Each is run once at most; its client knows whether it may have been."""
+        s = self.serve_code("""\
+            import asyncio, os
+            from ray import serve
+
+            runs = os.open(os.path.join(os.path.dirname(__file__), "runs"),
+                           os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+            @serve.deployment(num_replicas=4, max_ongoing_requests=5)
+            class Worker:
+                async def __call__(self, request):
+                    n = request.query_params["n"]
+                    os.write(runs, n.encode() + b"\\n")
+                    await asyncio.sleep(0.02)
+                    return n
+
+            app = Worker.bind()
+            """, "--num-cpus", "4")
+        load = OpenLoop(s.port, 150, method="POST")
+        self.killing(s, "app", "Worker", load, 10)
+        outcomes = load.stop()
+        with open(os.path.join(self.folder, "runs"), encoding="utf-8") as f:
+            runs = [int(line) for line in f]
+        self.assertEqual(len(runs), len(set(runs)), "some were run twice")
+        self.assertEqual({o.status for o in outcomes} - {200, 502}, set())
+        self.assertEqual({o.number for o in outcomes if o.status == 200} - set(runs), set())
+        for o in outcomes:
+            if o.status == 502:
+                self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of deployment "
+                                 r"'Worker' \(application 'app'\) died while it worked on the "
+                                 r"request, after \d+\.\d{3} s: its process was killed by SIGKILL")
+
+
+class Poison(LossTest):
+    def test_one_request_that_kills(self) -> None:
+        """Whoever takes it dies; it ends, and the others do not notice."""
+        s = self.serve_code("""\
+            import asyncio, os
+            from ray import serve
+
+            @serve.deployment(num_replicas=2, max_ongoing_requests=5)
+            class Worker:
+                async def __call__(self, request):
+                    if request.url.path == "/poison":
+                        os._exit(9)
+                    await asyncio.sleep(0.01)
+                    return request.query_params["n"]
+
+            app = Worker.bind()
+            """, "--num-cpus", "2")
+        load = OpenLoop(s.port, 50)
+        answer = s.call("/poison")
+        self.assertEqual(answer.status, 502, answer.text)
+        self.assertIn("its process exited with status 9", answer.text)
+        self.assertIn("it was not run again: it was run too often already", answer.text)
+        self.assertNoneLost(load)
+        wait_until("both are back", lambda: len(s.pids("app", "Worker")) == 2)
+
+
+if __name__ == "__main__":
+    main()
