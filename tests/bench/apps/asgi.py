@@ -1,8 +1,8 @@
-"""The same no-op and stream for uvicorn, as FastAPI users write them."""
+"""The same no-op, echo and stream for uvicorn, as FastAPI users write them."""
 
 from typing import AsyncIterator
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 app = FastAPI()
@@ -11,6 +11,11 @@ app = FastAPI()
 @app.get("/noop", response_class=PlainTextResponse)
 async def noop() -> str:
     return "ok"
+
+
+@app.post("/echo")
+async def echo(request: Request) -> Response:
+    return Response(await request.body())
 
 
 async def chunks() -> AsyncIterator[str]:
