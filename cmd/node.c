@@ -37,6 +37,9 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
             d->queued = s->queued;
             d->load_us = s->load_us;
             d->router_fallbacks = s->fallbacks;
+            d->dropped_full = s->dropped[0];
+            d->dropped_shed = s->dropped[1];
+            d->dropped_expired = s->dropped[2];
         }
     }
 }

@@ -109,7 +109,7 @@ struct rs_ct_seen {
     bool ever_ran;
     bool fresh; /* every node has reported on the last target that it was sent */
     unsigned queued, in_flight;
-    uint64_t router_fallbacks;
+    uint64_t router_fallbacks, dropped_full, dropped_shed, dropped_expired;
     const char *last_error, *blocked, *router; /* borrowed from the reports */
 };
 

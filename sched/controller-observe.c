@@ -34,6 +34,9 @@ static void add_counters(struct rs_ct_seen *s, const struct rs_report_deployment
                          const struct rs_ct_deployment *d)
 {
     s->queued += r->queued;
+    s->dropped_full += r->dropped_full;
+    s->dropped_shed += r->dropped_shed;
+    s->dropped_expired += r->dropped_expired;
     s->router_fallbacks += r->router_fallbacks;
     if (r->router)
         s->router = r->router;

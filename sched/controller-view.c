@@ -8,6 +8,7 @@
  *   application {"start": "fork"|"spawn", "start_reason", "building": bool}
  *   deployment  {"kind", "version", "queued", "in_flight", "pending", "blocked", "start_failures",
  *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not,
+ *               "dropped": {"queue_full", "shed", "expired"}: requests that were refused,
  *               "router_fallbacks", "router": why its own request router is not used}
  *   replica     {"node", "version", "rank", "state": our own name, "ready_time_s", "uptime_s",
  *               "in_flight", "done", "errors", "message"}
@@ -187,6 +188,10 @@ static json_t *deployment_extra(const struct rs_ct_deployment *d)
     json_object_set_new(j, "last_error", text_or_null(s.last_error));
     json_object_set_new(j, "notice", text_or_null(d->notice));
     json_object_set_new(j, "autoscaling", rs_ct_scale_why(d));
+    json_object_set_new(j, "dropped",
+                        json_pack("{s:I, s:I, s:I}", "queue_full", (json_int_t)s.dropped_full,
+                                  "shed", (json_int_t)s.dropped_shed, "expired",
+                                  (json_int_t)s.dropped_expired));
     json_object_set_new(j, "router_fallbacks", json_integer((json_int_t)s.router_fallbacks));
     json_object_set_new(j, "router", router_says(&s));
     return j;

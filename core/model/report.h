@@ -58,6 +58,9 @@ struct rs_report_deployment {
     /* The integral of those that wait and those under way, in request microseconds: its rise between
      * two reports, by the time between them, is the exact mean load. */
     uint64_t load_us;
+    /* Requests that were refused before any work on them: by max_queued_requests, because they waited
+     * too long, because their time was over. */
+    uint64_t dropped_full, dropped_shed, dropped_expired;
     uint64_t router_fallbacks; /* choices that the deployment's own request router did not make */
     char *router;              /* why it does not; NULL: it does, or there is none */
     json_t *lost; /* {id: why}: named replicas of the target that were started and are no more */
