@@ -215,8 +215,10 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     rs_list_remove(&r->link);
     rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     p->working -= b->figures != NULL;
-    if (how != RS_UNBIND_RETURNED) /* that one is on its way into the queue */
+    if (how != RS_UNBIND_RETURNED) { /* that one is on its way into the queue */
+        rs_queue_took(&p->queue, rs_loop_now(p->loop) - r->sent_at, how == RS_UNBIND_DONE);
         show_load(p);
+    }
     count(p, b, r, how, f);
     show_in_flight(b);
     if (r->choice && how != RS_UNBIND_RETURNED)

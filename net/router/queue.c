@@ -112,6 +112,13 @@ static bool is_expired(const struct rs_waiter *w, int64_t now)
     return w->deadline && now >= w->deadline;
 }
 
+/* It would hardly be done in time. */
+static bool is_late(const struct rs_queue *q, const struct rs_waiter *w, int64_t now)
+{
+    return w->deadline && w->deadline - now < rs_span_most(&q->work) &&
+           w->deadline - now < now - w->arrived;
+}
+
 /* Waiting makes all of them more urgent at the same pace: what is due first now will be so later. */
 bool rs_queue_before(const struct rs_queue *q, const struct rs_waiter *a, const struct rs_waiter *b)
 {
@@ -223,8 +230,10 @@ bool rs_queue_cancel(struct rs_queue *q, struct rs_waiter *w, int64_t now)
 /* At the limit: somebody less urgent makes room, or there is none. */
 static struct rs_waiter *displace(struct rs_queue *q, const struct rs_waiter *w)
 {
-    int p = lowest(q);
+    int p = lowest(q), late = __builtin_ffs((int)q->filled[RS_WAITS_LATE]) - 1;
 
+    if (late >= 0 && late <= w->priority)
+        return drop(q, of(q->waiting[RS_WAITS_LATE][late].next), RS_DROP_FULL);
     return p >= 0 && p < w->priority ? drop(q, end_of(q, p, true), RS_DROP_FULL) : NULL;
 }
 
@@ -340,11 +349,35 @@ static struct rs_waiter *ordinary_next(struct rs_queue *q, int64_t now, struct r
         }
         if (!s)
             return NULL;
-        if (is_expired(w, now) || !rather_waits(q, w, s, now)) {
+        if (is_late(q, w, now) && !is_expired(w, now)) {
+            take_out(q, w);
+            insert(q, w, RS_WAITS_LATE);
+        } else if (is_expired(w, now) || !rather_waits(q, w, s, now)) {
             *ret = s;
             return w;
+        } else {
+            be_patient(q, w);
         }
-        be_patient(q, w);
+    }
+    return NULL;
+}
+
+/* Nobody else takes what is free: of the most urgent the one that came last has the most time. */
+static struct rs_waiter *late_next(const struct rs_queue *q, struct rs_slots **ret)
+{
+    unsigned seen = 0;
+
+    for (int p = RS_PRIORITIES - 1; p >= 0; p--) {
+        const struct rs_list *list = &q->waiting[RS_WAITS_LATE][p];
+
+        for (struct rs_list *it = list->prev; it != list && seen++ < SCAN_MAX; it = it->prev) {
+            struct rs_slots *s = best_slot(q, of(it));
+
+            if (s) {
+                *ret = s;
+                return of(it);
+            }
+        }
     }
     return NULL;
 }
@@ -364,6 +397,8 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
         w = p;
         s = for_p;
     }
+    if (!w && q->filled[RS_WAITS_LATE] && any_free(q))
+        w = late_next(q, &s);
     if (!w)
         return NULL;
     *ret = rs_queue_take(q, w, s, now) ? s : NULL;
@@ -387,7 +422,6 @@ bool rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s, 
 struct rs_waiter *rs_queue_pop(struct rs_queue *q)
 {
     struct rs_waiter *w = rs_list_empty(&q->patient) ? NULL : of(q->patient.next);
-
     for (int p = 0; p < RS_PRIORITIES; p++) {
         struct rs_waiter *x = end_of(q, p, false);
 
@@ -499,6 +533,13 @@ void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now)
     assert(s->in_flight);
     s->in_flight--;
     rs_drain_ended(&q->drain, q->queued > 0, now);
+}
+
+void rs_queue_took(struct rs_queue *q, int64_t took, bool whole)
+{
+    /* Of one that was broken off it is known that it takes longer than that. */
+    if (whole || took > rs_span_most(&q->work))
+        rs_span_add(&q->work, took);
 }
 
 bool rs_queue_open(const struct rs_queue *q)

@@ -11,8 +11,12 @@
  *          him. What comes back unstarted takes the place that it had.
  * Time:    who is past its deadline gets no slot: it is handed out to be refused. (That a deadline comes
  *          while it waits is for its origin to see, which removes it.)
+ *          Who has waited for half of his time, and has less left than requests take, as measured, lets
+ *          all others go before him: under overload the first in the line has hardly any left, and the
+ *          slots would work for nobody.
  * Limit:   max_queued counts requests that wait because no slot is free for them; -1: no limit. At the
- *          limit a newcomer takes the place of the newest one of the lowest class below its own.
+ *          limit a newcomer takes the place of one that has too little time and is not more urgent, or
+ *          of the newest one of the lowest class below its own.
  * Shed:    while the standing delay is too long (shed.h), those of the lowest class go first, the oldest
  *          of them, until nobody has waited longer than the target; as many as there are slots stay.
  * Patience: where only busy slots have a request's model, it lets others go before it until
@@ -46,8 +50,9 @@ enum rs_waits {
     RS_WAITS_ANY,   /* for any slot */
     RS_WAITS_LOCAL, /* for one of this node */
     RS_WAITS_HELD,  /* somebody else chooses for it */
+    RS_WAITS_LATE,  /* lets others go before it: it has too little time left */
     RS_WAITS_KINDS,
-    RS_WAITS_PATIENT = RS_WAITS_KINDS, /* lets others go before it */
+    RS_WAITS_PATIENT = RS_WAITS_KINDS, /* lets others go before it, for its model */
 };
 
 struct rs_waiter {
@@ -73,6 +78,7 @@ struct rs_queue {
     int64_t ageing; /* ns */
     struct rs_shed shed;
     struct rs_drain drain;
+    struct rs_span work;          /* that a request takes */
     unsigned queued, multiplexed; /* all that wait; slots that tell of their models */
     uint64_t last_seq;
     uint64_t dropped[RS_DROPS]; /* refused, or handed out to be */
@@ -125,6 +131,8 @@ void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s);
 void rs_queue_remove_slots(struct rs_queue *q, struct rs_slots *s);
 /* One of its requests ended. */
 void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now);
+/* It had taken so long, ns; `whole`: it was done, and not cancelled. */
+void rs_queue_took(struct rs_queue *q, int64_t took, bool whole);
 /* It tells which models it has; all of them. */
 void rs_queue_models(struct rs_queue *q, struct rs_slots *s, const uint64_t *models, size_t n);
 /* Any slots that are admitted, free or not. */

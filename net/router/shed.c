@@ -58,3 +58,21 @@ unsigned rs_drain_wait(const struct rs_drain *d, unsigned queued, int64_t now)
         return RS_DRAIN_WAIT_MAX;
     return (unsigned)seconds + (seconds > (double)(unsigned)seconds || seconds < 1);
 }
+
+void rs_span_add(struct rs_span *s, int64_t took)
+{
+    int64_t off = took - s->mean;
+
+    if (!s->mean) {
+        s->mean = took;
+        s->deviation = took / 2;
+        return;
+    }
+    s->mean += off / 8;
+    s->deviation += ((off < 0 ? -off : off) - s->deviation) / 8;
+}
+
+int64_t rs_span_most(const struct rs_span *s)
+{
+    return s->mean + 2 * s->deviation;
+}

@@ -5,6 +5,7 @@
  *           done, and shedding is on until the delay is below half of the target.
  * Drain:    how many requests a second end while others wait. What ends beside an empty queue says
  *           nothing of how fast it could drain.
+ * Span:     how long requests take, as TCP reckons round trips.
  * Units:    ns, but for rs_drain_wait: whole seconds, as in Retry-After.
  */
 #pragma once
@@ -28,6 +29,15 @@ struct rs_drain {
     int64_t since;  /* the window's begin; 0: none */
     unsigned count; /* ended in it */
 };
+
+/* How long things take: the mean and the mean deviation of the last ones, ns. */
+struct rs_span {
+    int64_t mean, deviation;
+};
+
+void rs_span_add(struct rs_span *s, int64_t took);
+/* What most of them take at most. 0: not known. */
+int64_t rs_span_most(const struct rs_span *s);
 
 /* A request ended; `waiting`: others wait. */
 void rs_drain_ended(struct rs_drain *d, bool waiting, int64_t now);

@@ -153,6 +153,90 @@ START_TEST(too_late_is_not_started)
 }
 END_TEST
 
+/* Requests take 40, give or take. */
+static void begin_late(int max_queued, unsigned limit)
+{
+    begin(max_queued, limit);
+    q.work = (struct rs_span){.mean = 20, .deviation = 10};
+}
+
+START_TEST(too_little_time_lets_others_go)
+{
+    begin_late(-1, 1);
+    for (unsigned i = 0; i < 4; i++)
+        w[i].deadline = now + 100;
+    put(0, 5);
+    put(1, 7);
+    put(2, 5);
+    now += 61;
+    w[3].deadline = w[4].deadline = now + 60;
+    put(3, 5);
+    put(4, 4);
+    ck_assert_ptr_eq(next(), &w[3]); /* the first that can be done */
+    ck_assert_ptr_eq(next(), &w[4]);
+    ck_assert_ptr_eq(next(), &w[1]); /* nobody else is there: the most urgent */
+    ck_assert_ptr_eq(next(), &w[2]); /* and of the others the one that came last */
+    ck_assert_ptr_eq(next(), &w[0]);
+    ck_assert_ptr_null(next());
+}
+END_TEST
+
+/* A limit that is short from the start is no reason to be passed by. */
+START_TEST(who_has_half_of_his_time_is_not_late)
+{
+    begin_late(-1, 1);
+    w[0].deadline = now + 20;
+    put(0, 5);
+    now += 10;
+    put(1, 5);
+    ck_assert_ptr_eq(next(), &w[0]);
+    ck_assert_ptr_eq(next(), &w[1]);
+    w[0].deadline = now + 20;
+    put(0, 5);
+    now += 11;
+    put(1, 5);
+    ck_assert_ptr_eq(next(), &w[1]);
+    ck_assert_ptr_eq(next(), &w[0]);
+}
+END_TEST
+
+START_TEST(who_is_late_makes_room)
+{
+    struct rs_waiter *displaced;
+
+    begin_late(2, 1);
+    w[0].deadline = now + 100;
+    put(0, 5);
+    now += 61;
+    put(1, 5);
+    ck_assert_ptr_eq(next(), &w[1]);
+    a.limit = 0;
+    put(2, 5);
+    w[5].priority = 4;
+    ck_assert_int_eq(rs_queue_put(&q, &w[5], now, &displaced), RS_QUEUE_FULL);
+    ck_assert_int_eq(rs_queue_put(&q, &w[6], now, &displaced), 0);
+    ck_assert_ptr_eq(displaced, &w[0]);
+    ck_assert_uint_eq(q.queued, 2);
+}
+END_TEST
+
+START_TEST(how_long_it_takes)
+{
+    begin(-1, 1);
+    ck_assert_int_eq(rs_span_most(&q.work), 0);
+    rs_queue_took(&q, 100 * RS_US, true);
+    ck_assert_int_eq(rs_span_most(&q.work), 200 * RS_US);
+    rs_queue_took(&q, 150 * RS_US, false); /* broken off: it says nothing new */
+    ck_assert_int_eq(rs_span_most(&q.work), 200 * RS_US);
+    for (int i = 0; i < 30; i++)
+        rs_queue_took(&q, rs_span_most(&q.work) + 1, false); /* they take longer and longer */
+    ck_assert_int_gt(rs_span_most(&q.work), RS_MS);
+    for (int i = 0; i < 100; i++)
+        rs_queue_took(&q, 100 * RS_US, true);
+    ck_assert_int_lt(rs_span_most(&q.work), 130 * RS_US);
+}
+END_TEST
+
 /* Three wait, of the classes 3, 3 and 5, and no more may. */
 static const struct {
     uint8_t priority;
@@ -302,6 +386,9 @@ RS_CHECK_MAIN("queue_order", tcase_add_test(tc, the_most_urgent_first);
               tcase_add_test(tc, local_and_any_in_one_order);
               tcase_add_test(tc, what_comes_back_has_its_place);
               tcase_add_test(tc, too_late_is_not_started);
+              tcase_add_test(tc, too_little_time_lets_others_go);
+              tcase_add_test(tc, who_has_half_of_his_time_is_not_late);
+              tcase_add_test(tc, who_is_late_makes_room); tcase_add_test(tc, how_long_it_takes);
               tcase_add_loop_test(tc, the_less_urgent_makes_room, 0, RS_COUNT(newcomers));
               tcase_add_test(tc, the_lowest_class_goes_first);
               tcase_add_test(tc, only_as_many_as_it_takes);

@@ -40,7 +40,7 @@ static struct rs_slots slots[BACKENDS];
 static int64_t now;
 static uint64_t seed, numbers;
 /* What became of requests. */
-static unsigned came, done, cancelled, returned, started, ended[RS_DROPS], waiting;
+static unsigned came, done, cancelled, returned, started, ended[RS_DROPS], waiting, gave;
 
 static unsigned below(unsigned n)
 {
@@ -77,7 +77,7 @@ static bool is_due_before(const struct request *a, const struct request *b)
     return x != y ? x < y : a->number < b->number;
 }
 
-static bool is_late(const struct request *r)
+static bool is_over(const struct request *r)
 {
     return r->w.deadline && now >= r->w.deadline;
 }
@@ -89,6 +89,12 @@ static unsigned slots_there(void)
     for (int j = 0; j < BACKENDS; j++)
         n += slots[j].admitted && !slots[j].blocked ? slots[j].limit : 0;
     return n;
+}
+
+/* It lets others go first: it has waited for half of its time. (How much it would need is measured.) */
+static bool gave_way(const struct request *r)
+{
+    return r->w.waits == RS_WAITS_LATE;
 }
 
 static int lowest_waiting(void)
@@ -125,19 +131,20 @@ static void check_start(struct request *r, struct rs_slots *s)
 {
     unsigned mine = 0;
 
-    must(!is_late(r));
+    must(!is_over(r));
     must(s->admitted && !s->blocked && !(s->remote && r->w.local_only));
     must(s->in_flight <= s->limit);
     /* Whoever is due before it, and waits for no choice, had no slot. */
     s->in_flight--;
     for (int i = 0; i < REQUESTS; i++) {
         const struct request *o = &all[i];
+        bool ordinary = o->state == WAITS && !o->held && !gave_way(o);
 
         mine += o->state == RUNS && o->with == s;
-        if (o->state == WAITS && !o->held && o != r && is_due_before(o, r))
+        if (ordinary && o != r && (gave_way(r) || is_due_before(o, r)))
             must(!has_slot(o));
         /* None starves: nobody passes him who came more than nine classes' ageing later. */
-        if (o->state == WAITS && !o->held && r->arrived > o->arrived + 9 * AGEING)
+        if (ordinary && r->arrived > o->arrived + 9 * AGEING)
             must(!has_slot(o));
     }
     must(mine == s->in_flight);
@@ -156,7 +163,7 @@ static void pump(void)
 
         must(!r->held);
         if (!s) {
-            must(is_late(r));
+            must(is_over(r));
             leaves(r, IDLE);
             ended[RS_DROP_EXPIRED]++;
             continue;
@@ -200,9 +207,10 @@ static void arrive(struct request *r)
     }
     if (displaced) {
         must(before >= (unsigned)q.max_queued);
-        must(of(displaced)->w.priority == lowest);
-        must(lowest < r->w.priority);
-        must(is_end_of_class(of(displaced), true));
+        must(of(displaced)->w.priority <= r->w.priority);
+        must(gave_way(of(displaced)) ||
+             (of(displaced)->w.priority == lowest && lowest < r->w.priority &&
+              is_end_of_class(of(displaced), true)));
         leaves(of(displaced), IDLE);
         ended[RS_DROP_FULL]++;
     } else {
@@ -218,6 +226,7 @@ static void arrive(struct request *r)
 
 static void finish(struct request *r)
 {
+    rs_queue_took(&q, 1 + below(60), below(2));
     rs_queue_release(&q, r->with, now);
     r->state = IDLE;
     done++;
@@ -235,7 +244,7 @@ static void come_back(struct request *r)
 
 static void cancel(struct request *r)
 {
-    bool late = is_late(r);
+    bool late = is_over(r);
 
     must(rs_queue_cancel(&q, &r->w, now) == late);
     leaves(r, IDLE);
@@ -254,12 +263,12 @@ static void chosen(struct request *r)
         rs_queue_unhold(&q, &r->w);
         r->held = false;
     } else if (rs_queue_take(&q, &r->w, s, now)) {
-        must(!is_late(r));
+        must(!is_over(r));
         leaves(r, RUNS);
         r->with = s;
         started++;
     } else {
-        must(is_late(r));
+        must(is_over(r));
         leaves(r, IDLE);
         ended[RS_DROP_EXPIRED]++;
     }
@@ -301,7 +310,7 @@ static void event(void)
             finish(r);
         else if (r->held)
             chosen(r);
-        else if (is_late(r) || below(20) == 0)
+        else if (is_over(r) || below(20) == 0)
             cancel(r);
     }
     pump();
@@ -331,6 +340,10 @@ static void recount(void)
     }
     for (int i = 0; i < REQUESTS; i++) {
         runs += all[i].state == RUNS;
+        if (all[i].state == WAITS && gave_way(&all[i])) {
+            must(all[i].w.deadline && 2 * now > all[i].w.deadline + all[i].arrived);
+            gave++;
+        }
         /* Nobody waits beside a slot that suits him. */
         if (all[i].state == WAITS && !all[i].held)
             must(!has_slot(&all[i]));
@@ -375,6 +388,7 @@ START_TEST(a_million_events)
         ck_assert_uint_gt(ended[i], EVENTS / 1000);
     ck_assert_uint_gt(done, EVENTS / 20);
     ck_assert_uint_gt(returned, EVENTS / 1000);
+    ck_assert_uint_gt(gave, EVENTS / 1000);
     for (int i = 0; i < REQUESTS; i++) {
         if (all[i].state == RUNS)
             finish(&all[i]);

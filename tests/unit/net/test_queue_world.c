@@ -4,6 +4,7 @@
 #include "net/router/queue.h"
 #include "tests/unit/check_main.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,9 +17,9 @@ enum { REPLICAS = 16 };
 
 struct request {
     struct rs_waiter w;
-    int64_t came, ends; /* ends: while it runs */
-    int8_t with;        /* replica; -1: waits; -2: it was dropped; -3: it has not come */
-    bool counted;
+    int64_t came, started, ends; /* ends: while it runs */
+    int8_t with;                 /* replica; -1: waits; -2: it was dropped; -3: it has not come */
+    bool late;                   /* its time was over before it was done */
 };
 
 struct replica {
@@ -43,6 +44,13 @@ static double uniform(void)
 static int64_t around(int64_t mean)
 {
     return mean / 2 + (int64_t)(uniform() * (double)mean);
+}
+
+static bool wild;
+
+static int64_t takes(int64_t mean)
+{
+    return wild ? (int64_t)(-log(uniform()) * (double)mean) : around(mean);
 }
 
 static void begin(unsigned n, unsigned limit, int64_t service)
@@ -109,10 +117,14 @@ static void pump(void)
         struct request *r = rs_container_of(w, struct request, w);
         struct replica *x = s ? rs_container_of(s, struct replica, s) : NULL;
 
-        r->with = x ? (int8_t)(x - replicas) : -2;
+        r->with = (int8_t)(x ? x - replicas : -2);
+        r->started = now;
         if (!x)
             continue;
-        r->ends = now + around(x->service);
+        r->ends = now + takes(x->service);
+        r->late = r->w.deadline && r->ends >= r->w.deadline;
+        if (r->late)
+            r->ends = r->w.deadline; /* it is cancelled */
         heap_push(r);
     }
     while ((w = rs_queue_shed(&q, now)))
@@ -122,6 +134,7 @@ static void pump(void)
 static void finish(struct request *r)
 {
     now = r->ends;
+    rs_queue_took(&q, now - r->started, !r->late);
     rs_queue_release(&q, &replicas[r->with].s, now);
     pump();
 }
@@ -212,9 +225,13 @@ END_TEST
 static const struct {
     double load;
     int64_t deadline, shed;
+    bool wild; /* some requests take ten times as long as others */
 } overloads[] = {
-    {2, 500 * RS_MS, 0},  {10, 500 * RS_MS, 0},          {2, 0, 100 * RS_MS},
-    {10, 0, 100 * RS_MS}, {10, 300 * RS_MS, 50 * RS_MS},
+    {2, 500 * RS_MS, 0, false},   {10, 500 * RS_MS, 0, false},
+    {10, 30 * RS_MS, 0, false}, /* twice what the longest one takes */
+    {1.1, 100 * RS_MS, 0, false}, {2, 0, 100 * RS_MS, false},
+    {10, 0, 100 * RS_MS, false},  {10, 300 * RS_MS, 50 * RS_MS, false},
+    {10, 300 * RS_MS, 0, true},
 };
 
 static int64_t high_p99(double load, int64_t deadline, int64_t shed, double *goodput)
@@ -232,7 +249,7 @@ static int64_t high_p99(double load, int64_t deadline, int64_t shed, double *goo
     began = now;
     run((int64_t)((double)service / (N * LIMIT * load)), deadline);
     for (int i = 0; i < REQUESTS; i++)
-        served += all[i].with >= 0;
+        served += all[i].with >= 0 && !all[i].late;
     *goodput = (double)served * (double)service / (N * LIMIT) / (double)(now - began);
     return quantile(0.99, 0, N - 1, 9);
 }
@@ -240,18 +257,21 @@ static int64_t high_p99(double load, int64_t deadline, int64_t shed, double *goo
 START_TEST(goodput_stays_and_the_urgent_do_not_notice)
 {
     double goodput;
-    int64_t idle = high_p99(0.5, 0, 0, &goodput);
-    int64_t busy =
-        high_p99(overloads[_i].load, overloads[_i].deadline, overloads[_i].shed, &goodput);
+    int64_t idle, busy;
 
-    ck_assert_msg(goodput >= 0.97, "%g of capacity", goodput);
+    wild = overloads[_i].wild;
+    idle = high_p99(0.5, 0, 0, &goodput);
+    busy = high_p99(overloads[_i].load, overloads[_i].deadline, overloads[_i].shed, &goodput);
+
+    ck_assert_msg(goodput >= (wild ? 0.9 : 0.97), "%g of capacity", goodput);
     /* The wait for the next slot of twenty that is free, and no more. */
-    ck_assert_msg(busy <= idle + 2 * RS_MS, "%lld against %lld", (long long)busy, (long long)idle);
+    ck_assert_msg(busy <= idle + (wild ? 10 : 3) * RS_MS, "%lld against %lld", (long long)busy,
+                  (long long)idle);
     for (int i = 0; i < REQUESTS; i++) {
         if (all[i].w.priority == 9)
-            ck_assert_int_ge(all[i].with, 0); /* none of them was dropped */
+            ck_assert(all[i].with >= 0 && (wild || !all[i].late)); /* none of them was dropped */
     }
-    ck_assert_uint_gt(q.dropped[RS_DROP_SHED] + q.dropped[RS_DROP_EXPIRED], REQUESTS / 4);
+    ck_assert_uint_gt(q.dropped[RS_DROP_SHED] + q.dropped[RS_DROP_EXPIRED], REQUESTS / 50);
 }
 END_TEST
 
