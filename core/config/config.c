@@ -98,6 +98,7 @@ static void resolve_env(struct rs_config *c, struct rs_config_app *app, size_t i
 
 static void fill_app(struct rs_config *c, struct rs_config_app *app, json_t *json)
 {
+    const json_t *graph;
     json_t *ext;
     const char *text;
 
@@ -112,6 +113,9 @@ static void fill_app(struct rs_config *c, struct rs_config_app *app, json_t *jso
     fill_deployments(app);
     if (!app->import_path && !app->ingress && app->deployment_count)
         app->ingress = app->deployments[0].name;
+    graph = json_object_get(ext, "graph");
+    if (json_is_string(graph) || json_is_object(graph))
+        app->graph = rs_graph_conf_expand(graph);
 }
 
 static void fill_config(struct rs_config *c, const struct rs_node *root, struct rs_diags *diags)
@@ -188,6 +192,7 @@ static void app_rules(struct rs_walk *w, const json_t *app, const struct rs_node
     size_t back;
 
     rs_rules_app_file(w, app, map);
+    rs_rules_graph(w, app, map);
     if (!w->file && env && env->value->kind == RS_NODE_MAP)
         rs_rules_remote_env(w, env->value);
     back = rs_walk_key(w, "deployments");
@@ -364,6 +369,7 @@ void rs_config_free(struct rs_config *c)
         free(c->apps[i].failure);
         json_decref(c->apps[i].json);
         json_decref(c->apps[i].complete);
+        json_decref(c->apps[i].graph);
     }
     free(c->apps);
     json_decref(c->json);

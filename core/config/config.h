@@ -82,6 +82,7 @@ struct rs_config_app {
     const char *python;  /* interpreter, path or name looked up on PATH; NULL: python3 */
     const char *app_dir; /* absolute: what comes first on sys.path */
     const char *ingress; /* of an application without import_path: never NULL there */
+    json_t *graph;       /* that takes the requests, spelled out for core/graph; NULL: none */
 
     struct rs_config_deployment *deployments;
     size_t deployment_count;
@@ -157,6 +158,11 @@ json_t *rs_grpc_options_json(const struct rs_grpc_options *o);
 RS_MUST_CHECK int rs_config_app_check_names(const struct rs_config_app *app,
                                             const char *const *names, size_t count,
                                             struct rs_error *err);
+
+/* A graph as the user wrote it, and as it passed the rules, in its full form: {"root": step, "limits":
+ * {..}}; every step with kind, name, key, all of its options that are not null, and the steps below it
+ * in place of their names. A new object. */
+json_t *rs_graph_conf_expand(const json_t *graph);
 
 /* logging_config (NULL or partial) with its defaults. Borrows from `obj`. */
 void rs_logging_conf_fill(struct rs_logging_conf *out, const json_t *obj);

@@ -111,6 +111,9 @@ static void expects_item(struct rs_buf *out, const struct rs_field *f)
     case RS_TYPE_TEXTS:
         rs_buf_puts(out, "a list of mappings of texts");
         return;
+    case RS_TYPE_STEP:
+        rs_buf_puts(out, "a list of steps");
+        return;
     case RS_TYPE_ANY:
         rs_buf_puts(out, "a list");
         return;
@@ -166,6 +169,12 @@ void rs_field_expects(struct rs_buf *out, const struct rs_field *f)
         break;
     case RS_TYPE_AMOUNTS:
         rs_buf_puts(out, "a mapping of numbers >= 0");
+        break;
+    case RS_TYPE_STEP:
+        rs_buf_puts(out, "a step: a name or a mapping");
+        break;
+    case RS_TYPE_STEPS:
+        rs_buf_puts(out, "a mapping of steps");
         break;
     case RS_TYPE_LIST:
         expects_item(out, f);
@@ -297,7 +306,7 @@ static json_t *decode_list(struct rs_walk *w, const struct rs_field *f, const st
 static json_t *decode_map(struct rs_walk *w, const struct rs_field *f, const struct rs_node *n,
                           enum rs_type type)
 {
-    struct rs_field item = {.name = f->name, .type = type};
+    struct rs_field item = {.name = f->name, .type = type, .object = f->object};
     json_t *map;
 
     if (n->kind != RS_NODE_MAP)
@@ -363,6 +372,12 @@ static json_t *decode_value(struct rs_walk *w, const struct rs_field *f, const s
         return decode_map(w, f, n, RS_TYPE_TEXT);
     case RS_TYPE_AMOUNTS:
         return decode_map(w, f, n, RS_TYPE_REAL);
+    case RS_TYPE_STEP:
+        if (n->kind == RS_NODE_TEXT)
+            return json_string(n->text);
+        return n->kind == RS_NODE_MAP ? rs_decode(w, f->object, n) : mismatch(w, f, n);
+    case RS_TYPE_STEPS:
+        return decode_map(w, f, n, RS_TYPE_STEP);
     case RS_TYPE_OBJECT:
         return n->kind == RS_NODE_MAP ? rs_decode(w, f->object, n) : mismatch(w, f, n);
     case RS_TYPE_LIST:

@@ -26,8 +26,10 @@ enum rs_type {
     RS_TYPE_MAP,      /* of anything */
     RS_TYPE_TEXTS,    /* mapping of texts */
     RS_TYPE_AMOUNTS,  /* mapping of numbers >= 0 */
+    RS_TYPE_STEP,     /* of a graph: a name, or a mapping whose keys `object` tells */
+    RS_TYPE_STEPS,    /* mapping of such */
     RS_TYPE_OBJECT,   /* `object` tells its keys */
-    RS_TYPE_LIST,     /* of `item`, which may be OBJECT */
+    RS_TYPE_LIST,     /* of `item`, which may be OBJECT or STEP */
 };
 
 enum {
@@ -78,6 +80,8 @@ struct rs_object {
 extern const struct rs_object rs_object_config, rs_object_app, rs_object_deployment;
 extern const struct rs_object rs_object_http, rs_object_grpc, rs_object_logging, rs_object_tracing;
 extern const struct rs_object rs_object_autoscaling;
+extern const struct rs_object rs_object_step, rs_object_switch, rs_object_answer, rs_object_cache,
+    rs_object_shadow;
 extern const struct rs_object rs_object_runtime, rs_object_runtime_config;
 /* All of them, in the order of the reference; NULL at the end. */
 extern const struct rs_object *const rs_objects[];
@@ -141,6 +145,8 @@ void rs_rules_deployment(struct rs_walk *w, const json_t *options);
 void rs_rules_routes(struct rs_walk *w, const json_t *app, const struct rs_node *map);
 void rs_rules_app_file(struct rs_walk *w, const json_t *app, const struct rs_node *map);
 void rs_rules_config_file(struct rs_walk *w, const json_t *config, const struct rs_node *map);
+/* The graph of an application; `map` is the application's node. */
+void rs_rules_graph(struct rs_walk *w, const json_t *app, const struct rs_node *map);
 /* "module:attr" or "module.attr". */
 bool rs_import_path_is_valid(const char *text);
 /* NULL, or what is wrong with a route prefix. */

@@ -74,6 +74,11 @@ static char *changed(const struct rs_graph *a, const struct rs_graph_node *na,
     return rs_buf_steal(&out);
 }
 
+static const char *plan_text(const struct rs_graph *g)
+{
+    return g && g->plan ? g->plan->text : "";
+}
+
 void rs_graph_diff(const struct rs_graph *a, const struct rs_graph *b, struct rs_graph_diff *ret)
 {
     *ret = (struct rs_graph_diff){0};
@@ -91,6 +96,12 @@ void rs_graph_diff(const struct rs_graph *a, const struct rs_graph *b, struct rs
         if (!b || !rs_graph_find(b, a->nodes[i].name))
             add(ret, RS_GRAPH_REMOVED, a->nodes[i].name, NULL);
     }
+    if (strcmp(plan_text(a), plan_text(b)) != 0)
+        add(ret,
+            !*plan_text(a)  ? RS_GRAPH_ADDED
+            : *plan_text(b) ? RS_GRAPH_CHANGED
+                            : RS_GRAPH_REMOVED,
+            "(graph)", *plan_text(a) && *plan_text(b) ? rs_strdup("steps") : NULL);
 }
 
 void rs_graph_diff_fini(struct rs_graph_diff *d)

@@ -17,6 +17,7 @@ void rs_graph_free(struct rs_graph *g)
         free(g->nodes[i].calls);
         json_decref(g->nodes[i].options);
     }
+    rs_plan_free(g->plan);
     free(g->nodes);
     free(g->app);
     free(g->docs_path);
@@ -252,6 +253,34 @@ static int find_ingress(struct builder *b, const struct rs_config_app *app, cons
     return 0;
 }
 
+/* The steps of a declared graph call deployments that there are. The first one stands for the graph
+ * where an ingress is asked for and the code has none. */
+static int add_plan(struct builder *b, const struct rs_config_app *app, const json_t *described)
+{
+    struct rs_graph *g = b->g;
+    size_t first = 0;
+
+    if (!app->graph)
+        return 0;
+    if (rs_plan_new(&g->plan, app->graph, b->err) < 0)
+        return -1;
+    for (unsigned i = 0; i < g->plan->count; i++) {
+        const struct rs_step *s = g->plan->steps[i];
+        size_t to = s->kind == RS_STEP_CALL ? place_of(b, s->deployment) : 1;
+
+        if (!to)
+            return rs_error_set(b->err, RS_INVALID,
+                                "rserve.graph: stage '%.60s' calls deployment '%.60s', which does "
+                                "not exist",
+                                s->name, s->deployment);
+        if (s->kind == RS_STEP_CALL && !first)
+            first = to;
+    }
+    if (!described && first)
+        g->ingress = first - 1;
+    return 0;
+}
+
 static int check_names(const struct rs_graph *g, const struct rs_config_app *app,
                        struct rs_error *err)
 {
@@ -277,7 +306,7 @@ int rs_graph_build(struct rs_graph **ret, const struct rs_config_app *app, const
     g->docs_path = rs_strdup(rs_json_str(described, "docs_path", NULL));
     if (add_described(&b, list) == 0 && add_declared(&b, app) == 0 &&
         check_names(g, app, err) == 0 && connect_all(&b, app, list) == 0 &&
-        find_ingress(&b, app, described) == 0)
+        find_ingress(&b, app, described) == 0 && add_plan(&b, app, described) == 0)
         r = validate(g, err);
     rs_map_fini(&b.index);
     if (r < 0)
@@ -309,6 +338,12 @@ bool rs_graph_unreached(const struct rs_graph *g, size_t node)
 {
     if (node == g->ingress)
         return false;
+    for (unsigned i = 0; g->plan && i < g->plan->count; i++) {
+        const char *name = g->plan->steps[i]->deployment;
+
+        if (name && strcmp(name, g->nodes[node].name) == 0)
+            return false;
+    }
     for (size_t i = 0; i < g->count; i++) {
         for (size_t k = 0; k < g->nodes[i].call_count; k++) {
             if (g->nodes[i].calls[k] == node)

@@ -1,8 +1,8 @@
 /* The deployment graph of one application: which deployments there are and who calls whom.
  *
  * Built from the GRAPH that a zygote sends (net/wire/PROTOCOL.md, section 3), from deployments of
- * kind exec or http that the file declares, or both. core/graph may include core/base, core/model and
- * core/config.
+ * kind exec or http that the file declares, or both. Where the file declares a graph too, its steps
+ * (plan.h) decide who is called. core/graph may include core/base, core/model and core/config.
  *
  * Ownership: rs_graph_free releases all; names and options are owned by the graph.
  * Invariant: what rs_graph_build returned has an ingress, unique names, edges inside the graph and no
@@ -12,6 +12,7 @@
 
 #include "core/base/buf.h"
 #include "core/config/config.h"
+#include "core/graph/plan.h"
 
 #define RS_GRAPH_MAX 10000 /* deployments of an application */
 
@@ -32,6 +33,7 @@ struct rs_graph {
     size_t ingress;  /* index */
     struct rs_graph_node *nodes;
     size_t count;
+    struct rs_plan *plan; /* takes the requests in place of the ingress; NULL: none */
 };
 
 /* `described` is a GRAPH message, or NULL when the application has no import_path. Fails with one
@@ -62,7 +64,7 @@ struct rs_graph_diff {
 void rs_graph_diff(const struct rs_graph *a, const struct rs_graph *b, struct rs_graph_diff *ret);
 void rs_graph_diff_fini(struct rs_graph_diff *d);
 
-/* Appends the tree, one node a line from the ingress down; a node that was shown before is only named,
+/* Appends the tree of the plan, or one node a line from the ingress down; a node that was shown before is only named,
  * with "(above)". Then what nobody calls. `note` appends to the line of a node what else is known of
  * it (NULL: nothing). */
 void rs_graph_print(const struct rs_graph *g, struct rs_buf *out,

@@ -58,10 +58,15 @@ void rs_graph_print(const struct rs_graph *g, struct rs_buf *out,
     struct printing p = {.g = g, .out = out, .note = note, .arg = arg};
 
     p.seen = rs_alloc(g->count * sizeof(*p.seen));
-    if (g->count)
+    if (g->plan)
+        rs_plan_print(g->plan, out);
+    if (g->count &&
+        (!g->plan || g->nodes[g->ingress].call_count || !g->nodes[g->ingress].from_file))
         node(&p, g->ingress, 0);
     for (size_t i = 0; i < g->count; i++) {
-        if (!p.seen[i] && rs_graph_unreached(g, i))
+        bool calls = g->plan && g->nodes[i].call_count;
+
+        if (!p.seen[i] && (calls || rs_graph_unreached(g, i)))
             node(&p, i, 0);
     }
     rs_buf_fini(&p.margin);

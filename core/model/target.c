@@ -36,6 +36,7 @@ static const struct rs_member app_members[] = {
     {"args", RS_MEMBER_OBJECT, AT(rs_target_app, args)},
     {"runtime_env", RS_MEMBER_OBJECT, AT(rs_target_app, runtime_env)},
     {"policy", RS_MEMBER_OBJECT, AT(rs_target_app, policy)},
+    {"graph", RS_MEMBER_OBJECT, AT(rs_target_app, graph)},
     {"zygote", RS_MEMBER_TEXT, AT(rs_target_app, zygote)},
     {"spawn", RS_MEMBER_BOOL, AT(rs_target_app, spawn)},
     {"start_reason", RS_MEMBER_TEXT, AT(rs_target_app, start_reason)},

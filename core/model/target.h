@@ -68,6 +68,7 @@ struct rs_target_app {
     json_t *args;        /* object */
     json_t *runtime_env; /* object */
     json_t *policy;      /* of its requests, see policy.h; {}: nothing */
+    json_t *graph;       /* that takes its requests, see core/graph/plan.h; {}: none */
     char *zygote;        /* name of the application that shares its zygotes; NULL: its own */
     bool spawn;          /* Python replicas are fresh processes; false: forked by a zygote */
     char *start_reason;  /* why spawn; NULL */

@@ -105,9 +105,10 @@ END_TEST
 /* Every key of every table is written in ok/full.yaml or ok/legacy.yaml, or is refused in bad. */
 START_TEST(every_key_is_tried)
 {
-    static const char *const files[][2] = {{"ok", "full.yaml"},        {"ok", "legacy.yaml"},
-                                           {"ok", "runtime-env.yaml"}, {"bad", "many-errors.yaml"},
-                                           {"bad", "app-port.yaml"},   {"bad", "runtime-env.yaml"}};
+    static const char *const files[][2] = {{"ok", "full.yaml"},         {"ok", "legacy.yaml"},
+                                           {"ok", "graph.yaml"},        {"ok", "runtime-env.yaml"},
+                                           {"bad", "many-errors.yaml"}, {"bad", "app-port.yaml"},
+                                           {"bad", "runtime-env.yaml"}};
     rs_auto(rs_buf_fini) struct rs_buf text = {0};
 
     for (size_t i = 0; i < RS_COUNT(files); i++) {
