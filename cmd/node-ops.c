@@ -343,7 +343,7 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
 
     for (size_t i = 0; i < r->n_apps; i++)
         apps[i] = (struct rs_route_app){r->apps[i].name, r->apps[i].prefix, r->apps[i].ingress,
-                                        r->apps[i].policy};
+                                        r->apps[i].policy, r->apps[i].graph};
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
 

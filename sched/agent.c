@@ -144,8 +144,11 @@ static char *routes_text(const struct rs_agent_routes *r)
     for (size_t i = 0; i < r->n_apps; i++) {
         rs_auto(rs_freep) char *policy = rs_json_dump(r->apps[i].policy);
 
-        rs_buf_printf(&b, "a %s %s %s %s\n", r->apps[i].name,
-                      r->apps[i].prefix ? r->apps[i].prefix : "", r->apps[i].ingress, policy);
+        rs_auto(rs_freep) char *graph = rs_json_dump(r->apps[i].graph);
+
+        rs_buf_printf(&b, "a %s %s %s %s %s\n", r->apps[i].name,
+                      r->apps[i].prefix ? r->apps[i].prefix : "", r->apps[i].ingress, policy,
+                      graph);
     }
     for (size_t i = 0; i < r->n_deployments; i++) {
         const struct rs_agent_route_deployment *d = &r->deployments[i];
@@ -184,9 +187,10 @@ void rs_ag_routes(struct rs_agent *a)
     char *text;
 
     for (size_t i = 0; i < n_apps; i++)
-        apps[r.n_apps++] =
-            (struct rs_agent_route_app){a->target->apps[i].name, a->target->apps[i].route_prefix,
-                                        a->target->apps[i].ingress, a->target->apps[i].policy};
+        apps[r.n_apps++] = (struct rs_agent_route_app){
+            a->target->apps[i].name, a->target->apps[i].route_prefix, a->target->apps[i].ingress,
+            a->target->apps[i].policy,
+            json_object_size(a->target->apps[i].graph) ? a->target->apps[i].graph : NULL};
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 

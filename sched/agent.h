@@ -74,6 +74,7 @@ enum rs_agent_heard { RS_HEARD_HELLO, RS_HEARD_READY, RS_HEARD_FAILED, RS_HEARD_
 struct rs_agent_route_app {
     const char *name, *prefix, *ingress; /* prefix NULL: not on HTTP */
     const json_t *policy;
+    const json_t *graph; /* NULL: none */
 };
 struct rs_agent_route_deployment {
     const char *app, *name;

@@ -46,6 +46,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     json_decref(app->args);
     json_decref(app->runtime_env);
     json_decref(app->ingress_policy);
+    json_decref(app->declared);
     free(app->zygote);
     free(app->name);
     free(app->build_version);
@@ -309,6 +310,8 @@ static void take_facts(struct rs_ct_app *app, const json_t *described)
     json_decref(app->runtime_env);
     json_decref(app->ingress_policy);
     app->ingress_policy = rs_config_app_policy(conf);
+    json_decref(app->declared);
+    app->declared = conf->graph ? json_deep_copy(conf->graph) : NULL;
     app->args = object_or_empty(conf->args);
     app->runtime_env = object_or_empty(conf->runtime_env);
     app->spawn = conf->start == RS_CONFIG_SPAWN || said_spawn;

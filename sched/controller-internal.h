@@ -149,6 +149,7 @@ struct rs_ct_app {
     struct rs_graph *graph;
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
     json_t *args, *runtime_env, *ingress_policy;
+    json_t *declared; /* graph of the file, in full; NULL: none */
     bool spawn;
 
     bool internal; /* of actors and tasks */

@@ -94,6 +94,7 @@ static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struc
     ta->args = json_incref(app->args);
     ta->runtime_env = json_incref(app->runtime_env);
     ta->policy = json_incref(app->ingress_policy);
+    ta->graph = json_incref(app->declared);
     ta->spawn = app->spawn;
     ta->start_reason = rs_strdup(app->start_reason);
     for (size_t i = 0; app->internal && i < rs_map_slots(&app->deployments); i++) {

@@ -7,6 +7,7 @@
 #include "net/router/peer.h"
 #include "net/router/replica.h"
 #include "net/router/rules.h"
+#include "net/router/stage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,11 @@ static void do_forget(struct rs_lane *l, struct rs_order *o)
 
     if (p)
         rs_pool_forget(p);
+}
+
+static void do_graph(struct rs_lane *l, struct rs_order *o)
+{
+    rs_stage_configure(l, o->app, o->json);
 }
 
 static void do_route(struct rs_lane *l, struct rs_order *o)
@@ -193,6 +199,14 @@ static struct rs_rules **take_rules(struct rs_dataplane *d, const struct rs_rout
     return rules;
 }
 
+static void order_graph(struct rs_dataplane *d, const struct rs_homed *dep, const json_t *graph)
+{
+    rs_dataplane_order(d, dep->lane,
+                       (struct rs_order){.carry_out = do_graph,
+                                         .app = rs_strdup(dep->app),
+                                         .json = graph ? json_deep_copy(graph) : NULL});
+}
+
 void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
 {
     struct rs_rules **rules;
@@ -217,16 +231,30 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
         json_decref(dep->router);
         dep->router = r->router ? json_deep_copy(r->router) : NULL;
     }
+    for (size_t i = 0; i < routes->n_apps; i++) {
+        struct rs_homed *dep = routes->apps[i].graph
+                                   ? rs_dataplane_home(d, routes->apps[i].name, RS_GRAPH_NAME)
+                                   : NULL;
+
+        if (!dep)
+            continue;
+        dep->seen = dep->graph = true;
+        order_graph(d, dep, routes->apps[i].graph);
+    }
     for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
         struct rs_homed *dep = rs_map_at(&d->deployments, i, NULL);
 
+        if (dep && dep->graph && !dep->seen) {
+            order_graph(d, dep, NULL);
+            dep->graph = false;
+        }
         if (dep && dep->routed && !dep->seen)
             rs_dataplane_order(d, dep->lane,
                                (struct rs_order){.carry_out = do_forget,
                                                  .app = rs_strdup(dep->app),
                                                  .deployment = rs_strdup(dep->name)});
         if (dep) {
-            dep->routed = dep->seen;
+            dep->routed = dep->seen && !dep->graph;
             dep->seen = false;
         }
     }

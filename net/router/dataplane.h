@@ -62,6 +62,7 @@ struct rs_route_app {
     const char *name, *prefix; /* prefix NULL: not on HTTP */
     const char *ingress;       /* deployment that takes its HTTP requests */
     const json_t *policy;      /* of its requests, see core/model/policy.h; NULL: none */
+    const json_t *graph;       /* that takes them instead, see stage.h; NULL: none */
 };
 
 /* One snapshot replaces the other at once; deployments that are gone refuse their queued requests. */

@@ -5,8 +5,10 @@
 #include "net/router/dataplane-internal.h"
 #include "net/router/peer.h"
 #include "net/router/relay.h"
+#include "net/router/stage.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static void free_backend(void *arg)
 {
@@ -89,7 +91,7 @@ void rs_lane_submit_here(struct rs_lane *l, struct rs_request *r, const char *ap
 
     if (p)
         rs_pool_submit(p, r);
-    else
+    else if (strcmp(deployment, RS_GRAPH_NAME) != 0 || !rs_stage_submit(l, r, app))
         refuse(r, app, deployment);
 }
 
@@ -99,11 +101,11 @@ void rs_lane_submit_to(struct rs_lane *l, struct rs_request *r, struct rs_route_
         rs_relay_submit(l, rs_dataplane_lane(l->dataplane, to->lane), r, to->app, to->deployment);
         return;
     }
-    if (!to->pool)
+    if (!to->pool && !to->is_graph)
         to->pool = rs_lane_pool(l, to->app, to->deployment, NULL);
     if (to->pool)
         rs_pool_submit(to->pool, r);
-    else
+    else if (!to->is_graph || !rs_stage_submit(l, r, to->app))
         refuse(r, to->app, to->deployment);
 }
 
@@ -161,6 +163,7 @@ int rs_lane_init(struct rs_lane *l, struct rs_dataplane *d, unsigned index,
     l->index = index;
     l->metrics = metrics;
     rs_list_init(&l->guests);
+    rs_list_init(&l->graphs);
     l->routes = rs_route_table_new(&(struct rs_routes){0}, NULL, no_lane, NULL);
     return rs_loop_new(&l->loop, err);
 }
@@ -181,6 +184,7 @@ void rs_lane_close(struct rs_lane *l)
     rs_http_server_free(l->http);
     l->http = NULL;
     rs_peer_close_guests(l);
+    rs_stage_close(l);
     for (size_t i = 0; i < rs_map_slots(&l->pools); i++) {
         const char *key;
         struct rs_pool *p = rs_map_at(&l->pools, i, &key);

@@ -31,6 +31,7 @@ struct rs_lane {
     struct rs_map replicas; /* by id: struct rs_backend */
     struct rs_map peers;    /* by address: struct rs_peer */
     struct rs_list guests;  /* connections that other nodes made */
+    struct rs_list graphs;  /* at home here: struct rs_live_graph */
     struct rs_http_server *http;
     struct rs_buf key;   /* scratch */
     atomic_uint ongoing; /* HTTP requests under way here; written by this lane */

@@ -17,6 +17,9 @@ struct rs_router_metrics {
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
     struct rs_family *queued, *handle_requests, *fallbacks, *dropped, *interrupted;
+    /* declared graphs, by stage */
+    struct rs_family *stage_requests, *stage_errors, *stage_latency, *stage_retries,
+        *stage_fallbacks, *stage_cache, *stage_dropped, *graph_bytes;
     struct rs_family *replica_requests, *replica_errors, *replica_latency, *replica_processing;
 };
 

@@ -327,6 +327,17 @@ static void enqueue(struct rs_pool *p, struct rs_request *r)
     rs_pool_show_queued(p);
 }
 
+/* Who does not wait: a shadow. */
+static void take_if_idle(struct rs_pool *p, struct rs_request *r)
+{
+    if (rs_queue_idle(&p->queue)) {
+        r->wants = RS_WANTS_WORK;
+        enqueue(p, r);
+        return;
+    }
+    refuse(r, RS_WIRE_BACKPRESSURE, "there is no slot that nobody else wants");
+}
+
 void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
 {
     count_submit(p, r);
@@ -340,7 +351,10 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
         rs_pool_show_queued(p);
         return;
     }
-    enqueue(p, r);
+    if (r->wants == RS_WANTS_FREE)
+        take_if_idle(p, r);
+    else
+        enqueue(p, r);
 }
 
 void rs_pool_refuse_waiting(struct rs_pool *p)

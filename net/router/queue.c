@@ -550,3 +550,8 @@ bool rs_queue_open(const struct rs_queue *q)
     }
     return false;
 }
+
+bool rs_queue_idle(const struct rs_queue *q)
+{
+    return q->queued == 0 && any_free(q);
+}

@@ -135,5 +135,7 @@ void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now);
 void rs_queue_took(struct rs_queue *q, int64_t took, bool whole);
 /* It tells which models it has; all of them. */
 void rs_queue_models(struct rs_queue *q, struct rs_slots *s, const uint64_t *models, size_t n);
+/* Nobody waits, and there is a slot for a request that may go anywhere. */
+bool rs_queue_idle(const struct rs_queue *q);
 /* Any slots that are admitted, free or not. */
 bool rs_queue_open(const struct rs_queue *q);

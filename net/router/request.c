@@ -9,6 +9,7 @@
 #include "net/router/choose.h"
 #include "net/router/pool-internal.h"
 #include "net/router/relay.h"
+#include "net/router/stage.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -31,7 +32,7 @@ void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply)
 
 void rs_request_fini(struct rs_request *r)
 {
-    assert(!r->backend && !r->relay);
+    assert(!r->backend && !r->relay && !r->passage);
     rs_buf_fini(&r->meta);
     rs_buf_fini(&r->body);
     rs_closep(&r->body_fd);
@@ -166,9 +167,13 @@ static void keep(struct rs_request *r, struct rs_chunk *body)
 void rs_request_feed(struct rs_request *r, struct rs_chunk *body, bool end)
 {
     assert(!r->body_end);
-    if (!r->relay && !r->pool)
+    if (!r->relay && !r->pool && !r->passage)
         return; /* it ended */
     r->body_end = end;
+    if (r->passage) {
+        rs_stage_feed(r, body, end);
+        return;
+    }
     if (r->relay) {
         rs_relay_feed(r, body, end);
     } else if (r->backend) {
@@ -184,6 +189,8 @@ void rs_request_window(struct rs_request *r, uint64_t n)
         rs_relay_window(r, n);
     else if (r->backend)
         r->backend->ops->window(r->backend, r, n);
+    else if (r->passage)
+        rs_stage_window(r, n);
 }
 
 void rs_request_dispatch(struct rs_request *r, const char *meta, size_t meta_len,
@@ -216,8 +223,11 @@ void rs_request_cancel(struct rs_request *r)
         rs_relay_cancel(r);
         return;
     }
-    if (!p)
+    if (!p) {
+        if (r->passage)
+            rs_stage_cancel(r);
         return;
+    }
     r->pool = NULL;
     if (r->backend) {
         if (r->wants != RS_WANTS_SLOT)

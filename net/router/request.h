@@ -79,6 +79,7 @@ enum rs_wants {
     RS_WANTS_SLOT,    /* a slot of this node; rs_request_dispatch or cancel follows */
     RS_WANTS_LIST,    /* the names of a node's replicas, at once */
     RS_WANTS_REPLICA, /* to be sent to the one in its meta, at once */
+    RS_WANTS_FREE,    /* as WORK, but it does not wait: a slot that is free and wanted by nobody */
 };
 
 struct rs_request {
@@ -110,10 +111,11 @@ struct rs_request {
     struct rs_pool *pool;
     struct rs_backend *backend; /* NULL: waits */
     int64_t sent_at;
-    bool lost;                /* its backend died; it waits to hear how */
-    uint8_t verdict;          /* enum rs_retry_verdict, of that */
-    struct rs_relay *relay;   /* it lives on another lane */
-    struct rs_choice *choice; /* by the deployment's own router; NULL: it has none */
+    bool lost;                  /* its backend died; it waits to hear how */
+    uint8_t verdict;            /* enum rs_retry_verdict, of that */
+    struct rs_relay *relay;     /* it lives on another lane */
+    struct rs_passage *passage; /* it goes through a declared graph */
+    struct rs_choice *choice;   /* by the deployment's own router; NULL: it has none */
 
     /* --- the backend's own, from send to the end --- */
     void *via;            /* e.g. the exchange with an upstream */

@@ -4,6 +4,7 @@
 #include "core/base/json.h"
 #include "net/router/dataplane.h"
 #include "net/router/rules.h"
+#include "net/router/stage.h"
 
 #include <assert.h>
 #include <string.h>
@@ -47,6 +48,19 @@ static char *routes_json(const struct rs_routes *routes)
     return json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER);
 }
 
+static void put_graph(struct rs_route_table *t, struct rs_buf *key, const char *app, unsigned lane)
+{
+    struct rs_route_target *target = rs_alloc(sizeof(*target));
+
+    *target = (struct rs_route_target){.app = rs_strdup(app),
+                                       .deployment = rs_strdup(RS_GRAPH_NAME),
+                                       .lane = lane,
+                                       .retry_after_s = -1,
+                                       .is_graph = true};
+    target = rs_map_put(&t->targets, rs_route_key(key, app, RS_GRAPH_NAME), target);
+    assert(!target);
+}
+
 struct rs_route_table *
 rs_route_table_new(const struct rs_routes *routes, struct rs_rules *const *rules,
                    unsigned (*lane_of)(const char *app, const char *name, void *arg), void *arg)
@@ -64,12 +78,13 @@ rs_route_table_new(const struct rs_routes *routes, struct rs_rules *const *rules
     for (size_t i = 0; i < routes->n_apps; i++) {
         const struct rs_route_app *a = &routes->apps[i];
 
-        t->routes[i] = (struct rs_route){.app = rs_strdup(a->name),
-                                         .prefix = rs_strdup(a->prefix),
-                                         .ingress = rs_strdup(a->ingress),
-                                         .prefix_len = a->prefix ? strlen(a->prefix) : 0,
-                                         .rules = rules ? rs_rules_ref(rules[i]) : NULL,
-                                         .table = t};
+        t->routes[i] =
+            (struct rs_route){.app = rs_strdup(a->name),
+                              .prefix = rs_strdup(a->prefix),
+                              .ingress = rs_strdup(a->graph ? RS_GRAPH_NAME : a->ingress),
+                              .prefix_len = a->prefix ? strlen(a->prefix) : 0,
+                              .rules = rules ? rs_rules_ref(rules[i]) : NULL,
+                              .table = t};
     }
     if (t->n_routes)
         qsort(t->routes, t->n_routes, sizeof(*t->routes), by_length);
@@ -86,6 +101,12 @@ rs_route_table_new(const struct rs_routes *routes, struct rs_rules *const *rules
                                            .by_value = d->by_value};
         target = rs_map_put(&t->targets, rs_route_key(&key, d->app, d->name), target);
         assert(!target);
+    }
+    for (size_t i = 0; i < routes->n_apps; i++) {
+        const struct rs_route_app *a = &routes->apps[i];
+
+        if (a->graph)
+            put_graph(t, &key, a->name, lane_of(a->name, RS_GRAPH_NAME, arg));
     }
     rs_buf_fini(&key);
     return t;

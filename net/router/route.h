@@ -32,6 +32,7 @@ struct rs_route_target {
     double retry_after_s;
     int64_t request_timeout; /* ns; 0: none of its own */
     bool by_value;
+    bool is_graph;        /* of the application, see stage.h */
     struct rs_pool *pool; /* on the home lane, once it was used */
 };
 
