@@ -11,6 +11,7 @@
 struct head_options {
     struct rs_serve_options serve;
     const char *join, *peer, *name;
+    bool forget;
 };
 
 static const struct rs_option head_options[] = {
@@ -20,6 +21,8 @@ static const struct rs_option head_options[] = {
      "where other nodes send requests to this one (default 127.0.0.1, a free port)"},
     {"node-name", 0, RS_OPT_STRING, offsetof(struct head_options, name), "NAME",
      "name of this node (default: the host's)"},
+    {"forget", 0, RS_OPT_FLAG, offsetof(struct head_options, forget), NULL,
+     "begin without the applications that an earlier head had"},
     RS_SERVE_HTTP_OPTIONS(struct head_options, serve),
     RS_SERVE_HEAD_OPTIONS(struct head_options, serve),
     RS_SERVE_NODE_OPTIONS(struct head_options, serve),
@@ -33,7 +36,8 @@ const struct rs_verb rs_verb_head = {
     .args = "[FILE]",
     .summary = "run the control plane of a cluster, and a node of it",
     .details = "Workers join at --listen. Applications come from FILE or over the REST API "
-               "(PUT /api/serve/applications/).\n"
+               "(PUT /api/serve/applications/). It keeps them in --state-dir: started anew it\n"
+               "has them again, and takes over what still runs on workers. FILE goes over them.\n"
                "Links between nodes are not encrypted yet: keep them on addresses that only "
                "trusted machines reach.",
     .min_args = 0,
@@ -71,6 +75,8 @@ static int cmd_head(int argc, char *argv[], struct rs_error *err)
                                              .join = o.join,
                                              .peer = o.peer,
                                              .name = o.name,
+                                             .keep = true,
+                                             .forget = o.forget,
                                              .http = true},
                      err);
     rs_options_fini(head_options, &o);

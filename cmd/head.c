@@ -2,6 +2,7 @@
 
 #include "cmd/ask.h"
 #include "cmd/gauges.h"
+#include "cmd/saved.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -38,9 +39,80 @@ struct rs_head {
     bool has_gauges; /* false: nobody asked for figures */
     char *app_dir, *http_host, *later_host, *values_dir;
     uint16_t http_port;
-    int64_t turned_at; /* 0: not yet */
+    struct rs_saved *saved; /* NULL: nothing is kept */
+    bool changed;           /* something to be kept changed without an order */
+    int64_t turned_at;      /* 0: not yet */
     bool closing;
 };
+
+/* --- what outlives it ---------------------------------------------------------------------------- */
+
+/* An order was carried out: it is acknowledged when it is on the disk. */
+static int keep(struct rs_head *h, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *desired = NULL;
+
+    h->changed = false;
+    if (!h->saved)
+        return 0;
+    desired = rs_controller_desired(h->controller);
+    if (rs_saved_write(h->saved, desired, err) == 0)
+        return 0;
+    rs_log_error("what the head was told holds, but is forgotten when it ends", "error=\"%s\"",
+                 err->msg);
+    return rs_error_wrap(err,
+                         "this holds from now on, but a head that is started anew will not know");
+}
+
+static void keep_quietly(struct rs_head *h)
+{
+    struct rs_error err = {0};
+
+    if (keep(h, &err) < 0)
+        return; /* it was logged, and nobody waits for an answer */
+}
+
+static void restore_counts(const json_t *counts, void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_controller_restore_counts(h->controller, counts);
+}
+
+static int restore_config(struct rs_config *config, void *arg, struct rs_error *err)
+{
+    struct rs_head *h = arg;
+
+    return rs_head_apply(h, config, err);
+}
+
+static int skip_config(struct rs_config *config, void *arg, struct rs_error *err)
+{
+    (void)arg;
+    (void)err;
+    rs_config_free(config);
+    return 0;
+}
+
+static int restore_app(const char *name, struct rs_config *config, void *arg, struct rs_error *err)
+{
+    struct rs_head *h = arg;
+
+    (void)name;
+    return rs_controller_put(h->controller, config, rs_clock_now(), err);
+}
+
+void rs_head_restore(struct rs_head *h, bool config)
+{
+    const struct rs_saved_ops ops = {restore_counts, config ? restore_config : skip_config,
+                                     restore_app};
+    struct rs_saved *saved = rs_steal(h->saved); /* not while it is read */
+
+    if (!saved)
+        return;
+    rs_saved_restore(saved, &ops, h);
+    h->saved = saved;
+}
 
 /* --- links --------------------------------------------------------------------------------------- */
 
@@ -251,6 +323,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
         rs_log_warn("autoscaler", "message=\"%s\"", e->text);
     else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
+    h->changed |= e->kind == RS_EVENT_SCALE;
     if (h->ops.on_event)
         h->ops.on_event(e, h->arg);
 }
@@ -327,7 +400,7 @@ static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
 
     (void)error;
     (void)http_status;
-    rs_controller_delete_all(h->controller, rs_clock_now());
+    rs_head_delete_all(h);
     return 0;
 }
 
@@ -337,9 +410,10 @@ static int api_scale(const char *app, const char *deployment, unsigned replicas,
     struct rs_head *h = arg;
     struct rs_error err = {0};
 
-    if (rs_controller_scale(h->controller, app, deployment, replicas, rs_clock_now(), &err) == 0)
+    if (rs_controller_scale(h->controller, app, deployment, replicas, rs_clock_now(), &err) == 0 &&
+        keep(h, &err) == 0)
         return 0;
-    *http_status = err.code == RS_NOT_FOUND ? 404 : 412;
+    *http_status = err.code == RS_NOT_FOUND ? 404 : err.code == RS_SYSTEM ? 500 : 412;
     rs_buf_puts(error, err.msg);
     return -1;
 }
@@ -404,6 +478,8 @@ static int64_t on_turn(struct rs_after *a)
     drop_silent(h, now);
     if (rs_controller_deadline(h->controller) <= now)
         rs_controller_tick(h->controller, now);
+    if (h->changed)
+        keep_quietly(h);
     deadline = rs_controller_deadline(h->controller);
     if (!rs_list_empty(&h->links) && deadline > now + LOOK_MS * RS_MS)
         deadline = now + LOOK_MS * RS_MS;
@@ -451,6 +527,9 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
         return -1;
     if (conf->join && rs_listener_new(&h->joins, loop, conf->join, on_worker, h, err) < 0)
         return -1;
+    if (conf->keep_dir &&
+        rs_saved_open(&h->saved, conf->keep_dir, conf->values_dir, conf->forget, err) < 0)
+        return -1;
     h->hook.fn = on_turn;
     rs_after_add(loop, &h->hook);
     *ret = rs_steal(h);
@@ -468,6 +547,7 @@ void rs_head_free(struct rs_head *h)
     while (!rs_list_empty(&h->links))
         link_free(rs_container_of(h->links.next, struct link, in));
     rs_controller_free(h->controller);
+    rs_saved_free(h->saved);
     free(h->app_dir);
     free(h->http_host);
     free(h->later_host);
@@ -483,7 +563,9 @@ int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *
         rs_config_free(config);
         return -1;
     }
-    return rs_controller_apply(h->controller, config, rs_clock_now(), err);
+    if (rs_controller_apply(h->controller, config, rs_clock_now(), err) < 0)
+        return -1;
+    return keep(h, err);
 }
 
 int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err)
@@ -492,17 +574,23 @@ int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *er
         rs_config_free(config);
         return -1;
     }
-    return rs_controller_put(h->controller, config, rs_clock_now(), err);
+    if (rs_controller_put(h->controller, config, rs_clock_now(), err) < 0)
+        return -1;
+    return keep(h, err);
 }
 
 bool rs_head_delete(struct rs_head *h, const char *app)
 {
-    return rs_controller_delete(h->controller, app, rs_clock_now());
+    bool existed = rs_controller_delete(h->controller, app, rs_clock_now());
+
+    keep_quietly(h);
+    return existed;
 }
 
 void rs_head_delete_all(struct rs_head *h)
 {
     rs_controller_delete_all(h->controller, rs_clock_now());
+    keep_quietly(h);
 }
 
 json_t *rs_head_details(const struct rs_head *h)

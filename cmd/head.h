@@ -29,6 +29,8 @@ struct rs_head_conf {
     const char *driver_socket;   /* where programs connect; NULL: nowhere */
     const char *values_dir;      /* where they put what they deploy by value */
     const struct rs_address *join; /* where workers reach it; NULL: nowhere */
+    const char *keep_dir;          /* where it keeps what it was told (saved.h); NULL: nowhere */
+    bool forget;                   /* what an earlier one kept there */
 };
 
 struct rs_head_ops {
@@ -46,7 +48,10 @@ RS_DEFINE_AUTO(struct rs_head *, rs_head_free);
 
 /* Takes the connected socket of a node that will JOIN. */
 RS_MUST_CHECK int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err);
-/* Takes `config`. */
+/* What an earlier head was told holds again; but for the configuration, if there is another `config`. */
+void rs_head_restore(struct rs_head *h, bool config);
+/* What these order is on the disk when they return 0. -1 with RS_SYSTEM: it holds, but is not. The
+ * first one takes `config`. */
 RS_MUST_CHECK int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err);
 /* One application, beside those that there are. Takes `config`. */
 RS_MUST_CHECK int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err);

@@ -176,7 +176,8 @@ static int open_state(struct rs_node *n, const struct rs_node_conf *conf, struct
     uint64_t bits[2] = {rs_node_random(NULL), rs_node_random(NULL)};
     rs_auto(rs_freep) char *zip = NULL;
 
-    if (rs_statedir_open(&n->state, conf->state_dir, "main", err) < 0)
+    if (rs_statedir_open(&n->state, conf->state_dir, conf->alone ? "head" : "main", conf->alone,
+                         err) < 0)
         return -1;
     if (rs_statedir_put(n->state, "rserve.zip", rs_pyruntime_zip, rs_pyruntime_zip_size, &zip,
                         err) < 0)
@@ -347,6 +348,11 @@ uint16_t rs_node_port(const struct rs_node *n)
 const char *rs_node_driver_socket(const struct rs_node *n)
 {
     return rs_drivers_path(n->drivers);
+}
+
+const char *rs_node_state_dir(const struct rs_node *n)
+{
+    return rs_statedir_path(n->state);
 }
 
 const char *rs_node_values_dir(const struct rs_node *n)

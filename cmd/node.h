@@ -24,6 +24,7 @@ struct rs_node_conf {
     const json_t *resources; /* {"CPU": 2.0, ..} */
     const json_t *labels;    /* {"region": "eu"}; NULL: none */
     const char *state_dir;   /* NULL: the default */
+    bool alone;              /* its folder there is that of a head which keeps its state */
     const char *python;      /* default interpreter; NULL: python3 */
     bool echo;               /* pass the output of replicas on to our own */
     bool quiet_terminal;     /* no colour in prefixes */
@@ -65,6 +66,7 @@ RS_MUST_CHECK int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf
 
 uint16_t rs_node_port(const struct rs_node *n);             /* of the HTTP ingress; 0: none */
 const char *rs_node_driver_socket(const struct rs_node *n); /* NULL: programs cannot connect */
+const char *rs_node_state_dir(const struct rs_node *n);     /* its folder for all its files */
 const char *rs_node_values_dir(const struct rs_node *n);
 const char *rs_node_log_dir(const struct rs_node *n);
 

@@ -493,6 +493,7 @@ static int start_node(struct serve *s, struct rs_error *err)
         .node_id = s->node_id,
         .name = s->conf->name ? s->conf->name : host,
         .state_dir = s->conf->options->state_dir,
+        .alone = s->conf->keep,
         .python = s->conf->options->python,
         .echo = !s->conf->background,
         .drivers = s->conf->owner_fd == 0,
@@ -530,6 +531,8 @@ static int start_head(struct serve *s, struct rs_error *err)
         .later_http_host = s->conf->later_http_host,
         .driver_socket = rs_node_driver_socket(s->node),
         .values_dir = rs_node_values_dir(s->node),
+        .keep_dir = s->conf->keep ? rs_node_state_dir(s->node) : NULL,
+        .forget = s->conf->forget,
     };
 
     if (s->conf->join) {
@@ -589,6 +592,8 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
+    if (s->conf->keep)
+        rs_head_restore(s->head, !*config);
     if (*config && rs_head_apply(s->head, rs_steal(*config), err) < 0)
         return -1;
     if (s->head)

@@ -141,6 +141,8 @@ struct rs_serve_conf {
     int64_t health_port, metrics_port; /* of probes and of Prometheus; -1 and 0: none */
     int owner_fd; /* connection of the program that this is for, and ends with; 0: none. Taken */
     bool http;    /* has an HTTP listener */
+    bool keep;    /* a head's: what it is told is kept in the state directory, and restored */
+    bool forget;  /* but not what an earlier one was told */
     const char *later_http_host; /* of one without: opened later, as the first configuration
                                   * says, here where that does not say */
     bool fail_fast;              /* end with status 1 if an application fails to deploy */

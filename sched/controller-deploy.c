@@ -231,8 +231,10 @@ static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_de
     rs_auto(rs_freep) char *heavy = heavy_of(app, conf);
     bool same = d && !d->gone && strcmp(d->heavy, heavy) == 0 && !d->failed;
     bool changed = !same || rs_deployment_conf_diff(d->conf, conf, NULL) != 0;
-    unsigned wanted = rs_ct_wanted(d, app->controller, conf, changed);
+    unsigned wanted = rs_ct_wanted(d, app->controller, conf, changed), before;
 
+    if (!d && rs_ct_restored(app, name, &before))
+        wanted = rs_ct_wanted_again(app, conf, before);
     if (!d) {
         d = rs_alloc(sizeof(*d));
         d->app = app;

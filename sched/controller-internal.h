@@ -1,6 +1,6 @@
 /* What the files of the controller share: controller.c (inputs), controller-deploy.c (configuration
  * and graphs -> what is wanted), controller-place.c (where), controller-target.c (what each node is
- * told), controller-observe.c (reports -> statuses), controller-scale.c (how many), controller-view.c
+ * told), controller-observe.c (reports -> statuses), controller-desired.c (what outlives it), controller-scale.c (how many), controller-view.c
  * (what people are told).
  */
 #pragma once
@@ -184,6 +184,7 @@ struct rs_controller {
     struct rs_map apps;        /* name -> struct rs_ct_app */
     uint64_t revision;
     bool populated;
+    json_t *restored;    /* {app: {deployment: count}} that deployments start with; NULL: none */
     uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */
     int64_t now;         /* of the last input */
@@ -222,6 +223,10 @@ void rs_ct_app_delete(struct rs_ct_app *app);
 /* Sends BUILDs that wait for a node. */
 void rs_ct_send_builds(struct rs_controller *c);
 
+/* controller-desired.c */
+/* The number that it had under an earlier head, told once; false: not known. */
+bool rs_ct_restored(const struct rs_ct_app *app, const char *deployment, unsigned *ret);
+
 /* controller-place.c */
 void rs_ct_place(struct rs_controller *c);
 /* Some deployment or placement group could not be placed. */
@@ -243,6 +248,9 @@ void rs_ct_send_targets(struct rs_controller *c, int64_t now);
  * `changed`: its configuration did. */
 unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controller *c,
                       const struct rs_deployment_conf *conf, bool changed);
+/* The number of a new deployment that had `before` under an earlier head. */
+unsigned rs_ct_wanted_again(const struct rs_ct_app *app, const struct rs_deployment_conf *conf,
+                            unsigned before);
 /* Another configuration is about to be followed; `before` NULL: it is the first. */
 void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,
                     const struct rs_config *after);

@@ -70,6 +70,7 @@ void rs_controller_free(struct rs_controller *c)
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++)
         node_free(rs_map_at(&c->nodes, i, NULL));
     rs_ct_core_fini(c);
+    json_decref(c->restored);
     rs_map_fini(&c->apps);
     rs_map_fini(&c->nodes);
     if (c->started != c->config)

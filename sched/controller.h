@@ -104,6 +104,13 @@ RS_MUST_CHECK int rs_controller_scale(struct rs_controller *c, const char *app,
                                       const char *deployment, unsigned replicas, int64_t now,
                                       struct rs_error *err);
 
+/* What only the head knows: {"config": C or null, "apps": {name: C}, "counts": {app: {deployment:
+ * replicas}}}. C is a configuration {"dir", "app_dir" or null, "document"}: the one of the last apply,
+ * and those of put; counts are of deployments that are scaled. New. */
+json_t *rs_controller_desired(const struct rs_controller *c);
+/* Deployments that are made from here start with these counts, as far as they may. */
+void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts);
+
 /* A node (re)joined: its reports count from here; the first one is answered by a
  * TARGET (see too_early in controller-target.c). */
 RS_MUST_CHECK int rs_controller_node_joined(struct rs_controller *c,

@@ -11,9 +11,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define INSTANCES 100
+
+enum { LOCK_TRIES = 60, LOCK_PAUSE_MS = 50 };
 
 struct rs_statedir {
     char *path, *logs, *lib, *run, *values;
@@ -124,7 +127,33 @@ int rs_statedir_folder(const char *name, char **path, struct rs_error *err)
     return 0;
 }
 
-int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
+/* Who holds it. */
+static int refuse_locked(const char *dir, struct rs_error *err)
+{
+    rs_auto(rs_freep) char *path = rs_asprintf("%s/lock", dir);
+    rs_auto(rs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char pid[32] = "";
+    ssize_t n = fd >= 0 ? read(fd, pid, sizeof(pid) - 1) : 0;
+
+    pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
+    return rs_error_set(err, RS_CONFLICT,
+                        "'%s' is used by another rserve (pid %s): end that one, or give this one a "
+                        "folder of its own with --state-dir",
+                        dir, pid[0] ? pid : "unknown");
+}
+
+/* One that was killed may not have gone yet. */
+static int lock_alone(const char *dir, int *ret, struct rs_error *err)
+{
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
+    int r = 1;
+
+    for (int i = 0; i < LOCK_TRIES && (r = try_lock(dir, ret, err)) == 1; i++)
+        (void)nanosleep(&pause, NULL);
+    return r == 1 ? refuse_locked(dir, err) : r;
+}
+
+int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name, bool alone,
                      struct rs_error *err)
 {
     rs_auto(rs_freep) char *top = base ? absolute(base) : default_base();
@@ -139,7 +168,7 @@ int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *nam
         s->path = i == 1 ? rs_asprintf("%s/%s", top, name) : rs_asprintf("%s/%s-%d", top, name, i);
         if (make_dirs(s->path, err) < 0)
             return -1;
-        r = try_lock(s->path, &s->lock_fd, err);
+        r = alone ? lock_alone(s->path, &s->lock_fd, err) : try_lock(s->path, &s->lock_fd, err);
     }
     if (r < 0)
         return -1;

@@ -2,7 +2,7 @@
  *
  *   BASE            --state-dir, else $XDG_STATE_HOME/rserve, else ~/.local/state/rserve, else
  *                   /tmp/rserve-UID
- *   BASE/NAME/      one instance: "main", or "main-2".. when that one is locked by another rserve
+ *   BASE/NAME/      one instance: "main", or "main-2".. when that one is locked by another rserve; "head"
  *     lock          flock()ed while it lives, holds its pid
  *     logs/         output of replicas
  *     lib/          rserve-HASH.zip
@@ -16,6 +16,7 @@
 #include "core/base/cleanup.h"
 #include "core/base/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct rs_statedir;
@@ -24,9 +25,10 @@ struct rs_statedir;
  * *path is the caller's. */
 RS_MUST_CHECK int rs_statedir_folder(const char *name, char **path, struct rs_error *err);
 
-/* `base` NULL: the default. */
+/* `base` NULL: the default. `alone`: not another name beside it. RS_CONFLICT then says who holds it,
+ * after waiting a while for one that is about to end. */
 RS_MUST_CHECK int rs_statedir_open(struct rs_statedir **ret, const char *base, const char *name,
-                                   struct rs_error *err);
+                                   bool alone, struct rs_error *err);
 void rs_statedir_free(struct rs_statedir *s); /* unlocks; files stay, but for run/ and values/ */
 RS_DEFINE_AUTO(struct rs_statedir *, rs_statedir_free);
 

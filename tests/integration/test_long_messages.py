@@ -74,7 +74,7 @@ one, two, three = (Conf.options(name=n).bind() for n in ("one", "two", "three"))
         answer = s.rest("PUT", config)
         self.assertEqual(answer.status, 200, answer.text)
         wait_until("it is told", lambda: s.call("/two").text == "800000")
-        self.assertEqual(s.pids("two", "two"), pids)
+        wait_until("they are the same processes", lambda: s.pids("two", "two") == pids)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 /* Controller and agents together, as they are in a cluster: what is applied, what runs then, and what
  * is told of it. */
+#include "core/base/buf.h"
+#include "core/base/json.h"
 #include "tests/unit/check_main.h"
 #include "tests/unit/sched/world.h"
 
@@ -759,6 +761,53 @@ START_TEST(new_head)
 }
 END_TEST
 
+static char *kept(void)
+{
+    rs_auto(rs_json_decrefp) json_t *desired = rs_controller_desired(w.controller);
+    json_t *config = json_object_get(desired, "config");
+    json_t *list = json_object_get(json_object_get(config, "document"), "applications"), *app;
+    rs_auto(rs_buf_fini) struct rs_buf b = {0};
+    const char *name;
+    size_t i;
+
+    json_array_foreach (list, i, app)
+        rs_buf_printf(&b, "%s ", json_string_value(json_object_get(app, "name")));
+    rs_buf_puts(&b, "|");
+    json_object_foreach (json_object_get(desired, "apps"), name, app)
+        rs_buf_printf(&b, " %s", name);
+    return rs_strdup(rs_buf_text(&b));
+}
+
+static void check_kept(const char *want)
+{
+    rs_auto(rs_freep) char *got = kept();
+
+    ck_assert_str_eq(got, want);
+}
+
+/* What a head that starts anew is to be told: no more of what was deleted since. */
+START_TEST(what_is_desired)
+{
+    struct behaviour b[] = {{.deployment = "A"}};
+    struct rs_error err = {0};
+
+    open_with(b, 1);
+    check_kept("|");
+    ck_assert_int_eq(world_put(&w, PUT("x", "/x"), &err), 0);
+    check_kept("| x");
+    world_apply(&w, "applications:\n- {name: y, route_prefix: /y, import_path: 'm:app'}\n"
+                    "- {name: z, route_prefix: /z, import_path: 'm:app'}\n");
+    check_kept("y z | x");
+    world_run(&w, RS_SEC);
+    ck_assert(rs_controller_delete(w.controller, "y", w.now));
+    check_kept("z | x");
+    ck_assert_int_eq(world_put(&w, PUT("z", "/z"), &err), 0); /* a program takes it over */
+    check_kept("| x z");
+    rs_controller_delete_all(w.controller, w.now);
+    check_kept("|");
+}
+END_TEST
+
 /* --- the end --- */
 
 START_TEST(drain_and_kill)
@@ -887,5 +936,6 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, spawn_instead_of_fork); tcase_add_test(tc, two_nodes);
     tcase_add_test(tc, node_loss); tcase_add_test(tc, builder_lost);
     tcase_add_test(tc, no_node_yet); tcase_add_test(tc, new_head);
-    tcase_add_loop_test(tc, drain_and_kill, 0, 2); tcase_add_test(tc, shape_of_details);
-    tcase_add_test(tc, programs_deploy_beside_the_file); tcase_add_test(tc, summary);)
+    tcase_add_test(tc, what_is_desired); tcase_add_loop_test(tc, drain_and_kill, 0, 2);
+    tcase_add_test(tc, shape_of_details); tcase_add_test(tc, programs_deploy_beside_the_file);
+    tcase_add_test(tc, summary);)

@@ -159,8 +159,8 @@ START_TEST(two_instances_share_a_base)
     struct stat st;
 
     ck_assert_ptr_nonnull(mkdtemp(base));
-    ck_assert_int_eq(rs_statedir_open(&a, base, "main", NULL), 0);
-    ck_assert_int_eq(rs_statedir_open(&b, base, "main", NULL), 0);
+    ck_assert_int_eq(rs_statedir_open(&a, base, "main", false, NULL), 0);
+    ck_assert_int_eq(rs_statedir_open(&b, base, "main", false, NULL), 0);
     snprintf(want, sizeof(want), "%s/main", base);
     ck_assert_str_eq(rs_statedir_path(a), want);
     snprintf(want, sizeof(want), "%s/main-2", base);
@@ -168,7 +168,7 @@ START_TEST(two_instances_share_a_base)
     ck_assert_int_eq(stat(rs_statedir_logs(a), &st), 0);
     ck_assert_int_eq(st.st_mode & 0777, 0700);
     rs_statedir_free(a);
-    ck_assert_int_eq(rs_statedir_open(&c, base, "main", NULL), 0); /* free again */
+    ck_assert_int_eq(rs_statedir_open(&c, base, "main", false, NULL), 0); /* free again */
     snprintf(want, sizeof(want), "%s/main", base);
     ck_assert_str_eq(rs_statedir_path(c), want);
     rs_statedir_free(b);
@@ -185,7 +185,7 @@ START_TEST(files_are_put_once)
     struct stat one, two;
 
     ck_assert_ptr_nonnull(mkdtemp(base));
-    ck_assert_int_eq(rs_statedir_open(&s, base, "main", NULL), 0);
+    ck_assert_int_eq(rs_statedir_open(&s, base, "main", false, NULL), 0);
     ck_assert_int_eq(rs_statedir_put(s, "rserve.zip", "content", 7, &first, NULL), 0);
     ck_assert_int_eq(stat(first, &one), 0);
     ck_assert_int_eq(one.st_size, 7);
@@ -215,9 +215,9 @@ START_TEST(unusable_bases_are_named)
     struct rs_statedir *s = NULL;
     struct rs_error err = {0};
 
-    ck_assert_int_eq(rs_statedir_open(&s, "/dev/null", "main", &err), -1);
+    ck_assert_int_eq(rs_statedir_open(&s, "/dev/null", "main", false, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.msg, "/dev/null"));
-    ck_assert_int_eq(rs_statedir_open(&s, "/proc/nothing/here", "main", &err), -1);
+    ck_assert_int_eq(rs_statedir_open(&s, "/proc/nothing/here", "main", false, &err), -1);
     ck_assert_ptr_nonnull(strstr(err.msg, "/proc/nothing"));
     ck_assert_ptr_null(s);
 }

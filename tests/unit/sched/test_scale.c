@@ -1,4 +1,5 @@
 /* Controller and agents with a load: how many replicas there are, which go, and what is told of it. */
+#include "core/base/json.h"
 #include "tests/unit/check_main.h"
 #include "tests/unit/sched/world.h"
 
@@ -340,6 +341,43 @@ START_TEST(by_hand_refused)
 }
 END_TEST
 
+/* A head that starts anew goes on with the number that there is, as far as it may. */
+static const struct {
+    const char *again;
+    unsigned lowest;
+} agains[] = {
+    {SCALES("min_replicas: 1, max_replicas: 3"), 3},
+    {SCALES("min_replicas: 1, max_replicas: 2"), 2},
+    {APP("", "num_replicas: 1"), 1},
+};
+
+START_TEST(a_new_head_knows_the_number)
+{
+    rs_auto(rs_json_decrefp) json_t *desired = NULL;
+    const json_t *counts;
+
+    open_with(0, 2);
+    world_apply(&w, agains[0].again);
+    world_run(&w, RS_SEC);
+    world_load(&w, "A", 12);
+    world_run(&w, 4 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    desired = rs_controller_desired(w.controller);
+    counts = json_object_get(desired, "counts");
+    ck_assert_int_eq(json_integer_value(json_object_get(json_object_get(counts, "x"), "A")), 3);
+    world_new_head(&w);
+    rs_controller_restore_counts(w.controller, counts);
+    w.watch = "A";
+    w.lowest_up = 100;
+    world_apply(&w, agains[_i].again);
+    world_join(&w, 0, "{\"CPU\": 8}");
+    world_run(&w, RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), agains[_i].lowest);
+    if (_i == 0)
+        ck_assert_uint_eq(w.lowest_up, 3);
+}
+END_TEST
+
 RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_test(tc, up);
               tcase_add_test(tc, down_idle_first); tcase_add_test(tc, zero_and_back);
               tcase_add_test(tc, starts_at_zero); tcase_add_test(tc, apply_again);
@@ -347,4 +385,5 @@ RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_
               tcase_add_test(tc, policy_decides); tcase_add_test(tc, policy_raises);
               tcase_add_test(tc, policy_is_silent); tcase_add_test(tc, policy_dies);
               tcase_add_test(tc, policy_moves); tcase_add_test(tc, by_hand);
-              tcase_add_test(tc, by_hand_refused);)
+              tcase_add_test(tc, by_hand_refused);
+              tcase_add_loop_test(tc, a_new_head_knows_the_number, 0, RS_COUNT(agains));)

@@ -1,0 +1,322 @@
+#include "cmd/saved.h"
+
+#include "core/base/alloc.h"
+#include "core/base/buf.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "core/store/records.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BY_VALUE "rserve.byvalue:"
+
+/* Kinds of records. */
+static const char config_kind[] = "config", app_kind[] = "app", value_kind[] = "value",
+                  counts_kind[] = "counts";
+
+struct rs_saved {
+    struct rs_records *records;
+    char *values_dir;
+    json_t *written; /* what is on the disk; NULL: not known */
+    json_t *values;  /* {name: true}: files that are on the disk */
+    json_t *broken;  /* {kind and name: true}: what could not be restored stays */
+};
+
+static bool none(const char *name, void *arg)
+{
+    (void)name;
+    (void)arg;
+    return false;
+}
+
+static int forget_all(struct rs_saved *s, struct rs_error *err)
+{
+    const char *const kinds[] = {config_kind, app_kind, value_kind, counts_kind};
+
+    if (rs_records_begin(s->records, err) < 0)
+        return -1;
+    for (size_t i = 0; i < RS_COUNT(kinds); i++) {
+        if (rs_records_prune(s->records, kinds[i], none, NULL, err) < 0)
+            return -1;
+    }
+    return rs_records_commit(s->records, err);
+}
+
+int rs_saved_open(struct rs_saved **ret, const char *dir, const char *values_dir, bool forget,
+                  struct rs_error *err)
+{
+    rs_auto(rs_saved_freep) struct rs_saved *s = rs_alloc(sizeof(*s));
+    rs_auto(rs_freep) char *path = rs_asprintf("%s/head.db", dir);
+    rs_auto(rs_freep) char *aside = NULL;
+
+    s->values_dir = rs_strdup(values_dir);
+    s->values = json_object();
+    s->broken = json_object();
+    if (rs_records_open(&s->records, path, &aside, err) < 0)
+        return -1;
+    if (aside)
+        rs_log_error("what the head had kept cannot be used; it begins anew",
+                     "file=\"%s\" moved_to=\"%s\"", path, aside);
+    if (forget && forget_all(s, err) < 0)
+        return -1;
+    *ret = rs_steal(s);
+    return 0;
+}
+
+void rs_saved_free(struct rs_saved *s)
+{
+    if (!s)
+        return;
+    rs_records_free(s->records);
+    json_decref(s->written);
+    json_decref(s->values);
+    json_decref(s->broken);
+    free(s->values_dir);
+    free(s);
+}
+
+const char *rs_saved_path(const struct rs_saved *s)
+{
+    return rs_records_path(s->records);
+}
+
+/* --- writing ------------------------------------------------------------------------------------- */
+
+static int write_json(struct rs_saved *s, const char *kind, const char *name, const json_t *j,
+                      struct rs_error *err)
+{
+    rs_auto(rs_freep) char *text = rs_json_dump(j);
+
+    return rs_records_put(s->records, kind, name, text, strlen(text), err);
+}
+
+/* The file that the application was put into by a program; NULL: none. */
+static const char *value_of(const json_t *app)
+{
+    const json_t *list = json_object_get(json_object_get(app, "document"), "applications");
+    const char *path = rs_json_str(json_array_get(list, 0), "import_path", "");
+
+    return strncmp(path, BY_VALUE, sizeof(BY_VALUE) - 1) == 0 ? path + sizeof(BY_VALUE) - 1 : NULL;
+}
+
+static int read_file(const char *path, struct rs_buf *out, struct rs_error *err)
+{
+    rs_auto(rs_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t n;
+
+    if (fd < 0)
+        return rs_error_errno(err, errno, "cannot read '%s'", path);
+    while ((n = read(fd, rs_buf_reserve(out, 65536), 65536)) > 0)
+        rs_buf_commit(out, (size_t)n);
+    return n < 0 ? rs_error_errno(err, errno, "cannot read '%s'", path) : 0;
+}
+
+static int write_value(struct rs_saved *s, const char *name, struct rs_error *err)
+{
+    rs_auto(rs_freep) char *path = rs_asprintf("%s/%s", s->values_dir, name);
+    rs_auto(rs_buf_fini) struct rs_buf data = {0};
+
+    if (strchr(name, '/') || json_object_get(s->values, name))
+        return 0;
+    if (read_file(path, &data, err) < 0 ||
+        rs_records_put(s->records, value_kind, name, rs_buf_text(&data), rs_buf_len(&data), err) <
+            0)
+        return -1;
+    return 0;
+}
+
+struct wanted {
+    const struct rs_saved *s;
+    const json_t *apps;
+};
+
+static bool is_broken(const struct rs_saved *s, const char *kind, const char *name)
+{
+    rs_auto(rs_freep) char *key = rs_asprintf("%s %s", kind, name);
+
+    return json_object_get(s->broken, key) != NULL;
+}
+
+static bool keep_app(const char *name, void *arg)
+{
+    const struct wanted *w = arg;
+
+    return json_object_get(w->apps, name) || is_broken(w->s, app_kind, name);
+}
+
+static bool keep_value(const char *name, void *arg)
+{
+    const struct wanted *w = arg;
+    const char *app;
+    json_t *config;
+
+    json_object_foreach ((json_t *)(uintptr_t)w->apps, app, config) {
+        const char *value = value_of(config);
+
+        if (value && strcmp(value, name) == 0)
+            return true;
+    }
+    return json_object_size(w->s->broken) > 0; /* it may be one of theirs */
+}
+
+static int write_apps(struct rs_saved *s, const json_t *apps, struct rs_error *err)
+{
+    const json_t *before = json_object_get(s->written, "apps");
+    struct wanted wanted = {s, apps};
+    const char *name;
+    json_t *app;
+
+    json_object_foreach ((json_t *)(uintptr_t)apps, name, app) {
+        const char *value = value_of(app);
+
+        if (json_equal(json_object_get(before, name), app))
+            continue;
+        if ((value && write_value(s, value, err) < 0) ||
+            write_json(s, app_kind, name, app, err) < 0)
+            return -1;
+    }
+    if (rs_records_prune(s->records, app_kind, keep_app, &wanted, err) < 0)
+        return -1;
+    return rs_records_prune(s->records, value_kind, keep_value, &wanted, err);
+}
+
+static int write_one(struct rs_saved *s, const char *kind, const json_t *desired,
+                     struct rs_error *err)
+{
+    const json_t *value = json_object_get(desired, kind);
+
+    if (!json_is_object(value) || json_equal(json_object_get(s->written, kind), value))
+        return 0;
+    return write_json(s, kind, "", value, err);
+}
+
+int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *err)
+{
+    const char *name;
+    json_t *app;
+
+    if (json_equal(s->written, desired))
+        return 0;
+    if (rs_records_begin(s->records, err) < 0 || write_one(s, config_kind, desired, err) < 0 ||
+        write_one(s, counts_kind, desired, err) < 0 ||
+        write_apps(s, json_object_get(desired, "apps"), err) < 0 ||
+        rs_records_commit(s->records, err) < 0)
+        return -1;
+    json_decref(s->written);
+    s->written = json_deep_copy(desired);
+    json_object_clear(s->values);
+    json_object_foreach (json_object_get(desired, "apps"), name, app) {
+        if (value_of(app))
+            json_object_set_new(s->values, value_of(app), json_true());
+    }
+    return 0;
+}
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+struct restoring {
+    struct rs_saved *s;
+    const struct rs_saved_ops *ops;
+    void *arg;
+};
+
+static void note_broken(struct rs_saved *s, const char *kind, const char *name, const char *why)
+{
+    rs_auto(rs_freep) char *key = rs_asprintf("%s %s", kind, name);
+
+    rs_log_error("cannot restore what the head had kept", "kind=%s name=\"%s\" error=\"%s\"", kind,
+                 name, why);
+    json_object_set_new(s->broken, key, json_true());
+}
+
+static int parse(const char *data, size_t len, struct rs_config **ret, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    rs_auto(rs_diags_fini) struct rs_diags diags = {0};
+    rs_auto(rs_config_freep) struct rs_config *c = NULL;
+    rs_auto(rs_freep) char *text = NULL, *file = NULL;
+    const char *app_dir;
+
+    if (rs_json_parse(&j, data, len, "a kept configuration", err) < 0)
+        return -1;
+    text = rs_json_dump(json_object_get(j, "document"));
+    file = rs_asprintf("%s/(kept)", rs_json_str(j, "dir", ""));
+    if (rs_config_parse(&c, text, strlen(text), file, &diags) < 0)
+        return rs_diags_to_error(&diags, err);
+    app_dir = rs_json_str(j, "app_dir", NULL);
+    if (app_dir && rs_config_default_app_dir(c, app_dir, err) < 0)
+        return -1;
+    *ret = rs_steal(c);
+    return 0;
+}
+
+static void read_config(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    struct rs_config *c = NULL;
+    struct rs_error err = {0};
+
+    if (parse(data, len, &c, &err) < 0 || x->ops->config(c, x->arg, &err) < 0)
+        note_broken(x->s, config_kind, name, err.msg);
+}
+
+static void read_app(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    struct rs_config *c = NULL;
+    struct rs_error err = {0};
+
+    if (parse(data, len, &c, &err) < 0 || x->ops->app(name, c, x->arg, &err) < 0)
+        note_broken(x->s, app_kind, name, err.msg);
+}
+
+static void read_counts(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    struct rs_error err = {0};
+
+    if (rs_json_parse(&j, data, len, "kept counts", &err) < 0)
+        note_broken(x->s, counts_kind, name, err.msg);
+    else
+        x->ops->counts(j, x->arg);
+}
+
+static void read_value(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    rs_auto(rs_freep) char *path = rs_asprintf("%s/%s", x->s->values_dir, name);
+    rs_auto(rs_closep) int fd =
+        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    for (size_t done = 0; fd >= 0 && done < len;) {
+        ssize_t n = write(fd, data + done, len - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            rs_closep(&fd);
+        else
+            done += (size_t)n;
+    }
+    if (fd < 0)
+        note_broken(x->s, value_kind, name, strerror(errno));
+    else
+        json_object_set_new(x->s->values, name, json_true());
+}
+
+void rs_saved_restore(struct rs_saved *s, const struct rs_saved_ops *ops, void *arg)
+{
+    struct restoring x = {s, ops, arg};
+    struct rs_error err = {0};
+
+    if (rs_records_each(s->records, counts_kind, read_counts, &x, &err) < 0 ||
+        rs_records_each(s->records, value_kind, read_value, &x, &err) < 0 ||
+        rs_records_each(s->records, config_kind, read_config, &x, &err) < 0 ||
+        rs_records_each(s->records, app_kind, read_app, &x, &err) < 0)
+        rs_log_error("cannot read what the head had kept", "error=\"%s\"", err.msg);
+}

@@ -1,0 +1,37 @@
+/* What a head keeps from one run to the next, in DIR/head.db: the configuration, the applications of
+ * programs (those deployed by value with their files), and how many replicas each scaled deployment
+ * has. What runs is not in it: the nodes report that.
+ *
+ * Thread: the control thread. Writing waits for the disk.
+ */
+#pragma once
+
+#include "core/base/cleanup.h"
+#include "core/base/error.h"
+#include "core/config/config.h"
+
+#include <jansson.h>
+
+struct rs_saved;
+
+/* `values_dir` is where files of applications by value are. With `forget`, what is there is deleted. A
+ * file that could not be used is moved aside, which is logged. */
+RS_MUST_CHECK int rs_saved_open(struct rs_saved **ret, const char *dir, const char *values_dir,
+                                bool forget, struct rs_error *err);
+void rs_saved_free(struct rs_saved *s);
+RS_DEFINE_AUTO(struct rs_saved *, rs_saved_free);
+const char *rs_saved_path(const struct rs_saved *s);
+
+/* `desired` as rs_controller_desired tells it. What did not change is not written. 0: it is on the disk.
+ * -1: nothing of it is, and the next call tries again. */
+RS_MUST_CHECK int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *err);
+
+struct rs_saved_ops {
+    void (*counts)(const json_t *counts, void *arg); /* before the others */
+    /* Takes `config`. */
+    int (*config)(struct rs_config *config, void *arg, struct rs_error *err);
+    int (*app)(const char *name, struct rs_config *config, void *arg, struct rs_error *err);
+};
+
+/* Tells what was kept, and puts the files back. What cannot be restored is logged, and kept. */
+void rs_saved_restore(struct rs_saved *s, const struct rs_saved_ops *ops, void *arg);
