@@ -34,6 +34,8 @@ struct rs_http_server {
     struct rs_list ready; /* requests that waited, by their `turn` */
 
     struct rs_list conns, requests, spare;
+    struct rs_list idle;   /* connections without a request that keep their memory, by `rest` */
+    struct rs_timer tired; /* when the first of them has been idle for long */
     unsigned n_spare, n_requests, n_shown;
     struct rs_series *ongoing;
     uint64_t random[2];
@@ -43,7 +45,9 @@ struct rs_http_conn {
     struct rs_http_server *server;
     struct rs_front_conn *front;
     struct rs_io hup; /* hang-ups only, edge-triggered */
-    struct rs_list link;
+    struct rs_list link, rest;
+    int64_t idle_since;
+    struct MemoryPool *pool;
     struct rs_http_request *req; /* the one under way */
     bool gone;                   /* the client hung up */
     struct rs_buf fields;        /* CLIENT and SERVER */
@@ -142,6 +146,8 @@ void rs_http_follow(struct rs_http_server *s, unsigned runs);
 void rs_http_cut(struct rs_http_request *req);
 /* libmicrohttpd has something to do: at the end of this turn it is run. */
 void rs_http_wake(struct rs_http_server *s);
+/* The connection has no request any more. */
+void rs_http_idle(struct rs_http_conn *c);
 
 /* --- ingress.c --------------------------------------------------------------------------------- */
 

@@ -61,6 +61,7 @@ struct rs_http_request *rs_http_request_new(struct rs_http_server *s, struct MHD
     rs_buf_puts(&req->target, target);
     req->path_len = end ? (size_t)(end - target) : strlen(target);
     req->conn->req = req;
+    rs_list_remove(&req->conn->rest);
     rs_list_push_back(&s->requests, &req->link);
     s->n_requests++;
     return req;
@@ -178,7 +179,7 @@ void rs_http_request_done(struct rs_http_request *req, bool aborted)
             req->cause = RS_CAUSE_BAD_REQUEST;
         rs_http_count(req, status);
     }
-    req->conn->req = NULL;
+    rs_http_idle(req->conn);
     req->mc = NULL;
     req->suspended = false;
     rs_http_unwait(req);

@@ -1,14 +1,10 @@
 /* A pool is a run of whole pages:
  *
- *     | struct | near: from its end down | blocks, growing up ...      ... from the end, growing down |
+ *     | near: from its end down | blocks, growing up ...      ... from the end, growing down |
  *
  * Pools that are given back are kept for the next connections; but for the last few, their pages are
  * given back to the kernel. */
 #include "net/http/mhd_pool.h"
-
-void rs_mhd_pool_use(void)
-{
-}
 
 #ifdef RS_MHD_POOL
 
@@ -17,6 +13,7 @@ void rs_mhd_pool_use(void)
 #include <assert.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -43,16 +40,33 @@ static struct {
     size_t mapped; /* of each: those of one size are kept, which the ingress uses; 0: none yet */
 } cache = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+static __thread struct MemoryPool *newest;
+
 static size_t round_up(size_t n, size_t to)
 {
     return (n + to - 1) / to * to;
 }
 
-static struct MemoryPool *map(size_t bytes)
+static char *map(size_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     return p == MAP_FAILED ? NULL : p;
+}
+
+static struct MemoryPool *pool_of(char *memory, size_t mapped)
+{
+    struct MemoryPool *p = rs_alloc(sizeof(*p));
+
+    p->mapped = mapped;
+    p->size = mapped - NEAR;
+    p->start = memory + NEAR;
+    return p;
+}
+
+static void drop_pages(struct MemoryPool *p)
+{
+    (void)madvise(p->start - NEAR, p->mapped, MADV_DONTNEED);
 }
 
 /* --- spare ones -------------------------------------------------------------------------------- */
@@ -63,45 +77,68 @@ static void push(struct MemoryPool *p)
     cache.spare[cache.n++] = p;
 }
 
+static struct MemoryPool *take_spare(size_t mapped)
+{
+    char *slab;
+
+    if (!cache.n && (slab = map(SLAB * mapped))) {
+        for (size_t i = SLAB; i > 0; i--)
+            push(pool_of(slab + (i - 1) * mapped, mapped));
+    }
+    return cache.n ? cache.spare[--cache.n] : NULL;
+}
+
 static struct MemoryPool *take(size_t mapped)
 {
     struct MemoryPool *p = NULL;
-    char *slab;
+    bool usual;
+    char *memory;
 
     pthread_mutex_lock(&cache.lock);
     if (!cache.mapped)
         cache.mapped = mapped;
-    if (cache.mapped == mapped && !cache.n && (slab = (char *)map(SLAB * mapped))) {
-        for (size_t i = SLAB; i > 0; i--)
-            push((void *)(slab + (i - 1) * mapped));
-    }
-    if (cache.mapped == mapped && cache.n)
-        p = cache.spare[--cache.n];
+    usual = cache.mapped == mapped;
+    if (usual)
+        p = take_spare(mapped);
     pthread_mutex_unlock(&cache.lock);
-    return p ? p : cache.mapped == mapped ? NULL : map(mapped);
+    if (usual || !(memory = map(mapped)))
+        return p;
+    return pool_of(memory, mapped);
 }
 
 static void give(struct MemoryPool *p)
 {
-    size_t mapped = p->mapped;
-    bool spare, cold;
+    bool usual, cold;
 
     pthread_mutex_lock(&cache.lock);
-    spare = cache.mapped == mapped;
+    usual = cache.mapped == p->mapped;
     cold = cache.n >= WARM;
-    if (spare && !cold)
+    if (usual && !cold)
         push(p);
     pthread_mutex_unlock(&cache.lock);
-    if (!spare) {
-        (void)munmap(p, mapped);
-        return;
+    if (!usual) {
+        (void)munmap(p->start - NEAR, p->mapped);
+        free(p);
+    } else if (cold) {
+        drop_pages(p);
+        pthread_mutex_lock(&cache.lock);
+        push(p);
+        pthread_mutex_unlock(&cache.lock);
     }
-    if (!cold)
-        return;
-    (void)madvise(p, mapped, MADV_DONTNEED);
-    pthread_mutex_lock(&cache.lock);
-    push(p);
-    pthread_mutex_unlock(&cache.lock);
+}
+
+/* --- what the ingress calls -------------------------------------------------------------------- */
+
+struct MemoryPool *rs_mhd_pool_newest(void)
+{
+    return newest;
+}
+
+/* MHD_pool_reset left a NUL at the start, where what is received goes first. */
+void rs_mhd_pool_rest(struct MemoryPool *p)
+{
+    if (p && p->start[0] == '\0')
+        drop_pages(p);
 }
 
 /* --- what libmicrohttpd calls ------------------------------------------------------------------ */
@@ -112,21 +149,19 @@ void MHD_init_mem_pools_(void)
 
 struct MemoryPool *MHD_pool_create(size_t max)
 {
-    size_t before = round_up(sizeof(struct MemoryPool), ALIGN) + NEAR;
-    size_t mapped;
     struct MemoryPool *p;
 
+    newest = NULL;
     if (!max || max > SIZE_MAX / 2)
         return NULL;
-    mapped = round_up(before + max, PAGE);
-    p = take(mapped);
+    p = take(round_up(NEAR + max, PAGE));
     if (!p)
         return NULL;
-    *p = (struct MemoryPool){.near = NEAR,
-                             .end = mapped - before,
-                             .size = mapped - before,
-                             .mapped = mapped,
-                             .start = (char *)p + before};
+    p->near = NEAR;
+    p->pos = 0;
+    p->end = p->size;
+    p->start[0] = '\0';
+    newest = p;
     return p;
 }
 
@@ -210,10 +245,24 @@ void *MHD_pool_reset(struct MemoryPool *p, void *keep, size_t copy, size_t size)
     assert(copy <= size && size <= p->size);
     if (copy && keep != p->start)
         memmove(p->start, keep, copy);
+    if (!copy)
+        p->start[0] = '\0';
     p->near = NEAR;
     p->pos = round_up(size, ALIGN);
     p->end = p->size;
     return p->start;
+}
+
+#else
+
+struct MemoryPool *rs_mhd_pool_newest(void)
+{
+    return NULL;
+}
+
+void rs_mhd_pool_rest(struct MemoryPool *p)
+{
+    (void)p;
 }
 
 #endif

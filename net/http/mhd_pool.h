@@ -3,8 +3,8 @@
  * libmicrohttpd gives every connection a pool, of which a request's header, its strings and its answer's
  * header are taken; it wipes all of it after every request, so 10,000 idle connections of 32 KiB
  * occupy 320 MB, and each request costs a memset of 48 KiB. This one does not wipe, and puts what is
- * allocated "from the end" next to the start as far as it fits, so an idle connection that has had
- * small requests occupies one page.
+ * allocated "from the end" next to the start as far as it fits, so a connection with small requests
+ * occupies one page, and none once it has been idle for a while.
  *
  * The functions have libmicrohttpd's names, so that the linker takes them instead of the archive's. They
  * match version 0.9.75; with another version nothing here is compiled and it uses its own.
@@ -19,12 +19,15 @@
 #define RS_MHD_POOL
 #endif
 
-/* Does nothing, but whoever calls it has this file linked. */
-void rs_mhd_pool_use(void);
-
-#if defined(RS_MHD_POOL)
 struct MemoryPool;
 
+/* In the callback that tells of a new connection: its pool. NULL: it is libmicrohttpd's own. */
+struct MemoryPool *rs_mhd_pool_newest(void);
+/* Its connection has been idle for a while: gives its pages back, if nothing was received. The
+ * addresses stay valid. NULL is fine. */
+void rs_mhd_pool_rest(struct MemoryPool *pool);
+
+#if defined(RS_MHD_POOL)
 void MHD_init_mem_pools_(void);
 struct MemoryPool *MHD_pool_create(size_t max);
 void MHD_pool_destroy(struct MemoryPool *pool);

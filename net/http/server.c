@@ -121,6 +121,39 @@ static int on_hup(struct rs_io *io, uint32_t events)
     return 0;
 }
 
+/* Memory of connections that have been idle for REST_AFTER goes back to the kernel, that of many at
+ * once; the timer runs only while there are some that have not been idle for so long. */
+#define REST_AFTER RS_SEC
+
+static int on_tired(struct rs_timer *t)
+{
+    struct rs_http_server *s = rs_container_of(t, struct rs_http_server, tired);
+    int64_t now = rs_loop_now(s->lane->loop);
+
+    while (!rs_list_empty(&s->idle)) {
+        struct rs_http_conn *c = rs_container_of(s->idle.next, struct rs_http_conn, rest);
+
+        if (c->idle_since + REST_AFTER > now) {
+            rs_timer_start(&s->tired, s->lane->loop, c->idle_since + REST_AFTER);
+            break;
+        }
+        rs_list_remove(&c->rest);
+        rs_mhd_pool_rest(c->pool);
+    }
+    return 0;
+}
+
+void rs_http_idle(struct rs_http_conn *c)
+{
+    struct rs_http_server *s = c->server;
+
+    c->req = NULL;
+    c->idle_since = rs_loop_now(s->lane->loop);
+    rs_list_push_back(&s->idle, &c->rest);
+    if (!s->tired.loop)
+        rs_timer_start(&s->tired, s->lane->loop, c->idle_since + REST_AFTER);
+}
+
 static void put_address(struct rs_buf *b, enum rs_tag tag, const struct rs_address *a)
 {
     char text[80];
@@ -147,7 +180,10 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
     if (rs_io_start(&c->hup, s->lane->loop, EPOLLRDHUP | EPOLLET, NULL) < 0)
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
+    rs_list_init(&c->rest);
     rs_list_push_back(&s->conns, &c->link);
+    c->pool = rs_mhd_pool_newest();
+    rs_http_idle(c);
     c->front = rs_front_open(&s->front, c->hup.fd);
     *socket_context = c;
 }
@@ -165,6 +201,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
         return;
     rs_io_stop(&c->hup);
     rs_list_remove(&c->link);
+    rs_list_remove(&c->rest);
     rs_buf_fini(&c->fields);
     rs_front_release(c->front);
     free(c);
@@ -362,11 +399,12 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     rs_list_init(&s->requests);
     rs_list_init(&s->spare);
     rs_list_init(&s->ready);
+    rs_list_init(&s->idle);
+    s->tired.fn = on_tired;
     s->ongoing = rs_family_series(lane->metrics->http_ongoing,
                                   (const char *const[]){conf->node_id, conf->node_ip});
     if (getrandom(s->random, sizeof(s->random), 0) != sizeof(s->random))
         s->random[0] = (uint64_t)rs_clock_now() | 1;
-    rs_mhd_pool_use();
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL, NULL,
         on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
@@ -419,6 +457,7 @@ void rs_http_server_free(struct rs_http_server *s)
     rs_after_remove(&s->after);
     rs_http_server_stop_accepting(s);
     MHD_stop_daemon(s->daemon);
+    rs_timer_stop(&s->tired);
     rs_front_fini(&s->front);
     while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
         struct rs_http_request *req =

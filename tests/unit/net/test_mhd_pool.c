@@ -124,6 +124,28 @@ START_TEST(what_does_not_fit_is_refused)
 }
 END_TEST
 
+/* What a connection that is idle has in its pool is not missed, what came meanwhile is. */
+START_TEST(pages_of_a_resting_pool_come_back)
+{
+    struct MemoryPool *p = MHD_pool_create(SIZE);
+    char *buffer = MHD_pool_allocate(p, SIZE / 2, false);
+
+    ck_assert_ptr_eq(rs_mhd_pool_newest(), p);
+    memset(buffer, 'x', SIZE / 2);
+    buffer = MHD_pool_reset(p, NULL, 0, SIZE / 2);
+    rs_mhd_pool_rest(p);
+    ck_assert_int_eq(buffer[1], 0);
+    memcpy(buffer, "GET", 3);
+    rs_mhd_pool_rest(p);
+    ck_assert_mem_eq(buffer, "GET", 3);
+    buffer = MHD_pool_reset(p, buffer + 1, 2, SIZE / 2);
+    rs_mhd_pool_rest(p);
+    ck_assert_mem_eq(buffer, "ET", 2);
+    MHD_pool_destroy(p);
+    rs_mhd_pool_rest(NULL);
+}
+END_TEST
+
 /* A large one among those of the usual size, and more than are kept. */
 START_TEST(pools_come_again)
 {
@@ -142,10 +164,11 @@ START_TEST(pools_come_again)
 }
 END_TEST
 
-RS_CHECK_MAIN("mhd_pool", rs_mhd_pool_use(); tcase_add_loop_test(tc, blocks_keep_apart, 0, 20);
+RS_CHECK_MAIN("mhd_pool", tcase_add_loop_test(tc, blocks_keep_apart, 0, 20);
               tcase_add_test(tc, what_is_kept_moves_to_the_start);
               tcase_add_test(tc, what_does_not_fit_is_refused);
+              tcase_add_test(tc, pages_of_a_resting_pool_come_back);
               tcase_add_test(tc, pools_come_again);)
 #else
-RS_CHECK_MAIN("mhd_pool", rs_mhd_pool_use();)
+RS_CHECK_MAIN("mhd_pool", (void)tc;)
 #endif
