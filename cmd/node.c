@@ -340,6 +340,11 @@ int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf *conf, struct
     return rs_dataplane_listen(n->dataplane, conf, err);
 }
 
+void rs_node_reopen_log(struct rs_node *n)
+{
+    rs_dataplane_reopen_log(n->dataplane);
+}
+
 uint16_t rs_node_port(const struct rs_node *n)
 {
     return rs_dataplane_port(n->dataplane);

@@ -60,6 +60,8 @@ RS_MUST_CHECK int rs_node_link(struct rs_node *n, int head_fd, struct rs_error *
 
 /* Takes the connection of the program that this node was started for: no other may connect. */
 RS_MUST_CHECK int rs_node_owned_by(struct rs_node *n, int fd, struct rs_error *err);
+/* Opens the file of the access log anew. */
+void rs_node_reopen_log(struct rs_node *n);
 /* Opens the HTTP listener of a node that has none; see rs_dataplane_listen. */
 RS_MUST_CHECK int rs_node_listen(struct rs_node *n, const struct rs_ingress_conf *conf,
                                  struct rs_error *err);

@@ -96,6 +96,10 @@ static int on_signal(struct rs_io *io, uint32_t events)
     (void)events;
     if (read(io->fd, &info, sizeof(info)) != sizeof(info))
         return 0;
+    if (info.ssi_signo == SIGUSR1) {
+        rs_node_reopen_log(s->node);
+        return 0;
+    }
     if (s->view)
         rs_view_end(s->view);
     if (s->interrupts++ > 0) {
@@ -118,7 +122,7 @@ static void on_drained(void *arg)
     rs_loop_stop(s->loop);
 }
 
-/* SIGINT, SIGTERM and SIGHUP become a descriptor; children get their masks back at exec. */
+/* SIGINT, SIGTERM, SIGHUP and SIGUSR1 become a descriptor; children get their masks back at exec. */
 static int take_signals(struct serve *s, struct rs_error *err)
 {
     sigset_t set;
@@ -127,6 +131,7 @@ static int take_signals(struct serve *s, struct rs_error *err)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     s->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -396,6 +401,9 @@ static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struc
         .root_path = c->http.root_path,
         .request_timeout = c->http.request_timeout > 0 ? c->http.request_timeout : 0,
         .keep_alive_timeout = c->http.keep_alive_timeout,
+        .access_log = s->conf->options->access_log ? NULL : c->http.access_log,
+        .access_log_json =
+            s->conf->options->log_format == 1 || c->http.access_log_format == RS_ENCODING_JSON,
     };
 
     if (rs_node_listen(s->node, &conf, err) < 0)
@@ -417,6 +425,8 @@ static void on_http(const json_t *http, void *arg)
         .root_path = rs_json_str(http, "root_path", ""),
         .request_timeout = (int64_t)(rs_json_num(http, "request_timeout_s", 0) * 1e9),
         .keep_alive_timeout = (int64_t)(rs_json_num(http, "keep_alive_timeout_s", 90) * 1e9),
+        .access_log = s->conf->options->access_log ? NULL : rs_json_str(http, "access_log", NULL),
+        .access_log_json = rs_json_bool(http, "access_log_json", false),
     };
     struct rs_error err = {0};
 
@@ -453,6 +463,11 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
         .keep_alive_timeout = c ? c->http.keep_alive_timeout : 90 * RS_SEC,
         .buffer_body = (size_t)o->buffer_body,
         .max_body = (size_t)o->max_body,
+        .access_log = o->access_log ? o->access_log
+                      : c           ? c->http.access_log
+                                    : NULL,
+        .access_log_json =
+            o->log_format == 1 || (c && c->http.access_log_format == RS_ENCODING_JSON),
         .max_header = 24 << 10, /* libmicrohttpd wipes so much and a little more per request */
         .max_connections = 0,
         .lanes = (unsigned)o->lanes,

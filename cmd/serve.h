@@ -25,6 +25,7 @@ struct rs_serve_options {
     json_t *resources;
     const char *labels; /* NULL: none */
     const char *state_dir, *python;
+    const char *access_log; /* NULL: as the configuration says */
     int64_t lanes, max_body, buffer_body;
     int log_format; /* 0 text, 1 json */
     bool verbose, quiet;
@@ -104,6 +105,9 @@ extern const char *const rs_log_formats[];
          "request body read before a replica is chosen; more is streamed (default 1M)",            \
          .min = 0,                                                                                 \
          .max = INT64_C(1) << 30},                                                                 \
+        {"access-log",  0,                                                                         \
+         RS_OPT_STRING, RS_SERVE_AT(type, member, access_log),                                     \
+         "FILE",        "a line for each HTTP request; - is standard output (default: none)"},     \
         {"state-dir",   0,                                                                         \
          RS_OPT_STRING, RS_SERVE_AT(type, member, state_dir),                                      \
          "DIR",         "logs and other files (default $XDG_STATE_HOME/rserve)"},                  \

@@ -128,6 +128,8 @@ static void set_http(struct rs_target_http *http, const struct rs_controller *c,
     http->root_path = rs_strdup(o && o->root_path ? o->root_path : "");
     http->request_timeout_s = o && o->request_timeout > 0 ? (double)o->request_timeout / 1e9 : 0;
     http->keep_alive_timeout_s = o ? (double)o->keep_alive_timeout / 1e9 : 90;
+    http->access_log = rs_strdup(o ? o->access_log : NULL);
+    http->access_log_json = o && o->access_log_format == RS_ENCODING_JSON;
 }
 
 /* A node that joins may run what an earlier head told it to. It is told nothing before it said what

@@ -118,17 +118,30 @@ static void fill_app(struct rs_config *c, struct rs_config_app *app, json_t *jso
         app->graph = rs_graph_conf_expand(graph);
 }
 
+static void resolve_access_log(struct rs_config *c)
+{
+    json_t *ext = json_object_get(json_object_get(c->complete, "http_options"), "rserve");
+    const char *path = rs_json_str(ext, "access_log", NULL);
+
+    if (path && strcmp(path, "-") != 0)
+        put_path(ext, "access_log", c->dir, path);
+}
+
 static void fill_config(struct rs_config *c, const struct rs_node *root, struct rs_diags *diags)
 {
     const struct rs_node_entry *list = rs_node_get(root, "applications");
     const json_t *apps, *tracing;
 
     c->complete = rs_complete(&rs_object_config, c->json);
+    resolve_access_log(c);
     rs_fill(&rs_object_config, c->complete, c);
     c->controller_options = json_object_get(c->json, "controller_options");
     tracing = json_object_get(c->json, "tracing_config");
     if (!json_object_get(tracing, "enabled"))
         c->tracing.enabled = *c->tracing.exporter_import_path != '\0';
+    if (!rs_json_str(json_object_get(json_object_get(c->complete, "http_options"), "rserve"),
+                     "access_log_format", NULL))
+        c->http.access_log_format = (int)c->logging.encoding;
     if (c->http.request_timeout <= 0)
         c->http.request_timeout = -1;
     apps = json_object_get(c->json, "applications");

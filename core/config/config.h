@@ -34,6 +34,8 @@ struct rs_http_options {
     int64_t request_timeout;                                                      /* ns; -1: none */
     int64_t keep_alive_timeout;                                                   /* ns */
     const char *ssl_keyfile, *ssl_certfile, *ssl_keyfile_password, *ssl_ca_certs; /* NULL: none */
+    const char *access_log; /* absolute, "-": standard output; NULL: none */
+    int access_log_format;  /* enum rs_log_encoding */
 };
 
 struct rs_grpc_options {

@@ -45,6 +45,17 @@ static bool is_route_prefix(const struct rs_node *n, struct rs_buf *why)
     return false;
 }
 
+static bool is_file_or_dash(const struct rs_node *n, struct rs_buf *why)
+{
+    size_t len = strlen(n->text);
+
+    if (len && n->text[len - 1] != '/')
+        return true;
+    rs_buf_puts(why, "expected a file or \"-\", ");
+    rs_node_show(why, n);
+    return false;
+}
+
 static bool is_log_level(const struct rs_node *n, struct rs_buf *why)
 {
     if (rs_log_level_number(n->text) >= 0)
@@ -78,6 +89,22 @@ static bool are_record_attributes(const struct rs_node *n, struct rs_buf *why)
     return true;
 }
 
+static const struct rs_field http_rserve_fields[] = {
+    {"access_log", RS_TYPE_TEXT, .flags = RS_F_NULL, .check = is_file_or_dash,
+     .at = RS_AT(struct rs_http_options, access_log),
+     .help = "File to which a line is appended for each HTTP request, relative to the folder of "
+             "this file; \"-\" is standard output. null: no access log. --access-log goes over it. "
+             "SIGUSR1 opens it anew, and so does the next line after it was renamed."},
+    {"access_log_format", RS_TYPE_CHOICE, .flags = RS_F_NULL, .choices = encodings,
+     .at = RS_AT(struct rs_http_options, access_log_format),
+     .help =
+         "TEXT: as Ray's proxy writes it, with further fields behind. JSON: an object per line. "
+         "null: as logging_config.encoding says."},
+};
+static const struct rs_object http_rserve_object =
+    RS_OBJECT("http_options.rserve", "What Ray's format cannot say. Ray ignores this key.",
+              http_rserve_fields, false);
+
 static const struct rs_field http_fields[] = {
     {"host", RS_TYPE_TEXT, .at = RS_AT(struct rs_http_options, host),
      .help = "Address to listen on. Not given: 127.0.0.1 under `rserve run`, 0.0.0.0 under "
@@ -104,6 +131,8 @@ static const struct rs_field http_fields[] = {
     {"ssl_ca_certs", RS_TYPE_TEXT, .flags = RS_F_NULL | RS_F_INERT,
      .at = RS_AT(struct rs_http_options, ssl_ca_certs),
      .help = "Certificates of the authorities that clients' certificates are checked against."},
+    {"rserve", RS_TYPE_OBJECT, .flags = RS_F_NULL, .def = "{}", .object = &http_rserve_object,
+     .at = RS_AT_SELF, .help = "Extensions."},
 };
 const struct rs_object rs_object_http =
     RS_OBJECT("http_options", "The HTTP ingress. Read at start; a later change needs a restart.",
@@ -269,19 +298,35 @@ extern const struct rs_object rs_object_options, rs_object_policy, rs_object_rou
     rs_object_shed;
 
 const struct rs_object *const rs_objects[] = {
-    &rs_object_config,       &rs_object_http,
-    &rs_object_grpc,         &rs_object_logging,
-    &rs_object_tracing,      &controller_object,
-    &rs_object_app,          &app_policy_object,
-    &app_rserve_object,      &rs_object_rate,
-    &rs_object_route,        &rs_object_deployment,
-    &rs_object_options,      &rs_object_autoscaling,
-    &rs_object_runtime,      &rs_object_runtime_config,
-    &rs_object_policy,       &rs_object_router,
-    &rs_object_backpressure, &rs_object_gang,
-    &rs_object_actor,        &rs_object_extension,
-    &rs_object_ready,        &rs_object_shed,
-    &rs_object_step,         &rs_object_switch,
-    &rs_object_answer,       &rs_object_cache,
-    &rs_object_shadow,       NULL,
+    &rs_object_config,
+    &rs_object_http,
+    &http_rserve_object,
+    &rs_object_grpc,
+    &rs_object_logging,
+    &rs_object_tracing,
+    &controller_object,
+    &rs_object_app,
+    &app_policy_object,
+    &app_rserve_object,
+    &rs_object_rate,
+    &rs_object_route,
+    &rs_object_deployment,
+    &rs_object_options,
+    &rs_object_autoscaling,
+    &rs_object_runtime,
+    &rs_object_runtime_config,
+    &rs_object_policy,
+    &rs_object_router,
+    &rs_object_backpressure,
+    &rs_object_gang,
+    &rs_object_actor,
+    &rs_object_extension,
+    &rs_object_ready,
+    &rs_object_shed,
+    &rs_object_step,
+    &rs_object_switch,
+    &rs_object_answer,
+    &rs_object_cache,
+    &rs_object_shadow,
+    NULL,
 };

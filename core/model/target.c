@@ -22,6 +22,8 @@ static const struct rs_member http_members[] = {
     {"root_path", RS_MEMBER_TEXT, AT(rs_target_http, root_path)},
     {"request_timeout_s", RS_MEMBER_REAL, AT(rs_target_http, request_timeout_s)},
     {"keep_alive_timeout_s", RS_MEMBER_REAL, AT(rs_target_http, keep_alive_timeout_s)},
+    {"access_log", RS_MEMBER_TEXT, AT(rs_target_http, access_log)},
+    {"access_log_json", RS_MEMBER_BOOL, AT(rs_target_http, access_log_json)},
 };
 
 static const struct rs_member app_members[] = {

@@ -84,6 +84,8 @@ struct rs_target_http {
     char *root_path;          /* "" or "/base" */
     double request_timeout_s; /* 0: none */
     double keep_alive_timeout_s;
+    char *access_log; /* a file or "-"; NULL: none */
+    bool access_log_json;
 };
 
 struct rs_target {

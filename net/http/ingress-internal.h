@@ -38,6 +38,7 @@ struct rs_http_server {
     struct rs_timer tired; /* when the first of them has been idle for long */
     unsigned n_spare, n_requests, n_shown;
     struct rs_series *ongoing;
+    struct rs_http_log *log; /* NULL: no access log */
     uint64_t random[2];
 };
 
@@ -102,6 +103,8 @@ struct rs_http_request {
     const char *label;                    /* of the method in metrics; static */
     struct rs_buf id;                     /* what x-request-id says */
     struct rs_route *route;               /* holds its table; NULL: not routed yet */
+    uint64_t sent;                        /* bytes of the answer's body handed over */
+    char replica[RS_REPLICA_ID_SHOWN];    /* who worked on it, if there is an access log */
     const struct rs_route_policy *policy; /* never NULL once it is routed; the route's */
     size_t header_bytes;
     int bad; /* status that the header deserves, 0: none */
@@ -213,9 +216,17 @@ void rs_websocket_restart(struct rs_http_request *req);
 void rs_websocket_cut(struct rs_http_request *req);
 void rs_websocket_free(struct rs_websocket *ws); /* NULL is fine; its connection was given back */
 
+/* --- ingress_log.c ----------------------------------------------------------------------------- */
+
+RS_MUST_CHECK int rs_http_log_open(struct rs_http_server *s, struct rs_error *err);
+void rs_http_log_close(struct rs_http_server *s);
+/* Only where s->log. */
+void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now);
+void rs_http_log_flush(struct rs_http_server *s);
+
 /* --- ingress_metrics.c ------------------------------------------------------------------------- */
 
-void rs_http_count(struct rs_http_request *req, unsigned status);
+void rs_http_count(struct rs_http_request *req, unsigned status, int64_t now);
 /* What a route's requests have in common; freed by rs_http_route_cache_free. */
 struct rs_http_route_cache {
     struct rs_buf fields; /* KIND, SCHEME, ROUTE, APP, DEPLOYMENT, ROOT_PATH */

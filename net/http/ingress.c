@@ -172,12 +172,15 @@ void rs_http_request_done(struct rs_http_request *req, bool aborted)
 
     if (req->stage != RS_HTTP_LINE) {
         unsigned status = final_status(req, aborted);
+        int64_t now = rs_clock_now();
 
         if (status == 499)
             req->cause = RS_CAUSE_CLIENT_GONE;
         else if (!req->status)
             req->cause = RS_CAUSE_BAD_REQUEST;
-        rs_http_count(req, status);
+        rs_http_count(req, status, now);
+        if (req->server->log)
+            rs_http_log(req, status, now);
     }
     rs_http_idle(req->conn);
     req->mc = NULL;
@@ -208,6 +211,8 @@ static void submit(struct rs_http_request *req, bool whole)
     req->r.kind = req->wants_websocket ? RS_REQUEST_WEBSOCKET : RS_REQUEST_HTTP;
     req->r.body_end = whole && !req->wants_websocket;
     req->submitted = true;
+    if (req->server->log)
+        req->r.replica = req->replica;
     req->over = false;
     /* While a body came in the table may have changed. */
     if (c->target && req->route->table == lane->routes)

@@ -95,6 +95,7 @@ static ssize_t on_read(void *arg, uint64_t pos, char *to, size_t max)
         done += (size_t)n;
     }
     if (done) {
+        req->sent += done;
         rs_http_follow(req->server, 2);
         if (!req->over)
             rs_request_window(&req->r, done);
@@ -176,6 +177,7 @@ static struct MHD_Response *make_response(struct rs_http_request *req, const str
         return MHD_create_response_from_callback(length >= 0 ? (uint64_t)length : MHD_SIZE_UNKNOWN,
                                                  BLOCK, on_read, req, NULL);
     }
+    req->sent = body->len;
     req->long_reply = body->fd >= 0;
     if (body->fd >= 0)
         return MHD_create_response_from_fd64(body->len, rs_steal_fd(&body->fd));
@@ -210,6 +212,7 @@ void rs_http_answer_text(struct rs_http_request *req, unsigned status, const cha
     struct MHD_Response *response = MHD_create_response_from_buffer(
         strlen(text), (char *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
 
+    req->sent = req->is_head ? 0 : strlen(text);
     if (type)
         add_header(response, "content-type", type);
     if (status == MHD_HTTP_UPGRADE_REQUIRED) {
@@ -258,6 +261,7 @@ void rs_http_cut_off(struct rs_http_request *req, unsigned status, const char *t
     rs_front_shut(req->conn->front);
     rs_buf_fini(&b);
     req->status = status;
+    req->sent = strlen(text);
     req->cut_off = true;
     rs_timer_start(&req->timer, req->server->lane->loop,
                    rs_loop_now(req->server->lane->loop) + LINGER_S * RS_SEC);
@@ -352,6 +356,7 @@ static void answer_backpressure(struct rs_http_request *req, const struct rs_fai
                                                             : MHD_HTTP_SERVICE_UNAVAILABLE;
     double wait = -1;
 
+    req->sent = req->is_head ? 0 : strlen(text);
     if (!f->raised) /* of the queue in front of the ingress; else an exception that nobody caught */
         add_header(response, "content-type", plain);
     if (target && target->retry_after_s >= 0)
@@ -435,6 +440,7 @@ static void answer_failure(struct rs_http_request *req, const struct rs_failure 
     }
     rs_log_warn("request failed", "request_id=\"%s\" application=\"%s\" reason=\"%s\"",
                 rs_buf_text(&req->id), req->route->app, f->message ? f->message : "");
+    req->sent = sizeof(error) - 1;
     response = MHD_create_response_from_buffer(sizeof(error) - 1, (char *)(uintptr_t)error,
                                                MHD_RESPMEM_PERSISTENT);
     add_header(response, "content-type", plain);
@@ -453,6 +459,7 @@ static void on_fail(struct rs_request *r, const struct rs_failure *f)
     if (req->abort || req->cut_off)
         return;
     if (req->status) { /* it has begun: all that is left is to break it off */
+        req->cause = cause_of(f);
         req->broken = true;
         if (is_websocket(req))
             rs_websocket_fail(req, f);

@@ -76,12 +76,12 @@ static void count_cause(struct rs_http_request *req)
     rs_series_add(*s, 1);
 }
 
-void rs_http_count(struct rs_http_request *req, unsigned status)
+void rs_http_count(struct rs_http_request *req, unsigned status, int64_t now)
 {
     struct rs_http_series *s = find(req, status);
 
     rs_series_add(s->requests, 1);
-    rs_series_observe(s->latency, (double)(rs_clock_now() - req->started_at) / (double)RS_MS);
+    rs_series_observe(s->latency, (double)(now - req->started_at) / (double)RS_MS);
     if (s->errors)
         rs_series_add(s->errors, 1);
     if (s->deployment_errors)

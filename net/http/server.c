@@ -328,6 +328,8 @@ static int64_t on_after(struct rs_after *a)
     }
     s->settle = s->in_after = false;
     show_ongoing(s);
+    if (s->log)
+        rs_http_log_flush(s);
     if (!is_done(s, &ms))
         return 0;
     if (s->waiting)
@@ -427,6 +429,10 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     }
     s->after.fn = on_after;
     rs_after_add(lane->loop, &s->after);
+    if (rs_http_log_open(s, err) < 0) {
+        rs_http_server_free(s);
+        return -1;
+    }
     *ret = s;
     return 0;
 }
@@ -458,6 +464,7 @@ void rs_http_server_free(struct rs_http_server *s)
     rs_http_server_stop_accepting(s);
     MHD_stop_daemon(s->daemon);
     rs_timer_stop(&s->tired);
+    rs_http_log_close(s);
     rs_front_fini(&s->front);
     while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
         struct rs_http_request *req =

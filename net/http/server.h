@@ -22,4 +22,6 @@ RS_MUST_CHECK int rs_http_server_new(struct rs_http_server **ret, struct rs_lane
 /* Connections that are there go on. */
 void rs_http_server_stop_accepting(struct rs_http_server *s);
 /* Cuts every connection; requests are cancelled. NULL is fine. */
+/* The file of the access log was renamed. NULL is fine. */
+void rs_http_server_reopen_log(struct rs_http_server *s);
 void rs_http_server_free(struct rs_http_server *s);

@@ -64,6 +64,12 @@ static void do_unlisten(struct rs_lane *l, struct rs_order *o)
     l->http = NULL;
 }
 
+static void do_reopen_log(struct rs_lane *l, struct rs_order *o)
+{
+    (void)o;
+    rs_http_server_reopen_log(l->http);
+}
+
 static void do_stop_accepting(struct rs_lane *l, struct rs_order *o)
 {
     (void)o;
@@ -120,6 +126,7 @@ static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf
     d->conf = *conf;
     d->conf.host = rs_strdup(conf->host);
     d->conf.root_path = rs_strdup(conf->root_path ? conf->root_path : "");
+    d->conf.access_log = rs_strdup(conf->access_log);
     d->conf.node_id = rs_strdup(conf->node_id ? conf->node_id : "");
     d->conf.node_ip = rs_strdup(conf->node_ip ? conf->node_ip : "");
     d->n_lanes = conf->lanes ? conf->lanes : usable_cores();
@@ -219,6 +226,10 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
     /* No lane looks at these without a listener; the orders below bring them there. */
     copy_text(&d->conf.host, conf->host);
     copy_text(&d->conf.root_path, conf->root_path ? conf->root_path : "");
+    if (conf->access_log) { /* else what _new was told */
+        copy_text(&d->conf.access_log, conf->access_log);
+        d->conf.access_log_json = conf->access_log_json;
+    }
     d->conf.port = conf->port;
     d->conf.request_timeout = conf->request_timeout;
     d->conf.keep_alive_timeout = conf->keep_alive_timeout;
@@ -285,6 +296,7 @@ static void free_conf(struct rs_ingress_conf *conf)
 {
     free((char *)(uintptr_t)conf->host);
     free((char *)(uintptr_t)conf->root_path);
+    free((char *)(uintptr_t)conf->access_log);
     free((char *)(uintptr_t)conf->node_id);
     free((char *)(uintptr_t)conf->node_ip);
 }
@@ -320,6 +332,12 @@ void rs_dataplane_free(struct rs_dataplane *d)
 uint16_t rs_dataplane_port(const struct rs_dataplane *d)
 {
     return d->port;
+}
+
+void rs_dataplane_reopen_log(struct rs_dataplane *d)
+{
+    for (unsigned i = 0; i < d->n_lanes; i++)
+        rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_reopen_log});
 }
 
 void rs_dataplane_stop_accepting(struct rs_dataplane *d)

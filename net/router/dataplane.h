@@ -37,6 +37,8 @@ struct rs_ingress_conf {
     uint64_t object_store; /* bytes that objects may take; 0: 30 % of the machine's memory */
     /* Who this node is to other nodes and in metrics; NULL is "". */
     const char *node_id, *node_ip;
+    const char *access_log; /* a file, "-": standard output; NULL: none */
+    bool access_log_json;   /* else in the form of Ray Serve's proxy */
 };
 
 /* Beside Ray's keys of a request_router_config: how long it may take to answer, in seconds, 0.1. */
@@ -118,6 +120,8 @@ RS_MUST_CHECK int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_in
                                       struct rs_error *err);
 /* Stops accepting HTTP connections; what was accepted goes on. */
 void rs_dataplane_stop_accepting(struct rs_dataplane *d);
+/* Opens the file of the access log anew. */
+void rs_dataplane_reopen_log(struct rs_dataplane *d);
 /* HTTP requests under way on this node, for a drain that says what it waits for. */
 unsigned rs_dataplane_ongoing(const struct rs_dataplane *d);
 

@@ -43,6 +43,10 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
             counter(m, FAMILY("num_deployment_http_error_requests_total",
                               "HTTP requests that a deployment answered with an error.",
                               "deployment", "error_code", "method", "route", "application")),
+        .access_log_dropped =
+            counter(m, ((struct rs_family_conf){
+                           .name = "rserve_access_log_dropped_lines_total",
+                           .help = "Lines of the access log that could not be written."})),
         .http_refused =
             counter(m, ((struct rs_family_conf){
                            .name = "rserve_http_refused_requests_total",

@@ -14,6 +14,7 @@
 struct rs_router_metrics {
     /* HTTP */
     struct rs_family *http_refused; /* by cause */
+    struct rs_family *access_log_dropped;
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
     struct rs_family *queued, *handle_requests, *fallbacks, *dropped, *interrupted;

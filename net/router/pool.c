@@ -243,6 +243,11 @@ static struct rs_request *of(struct rs_waiter *w)
     return rs_container_of(w, struct rs_request, waiter);
 }
 
+static void note_replica(struct rs_request *r, const struct rs_backend *b)
+{
+    snprintf(r->replica, RS_REPLICA_ID_SHOWN, "%s", b->replica_id ? b->replica_id : "remote");
+}
+
 /* The slot is taken; without one it is too late. */
 static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
 {
@@ -253,6 +258,8 @@ static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
         return;
     }
     rs_pool_bind(p, r, b);
+    if (r->replica)
+        note_replica(r, b);
     if (r->wants == RS_WANTS_SLOT)
         r->reply->reserved(r, b->replica_id);
     else

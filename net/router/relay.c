@@ -20,8 +20,9 @@ struct rs_relay {
     atomic_uint refs;
     struct rs_lane *origin, *home;
     char *app, *deployment;
-    struct rs_request *front; /* the origin's half; NULL: ended */
-    struct rs_request twin;   /* the home's half */
+    char replica[RS_REPLICA_ID_SHOWN]; /* written before the answer is posted, never after */
+    struct rs_request *front;          /* the origin's half; NULL: ended */
+    struct rs_request twin;            /* the home's half */
     bool over;
 };
 
@@ -247,6 +248,8 @@ static void on_home_message(void *arg)
     struct rs_request *r = y->front;
 
     if (r) {
+        if (r->replica && (m->kind == ANSWER || m->kind == FAIL))
+            memcpy(r->replica, y->replica, sizeof(y->replica));
         if (m->end || m->kind == FAIL)
             front_ended(y);
         switch (m->kind) {
@@ -298,6 +301,8 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->kind = r->kind;
     twin->local_only = r->local_only;
     twin->priority = r->priority;
+    if (r->replica)
+        twin->replica = y->replica;
     twin->waiter.wish = r->waiter.wish;
     twin->wants = r->wants;
     twin->objects = r->objects;

@@ -24,6 +24,9 @@ struct rs_backend;
 struct rs_request;
 struct rs_replies;
 
+/* Of a replica's id, with the NUL; longer ones are cut. */
+enum { RS_REPLICA_ID_SHOWN = 48 };
+
 /* A piece of a body. Borrowed during the call; a receiver that wants the descriptor takes it by
  * setting `fd` to -1 (rs_steal_fd). */
 struct rs_chunk {
@@ -94,9 +97,10 @@ struct rs_request {
     uint8_t wants;         /* enum rs_wants */
     bool objects;          /* its metadata has OBJECTS */
     struct rs_retry retry; /* the origin sets `safe` */
+    uint8_t priority;      /* 0 to 9, 9 is the most urgent */
+    char *replica; /* RS_REPLICA_ID_SHOWN bytes, for the id of who works on it; NULL: nobody asks */
     /* waiter.wish may be set by the origin: the model and the session that it is about. */
-    uint8_t priority; /* 0 to 9, 9 is the most urgent */
-    bool local_only;  /* came from another node: not to be sent to a third */
+    bool local_only; /* came from another node: not to be sent to a third */
 
     /* What is there of the body when the request is sent: `body`, or `body_len` bytes of body_fd.
      * The backend may take either (rs_steal_fd; swap the buffer). */

@@ -1,0 +1,107 @@
+/* A line in the access log for each request. */
+#include "core/base/alloc.h"
+#include "core/base/clock.h"
+#include "net/http/access_line.h"
+#include "net/http/access_log.h"
+#include "net/http/ingress-internal.h"
+#include "net/http/server.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct rs_http_log {
+    struct rs_access_log *file;
+    struct rs_access_form form;
+    int64_t ahead;     /* of the wall clock before the monotonic one */
+    int64_t looked_at; /* when that was measured; 0: never */
+};
+
+int rs_http_log_open(struct rs_http_server *s, struct rs_error *err)
+{
+    const struct rs_ingress_conf *conf = s->conf;
+    struct rs_http_log *log;
+    struct rs_access_log *file = NULL;
+
+    if (!conf->access_log)
+        return 0;
+    if (rs_access_log_open(&file, s->lane->loop, conf->access_log,
+                           rs_family_series(s->lane->metrics->access_log_dropped, NULL), err) < 0)
+        return -1;
+    log = rs_alloc(sizeof(*log));
+    log->file = file;
+    log->form.json = conf->access_log_json;
+    log->form.node = conf->node_ip && *conf->node_ip ? conf->node_ip : conf->host;
+    s->log = log;
+    return 0;
+}
+
+void rs_http_log_close(struct rs_http_server *s)
+{
+    if (s->log)
+        rs_access_log_free(s->log->file);
+    free(s->log);
+    s->log = NULL;
+}
+
+void rs_http_log_flush(struct rs_http_server *s)
+{
+    rs_access_log_flush(s->log->file);
+}
+
+void rs_http_server_reopen_log(struct rs_http_server *s)
+{
+    if (s && s->log)
+        rs_access_log_reopen(s->log->file);
+}
+
+static int64_t wall(struct rs_http_log *log, int64_t now)
+{
+    if (!log->looked_at || now - log->looked_at > RS_SEC) { /* it may be set */
+        log->looked_at = now;
+        log->ahead = llround(rs_clock_wall() * 1e9) - now;
+    }
+    return now + log->ahead;
+}
+
+/* The text of the connection's CLIENT field. */
+static void set_client(struct rs_access *a, const struct rs_http_conn *conn)
+{
+    struct rs_fields f;
+
+    if (rs_fields_parse(rs_buf_head(&conn->fields), rs_buf_len(&conn->fields), &f, NULL) == 0 &&
+        rs_fields_has(&f, RS_TAG_CLIENT)) {
+        a->client = f.at[RS_TAG_CLIENT].data;
+        a->client_len = f.at[RS_TAG_CLIENT].len;
+    } else {
+        a->client = "-";
+        a->client_len = 1;
+    }
+}
+
+void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now)
+{
+    struct rs_http_log *log = req->server->log;
+    const struct rs_route *route = req->route;
+    struct rs_buf *line = rs_access_log_line(log->file);
+    struct rs_access a = {
+        .wall = wall(log, now),
+        .took = now - req->started_at,
+        .path = rs_buf_text(&req->target),
+        .path_len = req->path_len,
+        .method = req->method ? req->method : req->label,
+        .request_id = rs_buf_text(&req->id),
+        .route = route->prefix ? route->prefix : "",
+        .app = route->app,
+        .deployment = route->ingress ? route->ingress : "",
+        .replica = req->replica,
+        .cause = rs_http_cause_name(req->cause),
+        .status = status,
+        .bytes = req->sent,
+    };
+
+    if (!line)
+        return;
+    set_client(&a, req->conn);
+    rs_access_line(line, &log->form, &a);
+}
