@@ -404,6 +404,15 @@ static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
     return 0;
 }
 
+static int api_delete_app(const char *app, struct rs_buf *error, int *http_status, void *arg)
+{
+    if (rs_head_delete(arg, app))
+        return 0;
+    *http_status = 404;
+    rs_buf_printf(error, "there is no application '%s'", app);
+    return -1;
+}
+
 static int api_scale(const char *app, const char *deployment, unsigned replicas,
                      struct rs_buf *error, int *http_status, void *arg)
 {
@@ -433,6 +442,7 @@ static const struct rs_api_ops api_ops = {
     .details = api_details,
     .apply = api_apply,
     .delete_all = api_delete_all,
+    .delete_app = api_delete_app,
     .scale = api_scale,
     .collect = api_collect,
 };

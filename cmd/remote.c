@@ -5,6 +5,7 @@
 #include "core/base/clock.h"
 #include "core/base/json.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -185,6 +186,29 @@ int rs_remote_put(const struct rs_remote *r, const json_t *config, struct rs_err
 int rs_remote_delete(const struct rs_remote *r, struct rs_error *err)
 {
     return change(r, "DELETE", NULL, "the shutdown", err);
+}
+
+/* One part of a path. */
+static void put_encoded(struct rs_buf *out, const char *text)
+{
+    for (; *text; text++) {
+        if (isalnum((unsigned char)*text) || strchr("-._~", *text))
+            rs_buf_append(out, text, 1);
+        else
+            rs_buf_printf(out, "%%%02X", (unsigned char)*text);
+    }
+}
+
+int rs_remote_delete_app(const struct rs_remote *r, const char *app, struct rs_error *err)
+{
+    rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
+    rs_auto(rs_buf_fini) struct rs_buf path = {0};
+
+    rs_buf_puts(&path, "/api/v1/applications/");
+    put_encoded(&path, app);
+    if (rs_remote_call(r, "DELETE", rs_buf_text(&path), NULL, &answer, err) < 0)
+        return -1;
+    return expect_200(r, &answer, "the deletion", err);
 }
 
 int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err)

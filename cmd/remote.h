@@ -42,3 +42,5 @@ RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, str
 RS_MUST_CHECK int rs_remote_put(const struct rs_remote *r, const json_t *config,
                                 struct rs_error *err);
 RS_MUST_CHECK int rs_remote_delete(const struct rs_remote *r, struct rs_error *err);
+RS_MUST_CHECK int rs_remote_delete_app(const struct rs_remote *r, const char *app,
+                                       struct rs_error *err);

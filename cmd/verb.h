@@ -71,6 +71,8 @@ extern const struct rs_verb rs_verb_python;
 extern const struct rs_verb rs_verb_ray;
 extern const struct rs_verb rs_verb_run;
 extern const struct rs_verb rs_verb_serve;
+extern const struct rs_verb rs_verb_deploy;
+extern const struct rs_verb rs_verb_delete;
 extern const struct rs_verb rs_verb_status;
 extern const struct rs_verb rs_verb_version;
 extern const struct rs_verb rs_verb_worker;

@@ -164,6 +164,17 @@ static void delete_applications(struct rs_api *api, const struct rs_web_request 
     answer_change(a, r, status, &error);
 }
 
+static void delete_application(struct rs_api *api, const struct rs_web_request *req,
+                               struct rs_web_answer *a)
+{
+    rs_auto(rs_freep) char *app = path_part(req->path, 3);
+    struct rs_buf error = {0};
+    int status = 0;
+    int r = api->ops->delete_app(app, &error, &status, api->arg);
+
+    answer_change(a, r, status, &error);
+}
+
 /* {"key": "text"} with the blank that Ray writes here and compares may see. */
 static void answer_spaced(struct rs_web_answer *a, int status, const char *key, const char *text)
 {
@@ -261,6 +272,7 @@ static const struct route routes[] = {
     {"PUT", "/api/serve/applications", "deploy exactly this ServeConfigV2 (JSON)", true,
      put_applications},
     {"DELETE", "/api/serve/applications", "delete all applications", true, delete_applications},
+    {"DELETE", "/api/v1/applications/{}", "delete this application", true, delete_application},
     {"POST", "/api/v1/applications/{}/deployments/{}/scale",
      "so many replicas until the next deploy: {\"target_num_replicas\": n}", true,
      scale_deployment},

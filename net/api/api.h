@@ -33,6 +33,8 @@ struct rs_api_ops {
     int (*apply)(const char *body, size_t len, struct rs_buf *error, int *http_status, void *arg);
     /* Every application goes. As apply. */
     int (*delete_all)(struct rs_buf *error, int *http_status, void *arg);
+    /* This application goes; RS_NOT_FOUND's status is 404. As apply. */
+    int (*delete_app)(const char *app, struct rs_buf *error, int *http_status, void *arg);
     /* So many replicas of a deployment, until the next apply. As apply. */
     int (*scale)(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
                  int *http_status, void *arg);

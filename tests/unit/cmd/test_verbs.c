@@ -56,7 +56,7 @@ START_TEST(finding)
     ck_assert_ptr_nonnull(serve);
     ck_assert_ptr_nonnull(rs_verb_find(serve, "deploy"));
     ck_assert_ptr_null(rs_verb_find(serve, "worker"));
-    ck_assert_ptr_null(rs_verb_find(NULL, "deploy"));
+    ck_assert_ptr_null(rs_verb_find(NULL, "shutdown"));
     ck_assert_int_eq(rs_verb_unknown(serve, "depoly", NULL, &err), -1);
     ck_assert_str_eq(err.msg, "unknown verb 'depoly'; did you mean 'deploy'?");
     ck_assert_int_eq(err.code, RS_INVALID);

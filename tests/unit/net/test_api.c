@@ -68,6 +68,19 @@ static int delete_all(struct rs_buf *error, int *status, void *arg)
     return 0;
 }
 
+static int delete_app(const char *app, struct rs_buf *error, int *status, void *arg)
+{
+    struct server *s = arg;
+
+    if (strcmp(app, "a b") != 0) {
+        *status = 404;
+        rs_buf_puts(error, "there is none");
+        return -1;
+    }
+    s->n_deleted += 10;
+    return 0;
+}
+
 /* Knows one deployment, and refuses 7 of it. */
 static int scale(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
                  int *status, void *arg)
@@ -90,8 +103,8 @@ static void collect(void *arg)
     s->n_collected++;
 }
 
-static const struct rs_api_ops ops = {details, apply, delete_all, scale, collect};
-static const struct rs_api_ops ops_unready = {no_details, apply, delete_all, scale, NULL};
+static const struct rs_api_ops ops = {details, apply, delete_all, delete_app, scale, collect};
+static const struct rs_api_ops ops_unready = {no_details, apply, delete_all, delete_app, scale, NULL};
 
 static void *turn(void *arg)
 {
@@ -299,12 +312,17 @@ START_TEST(changes_reach_the_caller)
     rs_http_answer_fini(&got);
     ck_assert_int_eq(call(&s, "DELETE", "/api/serve/applications/", NULL, &got), 200);
     rs_http_answer_fini(&got);
+    ck_assert_int_eq(call(&s, "DELETE", "/api/v1/applications/a%20b", NULL, &got), 200);
+    rs_http_answer_fini(&got);
+    ck_assert_int_eq(call(&s, "DELETE", "/api/v1/applications/x", NULL, &got), 404);
+    ck_assert_str_eq(rs_buf_text(&got.body), "there is none");
+    rs_http_answer_fini(&got);
     ck_assert_int_eq(call(&s, "POST", SCALE, "{\"target_num_replicas\": 4}", &got), 200);
     rs_http_answer_fini(&got);
     stop(&s);
     ck_assert_int_eq(s.n_applied, 1);
     ck_assert_str_eq(s.applied, config);
-    ck_assert_int_eq(s.n_deleted, 1);
+    ck_assert_int_eq(s.n_deleted, 11);
     ck_assert_int_eq(s.scaled, 4);
 }
 END_TEST
