@@ -6,6 +6,7 @@
 #include "core/loop/loop.h"
 #include "net/http/cause.h"
 #include "net/http/front.h"
+#include "net/http/mhd_events.h"
 #include "net/router/dataplane.h"
 #include "net/router/lane.h"
 
@@ -18,7 +19,8 @@ struct rs_http_server {
     const struct rs_ingress_conf *conf;
     struct MHD_Daemon *daemon;
     struct rs_front front;
-    struct rs_io io; /* the daemon's epoll set */
+    struct rs_io io; /* the daemon's own epoll set */
+    struct rs_mhd_events events;
     struct rs_after after;
     bool dirty;    /* a connection was resumed */
     bool stopping; /* answers tell their clients to go elsewhere */
@@ -45,7 +47,7 @@ struct rs_http_server {
 struct rs_http_conn {
     struct rs_http_server *server;
     struct rs_front_conn *front;
-    struct rs_io hup; /* hang-ups only, edge-triggered */
+    struct rs_mhd_fd fd;
     struct rs_list link, rest;
     int64_t idle_since;
     struct MemoryPool *pool;

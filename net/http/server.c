@@ -24,12 +24,12 @@ enum {
 
 /* --- wait, suspend, resume, cut ---------------------------------------------------------------- */
 
-/* A suspended connection costs six system calls: out of libmicrohttpd's epoll set, back into it, one
- * vain recv, and runs for what the set then reports. So one whose answer is likely to come soon is
- * not suspended: libmicrohttpd takes it for one that is never ready and asks for its answer in each
- * run, which is cheap. It is suspended after all when it was asked POLLS_MAX times, or when nothing
- * at all has happened for SETTLE: as long as one waits, MHD_get_timeout can only say "at once", and
- * what else there may be to do is known from `follow`. What that overlooks is found by then. */
+/* A connection that was suspended is taken for one that can be read, so its next request costs a vain
+ * recv and two more runs. So one whose answer is likely to come soon is not suspended: libmicrohttpd
+ * takes it for one that is never ready and asks for its answer in each run, which is cheap. It is
+ * suspended after all when it was asked POLLS_MAX times, or when nothing at all has happened for
+ * SETTLE: as long as one waits, MHD_get_timeout can only say "at once", and what else there may be to
+ * do is known from `follow`. What that overlooks is found by then. */
 enum { POLLS_MAX = 32 };
 #define SETTLE (2 * RS_MS)
 
@@ -103,22 +103,25 @@ void rs_http_cut(struct rs_http_request *req)
     if (req->websocket)
         rs_websocket_cut(req);
     else if (req->mc)
-        (void)shutdown(req->conn->hup.fd, SHUT_RDWR);
+        (void)shutdown(req->conn->fd.io.fd, SHUT_RDWR);
     rs_http_resume(req);
 }
 
 /* --- connections ------------------------------------------------------------------------------- */
 
 /* libmicrohttpd does not look at a connection while it waits: this does. */
-static int on_hup(struct rs_io *io, uint32_t events)
+static void on_hup(struct rs_mhd_fd *f)
 {
-    struct rs_http_conn *c = rs_container_of(io, struct rs_http_conn, hup);
+    struct rs_http_conn *c = rs_container_of(f, struct rs_http_conn, fd);
 
-    (void)events;
     c->gone = true;
     if (c->req && rs_http_waits(c->req))
         rs_http_request_hup(c->req);
-    return 0;
+}
+
+static void on_events(struct rs_mhd_events *e)
+{
+    rs_http_wake(rs_container_of(e, struct rs_http_server, events));
 }
 
 /* Memory of connections that have been idle for REST_AFTER goes back to the kernel, that of many at
@@ -164,27 +167,27 @@ static void put_address(struct rs_buf *b, enum rs_tag tag, const struct rs_addre
 
 static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **socket_context)
 {
-    const union MHD_ConnectionInfo *fd =
+    const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = info->connect_fd;
     struct rs_http_conn *c = rs_alloc(sizeof(*c));
     struct rs_address peer = {.len = sizeof(peer.sa)}, local = {.len = sizeof(local.sa)};
 
     c->server = s;
-    c->hup = (struct rs_io){.fd = fd->connect_fd, .fn = on_hup};
-    if (getpeername(c->hup.fd, (struct sockaddr *)&peer.sa, &peer.len) == 0) {
+    if (getpeername(fd, (struct sockaddr *)&peer.sa, &peer.len) == 0) {
         put_address(&c->fields, RS_TAG_CLIENT, &peer);
         rs_http_client_key(c, (const struct sockaddr *)&peer.sa);
     }
-    if (getsockname(c->hup.fd, (struct sockaddr *)&local.sa, &local.len) == 0)
+    if (getsockname(fd, (struct sockaddr *)&local.sa, &local.len) == 0)
         put_address(&c->fields, RS_TAG_SERVER, &local);
-    if (rs_io_start(&c->hup, s->lane->loop, EPOLLRDHUP | EPOLLET, NULL) < 0)
+    if (rs_mhd_fd_open(&s->events, &c->fd, fd) < 0)
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
     rs_list_init(&c->rest);
     rs_list_push_back(&s->conns, &c->link);
     c->pool = rs_mhd_pool_newest();
     rs_http_idle(c);
-    c->front = rs_front_open(&s->front, c->hup.fd);
+    c->front = rs_front_open(&s->front, fd);
     *socket_context = c;
 }
 
@@ -199,7 +202,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     }
     if (!c)
         return;
-    rs_io_stop(&c->hup);
+    rs_mhd_fd_close(&c->fd);
     rs_list_remove(&c->link);
     rs_list_remove(&c->rest);
     rs_buf_fini(&c->fields);
@@ -259,6 +262,7 @@ static void run(struct rs_http_server *s)
     s->ran_at = rs_loop_now(s->lane->loop);
     s->running = true;
     rs_front_enter(&s->front);
+    rs_mhd_events_enter(&s->events);
     (void)MHD_run(s->daemon);
     s->running = false;
     s->follow -= s->follow > 0;
@@ -266,8 +270,11 @@ static void run(struct rs_http_server *s)
 
 static int on_daemon(struct rs_io *io, uint32_t events)
 {
+    struct rs_http_server *s = rs_container_of(io, struct rs_http_server, io);
+
     (void)events;
-    run(rs_container_of(io, struct rs_http_server, io));
+    s->events.own = true;
+    rs_http_wake(s);
     return 0;
 }
 
@@ -397,6 +404,8 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     s->lane = lane;
     s->conf = conf;
     rs_front_init(&s->front, lane->loop, conf->max_header);
+    s->events = (struct rs_mhd_events){.wake = on_events, .hup = on_hup};
+    rs_mhd_events_init(&s->events, lane->loop);
     rs_list_init(&s->conns);
     rs_list_init(&s->requests);
     rs_list_init(&s->spare);
@@ -421,6 +430,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
         return rs_error_set(err, RS_SYSTEM, "cannot start the HTTP server on port %u", *port);
     }
     info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    s->events.epoll_fd = info->epoll_fd;
     s->io = (struct rs_io){.fd = info->epoll_fd, .fn = on_daemon};
     if (rs_io_start(&s->io, lane->loop, EPOLLIN, err) < 0) {
         MHD_stop_daemon(s->daemon);
@@ -466,6 +476,7 @@ void rs_http_server_free(struct rs_http_server *s)
     rs_timer_stop(&s->tired);
     rs_http_log_close(s);
     rs_front_fini(&s->front);
+    rs_mhd_events_fini(&s->events);
     while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
         struct rs_http_request *req =
             rs_container_of(s->requests.next, struct rs_http_request, link);

@@ -251,7 +251,7 @@ static void on_upgrade(void *arg, struct MHD_Connection *mc, void *context, cons
 
     (void)mc;
     (void)context;
-    rs_io_stop(&req->conn->hup);
+    rs_mhd_fd_close(&req->conn->fd);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     ws->req = req;
     ws->front = req->conn->front;
