@@ -119,6 +119,8 @@ struct rserve_i_mark { /* a descriptor that travels with the byte at this offset
     int fd;
 };
 
+enum { RSERVE_I_STARTS = 512 };
+
 struct rserve_i {
     int fd, closed, broken, stopping, finished, busy, ready;
     struct rserve_options options;
@@ -130,6 +132,7 @@ struct rserve_i {
     size_t marks_len, marks_cap, need;
     int in_fds[RSERVE_I_FDS];
     size_t in_fds_len;
+    uint64_t *starts; /* shared with the node: what was begun; NULL: nothing is told */
     uint64_t next_stream;
     struct rserve_i_job *queue, **queue_end, *partial, *running, *idle;
     struct rserve_i_call *calls;

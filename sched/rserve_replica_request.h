@@ -171,7 +171,8 @@ static const char *rserve_i_refuse(const struct rserve_i_frame *f)
         return "a frame with unknown flags";
     if (f->meta_len > RSERVE_I_META_MAX)
         return "a frame with too much metadata";
-    if (f->fds != (f->flags & RSERVE_I_MEMFD ? 1U : 0U))
+    if (f->fds != (f->flags & RSERVE_I_MEMFD ? 1U : 0U) &&
+        (f->type != RSERVE_I_INIT || f->fds != 1 || (f->flags & RSERVE_I_MEMFD)))
         return "a frame with unexpected descriptors";
     if (f->body_len >
         (f->flags & RSERVE_I_MEMFD ? (uint64_t)INT64_MAX : (uint64_t)RSERVE_I_BODY_MAX))
@@ -211,7 +212,7 @@ static int rserve_i_next(struct rserve_i *c, struct rserve_i_frame *f)
         f->body_fd = c->in_fds[0];
         memmove(c->in_fds, c->in_fds + 1, --c->in_fds_len * sizeof(int));
         if (fstat(f->body_fd, &st) < 0 || !S_ISREG(st.st_mode) ||
-            (uint64_t)st.st_size < f->body_len) {
+            ((f->flags & RSERVE_I_MEMFD) && (uint64_t)st.st_size < f->body_len)) {
             close(f->body_fd);
             why = "a memfd that is shorter than its body";
         }
@@ -483,6 +484,17 @@ static int rserve_i_admit(struct rserve_i *c, struct rserve_i_job *j)
 }
 
 /* Runs the handler. Lock held on entry and exit, not in between. */
+/* Tells that work begins. 0: the node has taken the request back. */
+static int rserve_i_starts(struct rserve_i *c, uint64_t stream)
+{
+    size_t place = (size_t)(stream / 2) % RSERVE_I_STARTS;
+
+    if (!c->starts)
+        return 1;
+    __atomic_store_n(&c->starts[place], stream, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&c->starts[RSERVE_I_STARTS + place], __ATOMIC_SEQ_CST) != stream;
+}
+
 static void rserve_i_run(struct rserve_i *c, struct rserve_i_job *j)
 {
     struct rserve_i_job **at;
@@ -497,7 +509,7 @@ static void rserve_i_run(struct rserve_i *c, struct rserve_i_job *j)
     j->res.headers.end = 0;
     j->next = c->running;
     c->running = j;
-    if (rserve_i_admit(c, j)) {
+    if (rserve_i_starts(c, j->res.stream) && rserve_i_admit(c, j)) {
         rserve_i_unlock(c);
         r = c->handler(&j->req, &j->res, c->arg);
         if (j->res.state == RSERVE_I_STREAMING && r == 0)

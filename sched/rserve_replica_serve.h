@@ -74,7 +74,8 @@ static void rserve_i_send_state(struct rserve_i *c, const char *phase, const cha
         rserve_i_puts(&b, "],\"asgi\":false,\"docs_path\":null,\"has_check_health\":");
         rserve_i_puts(&b, c->options.check_health ? "true" : "false");
         rserve_i_puts(&b, ",\"has_reconfigure\":");
-        rserve_i_puts(&b, c->options.reconfigure ? "true}" : "false}");
+        rserve_i_puts(&b, c->options.reconfigure ? "true" : "false");
+        rserve_i_puts(&b, c->starts ? ",\"starts\":true}" : "}");
     }
     rserve_i_send_json(c, why ? RSERVE_I_FAILED : RSERVE_I_READY, 0, &b);
     free(b.data);
@@ -114,6 +115,19 @@ static const char *rserve_i_object(const struct rserve_i_frame *f, size_t *len)
     return is_long ? f->body : f->meta;
 }
 
+/* The memory that came with INIT. */
+static void rserve_i_share_starts(struct rserve_i *c, const struct rserve_i_frame *f)
+{
+    struct stat st;
+    void *at;
+
+    if (f->body_fd < 0 || (f->flags & RSERVE_I_MEMFD) || fstat(f->body_fd, &st) < 0 ||
+        st.st_size < RSERVE_I_STARTS * 16)
+        return;
+    at = mmap(NULL, RSERVE_I_STARTS * 16, PROT_READ | PROT_WRITE, MAP_SHARED, f->body_fd, 0);
+    c->starts = at == MAP_FAILED ? NULL : (uint64_t *)at;
+}
+
 static void rserve_i_on_init(struct rserve_i *c, const struct rserve_i_frame *f)
 {
     struct rserve_init init;
@@ -127,6 +141,7 @@ static void rserve_i_on_init(struct rserve_i *c, const struct rserve_i_frame *f)
         return;
     }
     json = rserve_i_object(f, &len);
+    rserve_i_share_starts(c, f);
     rserve_json_text(json, len, "app", c->app, sizeof(c->app));
     rserve_json_text(json, len, "deployment", c->deployment, sizeof(c->deployment));
     rserve_json_text(json, len, "replica_id", c->replica_id, sizeof(c->replica_id));
@@ -485,11 +500,12 @@ void rserve_answer_free(struct rserve_answer *answer)
 
 static void rserve_i_hello(struct rserve_i *c)
 {
-    char text[80];
+    char text[100];
     struct rserve_i_buf b;
 
     memset(&b, 0, sizeof(b));
-    snprintf(text, sizeof(text), "{\"protocol\":1,\"kind\":\"exec\",\"pid\":%ld}", (long)getpid());
+    snprintf(text, sizeof(text), "{\"protocol\":1,\"kind\":\"exec\",\"pid\":%ld,\"starts\":true}",
+             (long)getpid());
     rserve_i_puts(&b, text);
     rserve_i_send_json(c, RSERVE_I_HELLO, 0, &b);
     free(b.data);
@@ -543,6 +559,8 @@ static void rserve_i_fini(struct rserve_i *c)
         free(j);
     }
     free(c->place.res.headers.data);
+    if (c->starts)
+        munmap(c->starts, RSERVE_I_STARTS * 16);
     for (i = 0; i < c->in_fds_len; i++)
         close(c->in_fds[i]);
     if (c->spare)

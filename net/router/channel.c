@@ -95,7 +95,8 @@ static void mark_unread(struct rs_channel *ch)
         struct rs_request *r = ch->out.at[i].stream ? ch->out.at[i].value : NULL;
 
         if (r)
-            r->unread = r->end_at && rs_conn_unread(ch->conn, r->end_at);
+            r->unread = (r->end_at && rs_conn_unread(ch->conn, r->end_at)) ||
+                        (ch->starts && !rs_starts_begun(ch->starts, r->stream));
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "net/router/lane.h"
 #include "net/router/objects.h"
+#include "net/router/starts.h"
 #include "net/router/streams.h"
 #include "net/wire/conn.h"
 
@@ -32,7 +33,8 @@ struct rs_channel {
     struct rs_streams out; /* struct rs_request */
     struct rs_streams in;  /* struct rs_call */
     struct rs_list calls;  /* incoming, all of them */
-    struct rs_object_refs refs; /* of the process at the other side */
+    const struct rs_starts *starts; /* what the other side has begun; NULL: it does not tell */
+    struct rs_object_refs refs;     /* of the process at the other side */
 };
 
 /* Takes `fd`. `first`: 2 (even numbers are ours) or 1. */

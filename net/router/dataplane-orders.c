@@ -106,6 +106,8 @@ static void do_admit(struct rs_lane *l, struct rs_order *o)
 
     if (b)
         rs_pool_admit(b->pool, b, o->flag);
+    if (b && !o->flag)
+        rs_replica_take_back(b);
 }
 
 static void do_detach(struct rs_lane *l, struct rs_order *o)

@@ -12,6 +12,8 @@ struct replica {
     struct rs_backend b;
     struct rs_channel ch;
     bool websocket; /* READY said that it takes WebSocket requests */
+    bool tells;     /* HELLO said that it can tell what it begins */
+    struct rs_starts *starts;
 };
 
 static struct replica *of(struct rs_backend *b)
@@ -49,6 +51,7 @@ static void op_free(struct rs_backend *b)
     struct replica *x = of(b);
 
     rs_channel_fini(&x->ch);
+    rs_starts_free(x->starts);
     free(x);
 }
 
@@ -101,8 +104,12 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     }
     if (rs_frame_json(f, &j, err) < 0)
         return -1;
-    if (f->h.type == RS_MSG_READY)
+    if (f->h.type == RS_MSG_HELLO)
+        x->tells = rs_json_bool(j, "starts", false);
+    if (f->h.type == RS_MSG_READY) {
         x->websocket = rs_json_bool(j, "websocket", false);
+        x->ch.starts = rs_json_bool(j, "starts", false) ? x->starts : NULL;
+    }
     if (f->h.type == RS_MSG_STATS && x->b.pool && json_object_get(j, "multiplexed"))
         rs_pool_models(x->b.pool, &x->b, json_object_get(j, "multiplexed"));
     if (f->h.type == RS_MSG_LOOKUP) {
@@ -143,6 +150,59 @@ void rs_replica_receive(struct rs_backend *b)
         rs_conn_receive(x->ch.conn);
 }
 
+/* With memory to tell through what it begins. False: there is none. */
+static bool tell_init(struct replica *x, const char *text)
+{
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    struct rs_error err = {0};
+    int fd = -1;
+
+    if (!x->tells || x->starts || rs_json_parse(&j, text, strlen(text), "INIT", &err) < 0)
+        return false;
+    if (rs_starts_new(&x->starts, &fd, &err) < 0) {
+        rs_log_warn("a replica cannot tell what it begins", "replica=%s reason=\"%s\"",
+                    x->b.replica_id, err.msg);
+        return false;
+    }
+    rs_conn_send_json_fds(x->ch.conn, RS_MSG_INIT, 0, j, &fd, 1);
+    return true;
+}
+
+static bool may_come_back(const struct replica *x, const struct rs_request *r)
+{
+    return r->wants == RS_WANTS_WORK && r->kept && !rs_starts_begun(x->ch.starts, r->stream);
+}
+
+void rs_replica_take_back(struct rs_backend *b)
+{
+    struct replica *x = of(b);
+    rs_auto(rs_freep) struct rs_request **requests = NULL;
+    rs_auto(rs_freep) uint64_t *streams = NULL;
+    rs_auto(rs_freep) bool *begun = NULL;
+    size_t n = 0;
+
+    if (b->ops != &backend_ops || !x->ch.conn || !x->ch.starts || !b->slots.in_flight)
+        return;
+    requests = rs_alloc(b->slots.in_flight * sizeof(struct rs_request *));
+    streams = rs_alloc(b->slots.in_flight * sizeof(uint64_t));
+    begun = rs_alloc(b->slots.in_flight * sizeof(bool));
+    for (struct rs_list *it = b->requests.prev; it != &b->requests; it = it->prev) {
+        struct rs_request *r = rs_container_of(it, struct rs_request, link);
+
+        if (may_come_back(x, r)) {
+            requests[n] = r;
+            streams[n++] = r->stream;
+        }
+    }
+    rs_starts_take_back(x->starts, streams, begun, n);
+    for (size_t i = 0; i < n; i++) {
+        if (begun[i])
+            continue;
+        rs_channel_cancel(&x->ch, requests[i]);
+        rs_request_lost(requests[i], false, NULL);
+    }
+}
+
 void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, const char *text)
 {
     static const char too_long[] = "{\"error\": \"the answer is longer than 16 MiB\"}";
@@ -150,6 +210,8 @@ void rs_replica_tell(struct rs_backend *b, enum rs_msg type, uint64_t stream, co
     struct rs_error err = {0};
 
     if (b->ops != &backend_ops || !x->ch.conn)
+        return;
+    if (type == RS_MSG_INIT && text && tell_init(x, text))
         return;
     if (!text) {
         rs_conn_send(x->ch.conn, type, 0, stream, NULL, 0, NULL, 0);

@@ -4,9 +4,9 @@
     kill.py --rserve build/rserve                        # 100,000 requests, about 12 minutes
     kill.py --rserve build/rserve --requests 5000 --every 0.5
 
-Starts rserve with 4 replicas that work 20 ms on a request, sends requests at fixed times (so that waiting
-is counted), first undisturbed, then with kill -9 of a replica every 200 ms. Standard library only.
-Exit status 1 if a request was lost, or the 99th percentile is more than 10 times the undisturbed one.
+Starts rserve with 4 replicas that work 20 ms on a request, sends requests at fixed times (waiting
+counts), first undisturbed, then with kill -9 of a replica every 200 ms. Standard library only.
+Exit status 1 if a request was lost, or p99 is more than 10 times the undisturbed one.
 """
 
 import argparse

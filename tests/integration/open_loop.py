@@ -23,9 +23,9 @@ class OpenLoop:
 
     def __init__(self, port: int, rate: float, path: str = "/", method: str = "GET",
                  body: bytes = b"", headers: Optional[Dict[str, str]] = None,
-                 most: Optional[int] = None, timeout: float = 60) -> None:
+                 most: Optional[int] = None, timeout: float = 60, first: int = 0) -> None:
         self.port, self.rate, self.path, self.method, self.body = port, rate, path, method, body
-        self.most, self.timeout = most, timeout
+        self.most, self.timeout, self.first = most, timeout, first
         self.headers = "".join("%s: %s\r\n" % pair for pair in (headers or {}).items())
         self.outcomes: List[Outcome] = []
         self.sent = 0
@@ -57,7 +57,7 @@ class OpenLoop:
                 await asyncio.sleep(pause)
             elif self.sent % 16 == 0:
                 await asyncio.sleep(0)
-            task = asyncio.ensure_future(self._one(self.sent, due))
+            task = asyncio.ensure_future(self._one(self.first + self.sent, due))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             self.sent += 1

@@ -150,9 +150,97 @@ class Killed(LossTest):
         self.assertEqual({o.number for o in outcomes if o.status == 200} - set(runs), set())
         for o in outcomes:
             if o.status == 502:
-                self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of deployment "
-                                 r"'Worker' \(application 'app'\) died while it worked on the "
+                self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of deploy"
+                                 r"ment 'Worker' \(application 'app'\) died while it worked on the "
                                  r"request, after \d+\.\d{3} s: its process was killed by SIGKILL")
+
+
+class NotBegun(LossTest):
+    """What a replica has read, or could have read, and not begun: its method was never called."""
+
+    BLOCKS = """\
+        import os, time
+        from ray import serve
+
+        here = os.path.dirname(__file__)
+
+        @serve.deployment(num_replicas=1, max_ongoing_requests=10, health_check_period_s=%g,
+                          health_check_timeout_s=%g, graceful_shutdown_timeout_s=%g)
+        class Worker:
+            async def __call__(self, request):
+                with open(os.path.join(here, "runs"), "a") as f:
+                    f.write(request.query_params["n"] + "\\n")
+                if request.query_params["n"] == "0":
+                    while not os.path.exists(os.path.join(here, "go")):
+                        time.sleep(0.01)
+                return request.query_params["n"]
+
+        app = Worker.bind()
+        """
+
+    def block(self, period: float, timeout: float, grace: float):
+        """One request blocks the replica's loop, nine others are with it: POSTs, all of them."""
+        s = self.serve_code(self.BLOCKS % (period, timeout, grace))
+        first = OpenLoop(s.port, 100, method="POST", most=1)
+        wait_until("it is blocked", lambda: self.runs())
+        others = [OpenLoop(s.port, 100, path="/other", method="POST", most=1, first=n)
+                  for n in range(1, 10)]
+        self.wait_ongoing(s, 10)
+        return s, first, others
+
+    def wait_ongoing(self, s, n: int) -> None:
+        def reached() -> bool:
+            return any(line.startswith("ray_serve_replica_processing_queries{")
+                       and float(line.rsplit(" ", 1)[1]) == n
+                       for line in s.rest(path="/metrics").text.splitlines())
+        wait_until("%d are with the replica" % n, reached)
+
+    def runs(self):
+        try:
+            with open(os.path.join(self.folder, "runs"), encoding="utf-8") as f:
+                return f.read().split()
+        except FileNotFoundError:
+            return []
+
+    def check(self, first: OpenLoop, others) -> str:
+        for load in others:
+            self.assertEqual([(o.status, o.text) for o in load.join()],
+                             [(200, str(load.outcomes[0].number))])
+        (lost,) = first.join()
+        self.assertEqual(lost.status, 502, lost)
+        self.assertEqual(sorted(self.runs()), [str(n) for n in range(10)])  # each once
+        return lost.text
+
+    def test_of_one_that_is_killed(self) -> None:
+        s, first, others = self.block(10, 30, 20)
+        os.kill(s.pids("app", "Worker").pop(), signal.SIGKILL)
+        text = self.check(first, others)
+        self.assertIn("nothing says that it is idempotent", text)
+
+    def test_of_one_that_hangs(self) -> None:
+        """They move away when it is found ill, long before it is killed."""
+        s, first, others = self.block(0.1, 0.2, 600)
+        for load in others:
+            load.join()
+        self.assertFalse(first.done)
+        os.kill(int(s.replicas("app", "Worker", "STOPPING")[0]["pid"]), signal.SIGKILL)
+        self.check(first, others)
+
+    def test_of_one_that_is_stopped(self) -> None:
+        """SIGSTOP: it reads nothing, and answers nothing."""
+        s, first, others = self.block(0.1, 0.2, 0.5)
+        os.kill(s.pids("app", "Worker").pop(), signal.SIGSTOP)
+        self.check(first, others)
+
+    def test_of_one_that_goes_on_after_all(self) -> None:
+        """What was taken back is not begun when the loop is free again."""
+        s, first, others = self.block(0.1, 0.2, 600)
+        for load in others:
+            load.join()
+        self.write("go", "")
+        self.assertEqual([o.status for o in first.join()], [200])
+        wait_until("it is gone", lambda: not s.replicas("app", "Worker", "STOPPING"))
+        self.assertEqual(sorted(self.runs()), [str(n) for n in range(10)])
 
 
 class Poison(LossTest):

@@ -396,7 +396,7 @@ class FakeNode:
         import_path: Optional[str] = None,
     ) -> Peer:
         hello = peer.expect_json(w.HELLO)
-        assert hello == {"protocol": 1, "kind": "python", "pid": peer.pid}, hello
+        assert hello == {"protocol": 1, "kind": "python", "pid": peer.pid, "starts": True}, hello
         peer.send_json(
             w.INIT,
             {

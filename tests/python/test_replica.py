@@ -127,6 +127,7 @@ class Http(unittest.TestCase):
                 "has_check_health": False,
                 "has_reconfigure": False,
                 "websocket": False,
+                "starts": False,
             },
         )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import mmap
 import os
 import select
 import socket
@@ -109,6 +110,8 @@ class NodeLink:
         self.on_blocked_ping: Callable[[int, float], bool] = lambda stream, blocked_s: False
         #: Grows whenever the loop gets to its socket.
         self.turns = 0
+        #: Memory in which the node sees what was begun; see PROTOCOL.md, "Replica".
+        self.starts: Optional[memoryview] = None
         self._reading = threading.Lock()
         self._reader = w.Reader(sock)
         self._inbox: Deque[w.Frame] = deque()
@@ -123,6 +126,13 @@ class NodeLink:
         self._streams = itertools.count(1, 2)
         self._answers: Dict[int, Dict[str, Any]] = {}
         self._askers: "Dict[int, Callable[[Dict[str, Any]], None]]" = {}
+
+    def share_starts(self, fd: int) -> None:
+        """The descriptor that came with INIT; taken."""
+        try:
+            self.starts = memoryview(mmap.mmap(fd, 16 * w.STARTS)).cast("Q")
+        finally:
+            os.close(fd)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Joins the event loop; makes this the connection of the process."""
@@ -188,10 +198,19 @@ class NodeLink:
                 self.lost(str(e))
                 return
         fresh = self._fresh
+        starts = self.starts
         while fresh:
             call = fresh.popleft()
-            if not call.cancelled:
-                self.on_request(call)
+            if call.cancelled:
+                continue
+            if starts is not None:
+                stream = call.stream
+                place = (stream >> 1) % w.STARTS
+                starts[place] = stream
+                if starts[place + w.STARTS] == stream:  # the node took it back
+                    self.calls.pop(stream, None)
+                    continue
+            self.on_request(call)
 
     def _dispatch_answers(self) -> None:
         """The answers alone: what handles them runs no user code. The rest stays where it is."""

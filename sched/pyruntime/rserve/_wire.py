@@ -165,6 +165,7 @@ MAX_MEMFD = 1 << 40
 MEMFD_FROM = 64 << 10
 #: Credit that each direction of a stream starts with.
 INITIAL_CREDIT = 256 << 10
+STARTS = 512  # places in each row of the memory that tells what was begun
 MAX_FDS = 16
 
 PICKLE = b"application/x-python-pickle"

@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Deque, Dict, Optional
+from typing import Any, Dict, Optional
 
 from ray.serve import context as serve_context
 from ray.serve._private.common import DeploymentID, ReplicaID
@@ -213,6 +213,7 @@ class Replica:
                 "has_check_health": callable(getattr(servable, "check_health", None)),
                 "has_reconfigure": callable(getattr(servable, "reconfigure", None)),
                 "websocket": self._executor.asgi_app is not None,
+                "starts": self._link.starts is not None,
             },
         )
 
@@ -399,10 +400,12 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _read_init(link_reader: w.Reader, inbox: Deque[w.Frame]) -> Dict[str, Any]:
-    frame = w.read_frame(link_reader, inbox)
+def _read_init(link: NodeLink) -> Dict[str, Any]:
+    frame = w.read_frame(link._reader, link._inbox)
     if frame.type != w.INIT:
         raise w.ProtocolError(f"message {frame.type} came before INIT")
+    if frame.fds:
+        link.share_starts(frame.fds[0])
     return w.parse_json(frame)
 
 
@@ -412,9 +415,10 @@ def run(sock: socket.socket, graph: Optional[Graph]) -> int:
     _process.line_buffered_output()
     sock.setblocking(True)
     link = NodeLink(sock)
-    w.send_json(sock, w.HELLO, {"protocol": w.PROTOCOL, "kind": "python", "pid": os.getpid()})
+    hello = {"protocol": w.PROTOCOL, "kind": "python", "pid": os.getpid(), "starts": True}
+    w.send_json(sock, w.HELLO, hello)
     try:
-        init = _read_init(link._reader, link._inbox)
+        init = _read_init(link)
     except (w.HangUp, OSError):
         return 0
     except w.ProtocolError as e:

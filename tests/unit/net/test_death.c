@@ -1,7 +1,12 @@
 /* Replicas that die with requests: which go on, which fail, and what their clients read. */
+#include "net/router/starts.h"
+
 #include "tests/unit/net/dataplane_world.h"
 
 #include "tests/unit/check_main.h"
+
+#include <stdatomic.h>
+#include <sys/mman.h>
 
 #define POST(path) "POST " path " HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
@@ -93,6 +98,117 @@ START_TEST(death_in_the_middle_of_an_answer)
 }
 END_TEST
 
+/* --- replicas that tell what they begin -------------------------------------------------------- */
+
+static void say(struct fake *f, enum rs_msg type, const char *json)
+{
+    struct rs_buf meta = {0};
+
+    rs_buf_puts(&meta, json);
+    fake_send(f, type, 0, 0, &meta, NULL, 0);
+    rs_buf_fini(&meta);
+}
+
+/* A replica that shares memory with the node, and what it shares: two rows of RS_STARTS. */
+static _Atomic uint64_t *attach_telling(struct fake *f, const char *id)
+{
+    void *at;
+
+    fake_attach(&w, f, "front", id, false);
+    say(f, RS_MSG_HELLO, "{\"starts\": true}");
+    expect_event(&w, "HELLO", id);
+    rs_dataplane_tell(w.dp, id, RS_MSG_INIT, 0, json_object());
+    fake_expect(f, RS_MSG_INIT);
+    ck_assert_uint_eq(f->h.fds, 1);
+    ck_assert_int_eq(ftruncate(f->body_fd, 0), -1); /* it is not the replica's to take away */
+    at = mmap(NULL, RS_STARTS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, f->body_fd, 0);
+    ck_assert_ptr_ne(at, MAP_FAILED);
+    say(f, RS_MSG_READY, "{\"starts\": true}");
+    expect_event(&w, "READY", id);
+    rs_dataplane_admit(w.dp, id);
+    return at;
+}
+
+enum { MANY = 4 };
+
+/* Requests that the replica has read, all of them. */
+static void open_many(struct client *clients)
+{
+    for (int i = 0; i < MANY; i++) {
+        client_open(&clients[i], &w);
+        client_send(&clients[i], POST("/"));
+        fake_expect(&a, RS_MSG_REQUEST);
+        ck_assert_uint_eq(a.h.stream, 2 + 2 * (unsigned)i);
+    }
+}
+
+/* It has begun the third; the others go on, in their order. */
+START_TEST(what_it_had_not_begun_goes_on)
+{
+    struct client clients[MANY];
+    _Atomic uint64_t *starts;
+
+    begin();
+    starts = attach_telling(&a, "r1");
+    open_many(clients);
+    starts[6 / 2] = 6;
+    fake_end(&a);
+    expect_event(&w, "gone", "r1");
+    rs_dataplane_detach(w.dp, "r1", "its process was killed by SIGKILL (9)");
+    client_expect(&clients[2], 502, NULL);
+    fake_attach(&w, &b, "front", "r2", true);
+    for (int i = 0; i < MANY; i++) {
+        if (i == 2)
+            continue;
+        fake_expect(&b, RS_MSG_REQUEST);
+        ck_assert_str_eq(b.body, "body");
+        fake_ok(&b, "done");
+        client_expect(&clients[i], 200, "done");
+    }
+    for (int i = 0; i < MANY; i++)
+        client_close(&clients[i]);
+    munmap((void *)(uintptr_t)starts, RS_STARTS_SIZE);
+    end();
+}
+END_TEST
+
+/* Told to take no more, it keeps what it has begun and is told which others it need not begin. */
+START_TEST(what_a_retired_one_had_not_begun_is_taken_back)
+{
+    struct client clients[MANY];
+    _Atomic uint64_t *starts;
+
+    begin();
+    starts = attach_telling(&a, "r1");
+    open_many(clients);
+    starts[6 / 2] = 6;
+    rs_dataplane_retire(w.dp, "r1");
+    for (int i = 0; i < MANY - 1; i++) {
+        fake_expect(&a, RS_MSG_CANCEL);
+        ck_assert_uint_eq(starts[RS_STARTS + a.h.stream / 2], a.h.stream);
+    }
+    ck_assert_uint_eq(starts[RS_STARTS + 6 / 2], 0);
+    fake_attach(&w, &b, "front", "r2", true);
+    for (int i = 0; i < MANY; i++) {
+        if (i == 2)
+            continue;
+        fake_expect(&b, RS_MSG_REQUEST);
+        fake_ok(&b, "there");
+        client_expect(&clients[i], 200, "there");
+    }
+    a.h.stream = 6;
+    fake_ok(&a, "here");
+    client_expect(&clients[2], 200, "here");
+    expect_event(&w, "idle", "r1");
+    for (int i = 0; i < MANY; i++)
+        client_close(&clients[i]);
+    munmap((void *)(uintptr_t)starts, RS_STARTS_SIZE);
+    end();
+}
+END_TEST
+
 RS_CHECK_MAIN("death", tcase_add_loop_test(tc, death_and_what_is_safe, 0, RS_COUNT(safe_requests));
               tcase_add_test(tc, death_without_a_reason);
-              tcase_add_test(tc, death_in_the_middle_of_an_answer);)
+              tcase_add_test(tc, death_in_the_middle_of_an_answer);
+              tcase_add_test(tc, what_it_had_not_begun_goes_on);
+              tcase_add_test(tc, what_a_retired_one_had_not_begun_is_taken_back);)
