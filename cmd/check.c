@@ -6,6 +6,8 @@
  */
 #include "cmd/check.h"
 
+#include "cmd/certificate.h"
+
 #include "cmd/node.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
@@ -307,6 +309,8 @@ int rs_check(struct rs_config *config, const struct rs_serve_options *options, b
     int r = 0;
 
     rs_log_setup(options->verbose ? RS_LOG_DEBUG : RS_LOG_WARN, RS_LOG_TEXT);
+    if (rs_certificate_check(config, err) < 0)
+        return -1;
     c.graphs = rs_alloc((config->app_count + 1) * sizeof(json_t *));
     for (size_t i = 0; import && i < config->app_count && r == 0; i++) {
         if (config->apps[i].import_path) {

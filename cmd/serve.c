@@ -4,6 +4,7 @@
  */
 #include "cmd/serve.h"
 
+#include "cmd/certificate.h"
 #include "cmd/head.h"
 #include "cmd/node.h"
 #include "cmd/reload.h"
@@ -332,6 +333,7 @@ static int start_view(struct serve *s, struct rs_error *err)
         .json = s->conf->options->log_format == 1,
         .host = s->http_host,
         .port = rs_node_port(s->node),
+        .https = s->conf->config && s->conf->config->http.ssl[RS_SSL_KEYFILE],
     };
 
     return rs_view_new(&s->view, s->loop, &conf, rs_head_controller(s->head), &view_ops, s, err);
@@ -392,10 +394,20 @@ static void node_id(char out[33])
         snprintf(out + 2 * i, 3, "%02x", bits[i]);
 }
 
+/* Borrows from `front`, see rs_http_front_json. */
+static void set_front(struct rs_ingress_conf *conf, const json_t *front)
+{
+    for (size_t i = 0; i < RS_TLS_FILES; i++)
+        conf->tls.of[i] = rs_json_str(front, rs_tls_names[i], NULL);
+    conf->proxy_protocol = rs_json_bool(front, "proxy_protocol", false);
+    conf->trusted_proxies = json_object_get(front, "trusted_proxies");
+}
+
 static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struct rs_error *err)
 {
     struct serve *s = arg;
-    const struct rs_ingress_conf conf = {
+    rs_auto(rs_json_decrefp) json_t *front = rs_http_front_json(&c->http);
+    struct rs_ingress_conf conf = {
         .host = c->http.host,
         .port = (uint16_t)c->http.port,
         .root_path = c->http.root_path,
@@ -406,6 +418,7 @@ static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struc
             s->conf->options->log_format == 1 || c->http.access_log_format == RS_ENCODING_JSON,
     };
 
+    set_front(&conf, front);
     if (rs_node_listen(s->node, &conf, err) < 0)
         return -1;
     *port = rs_node_port(s->node);
@@ -418,7 +431,7 @@ static void on_http(const json_t *http, void *arg)
     struct serve *s = arg;
     const char *host = rs_json_str(http, "host", "");
     bool anywhere = strcmp(host, "0.0.0.0") == 0 || strncmp(host, "127.", 4) == 0;
-    const struct rs_ingress_conf conf = {
+    struct rs_ingress_conf conf = {
         /* another address is that of the head's machine */
         .host = anywhere ? host : s->conf->later_http_host,
         .port = (uint16_t)rs_json_int(http, "port", 0),
@@ -433,6 +446,7 @@ static void on_http(const json_t *http, void *arg)
     if (s->head || !s->conf->later_http_host || !conf.port || s->http_tried)
         return;
     s->http_tried = true;
+    set_front(&conf, json_object_get(http, "front"));
     if (rs_node_listen(s->node, &conf, &err) < 0)
         rs_log_error("this node takes no HTTP requests", "error=\"%s\"", err.msg);
 }
@@ -446,7 +460,7 @@ static void on_owner_gone(void *arg)
     rs_node_kill(s->node);
 }
 
-static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
+static void ingress_of(const struct serve *s, const json_t *front, struct rs_ingress_conf *ret)
 {
     const struct rs_serve_options *o = s->conf->options;
     const struct rs_config *c = s->conf->config;
@@ -475,6 +489,8 @@ static void ingress_of(const struct serve *s, struct rs_ingress_conf *ret)
     };
     if (!s->conf->http || (c && c->proxy_location == RS_PROXY_DISABLED))
         ret->host = NULL;
+    if (front)
+        set_front(ret, front);
 }
 
 static const struct rs_node_ops node_ops_plain = {
@@ -502,6 +518,7 @@ static int start_node(struct serve *s, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *resources = NULL;
     rs_auto(rs_json_decrefp) json_t *labels = NULL;
+    rs_auto(rs_json_decrefp) json_t *front = NULL;
     struct rs_address peers;
     char host[256] = "localhost";
     struct rs_node_conf conf = {
@@ -526,7 +543,12 @@ static int start_node(struct serve *s, struct rs_error *err)
         return rs_error_wrap(err, "--labels");
     conf.resources = resources;
     conf.labels = labels;
-    ingress_of(s, &conf.ingress);
+    if (s->conf->config) {
+        front = rs_http_front_json(&s->conf->config->http);
+        if (rs_certificate_check(s->conf->config, err) < 0)
+            return -1;
+    }
+    ingress_of(s, front, &conf.ingress);
     snprintf(s->http_host, sizeof(s->http_host), "%s", conf.ingress.host ? conf.ingress.host : "");
     return rs_node_new(&s->node, s->loop, &conf, s->metrics,
                        owns_terminal(s) ? &node_ops_view : &node_ops_plain, s, err);

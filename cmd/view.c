@@ -158,8 +158,8 @@ int rs_view_new(struct rs_view **ret, struct rs_loop *loop, const struct rs_view
 
     (void)err;
     if (conf->port)
-        snprintf(url, sizeof(url), "http://%s%s%s:%u", strchr(host, ':') ? "[" : "", host,
-                 strchr(host, ':') ? "]" : "", conf->port);
+        snprintf(url, sizeof(url), "http%s://%s%s%s:%u", conf->https ? "s" : "",
+                 strchr(host, ':') ? "[" : "", host, strchr(host, ':') ? "]" : "", conf->port);
     v->loop = loop;
     v->ops = *ops;
     v->arg = arg;

@@ -15,6 +15,7 @@ struct rs_view_conf {
     bool quiet, verbose, json;
     const char *host; /* of the HTTP listener, for the URL */
     uint16_t port;    /* 0: none */
+    bool https;
 };
 
 struct rs_view_ops {

@@ -130,6 +130,7 @@ static void set_http(struct rs_target_http *http, const struct rs_controller *c,
     http->keep_alive_timeout_s = o ? (double)o->keep_alive_timeout / 1e9 : 90;
     http->access_log = rs_strdup(o ? o->access_log : NULL);
     http->access_log_json = o && o->access_log_format == RS_ENCODING_JSON;
+    http->front = o ? rs_http_front_json(o) : json_object();
 }
 
 /* A node that joins may run what an earlier head told it to. It is told nothing before it said what

@@ -127,6 +127,31 @@ static void resolve_access_log(struct rs_config *c)
         put_path(ext, "access_log", c->dir, path);
 }
 
+const char *const rs_ssl_names[RS_SSL_COUNT] = {"ssl_keyfile", "ssl_certfile",
+                                                "ssl_keyfile_password", "ssl_ca_certs"};
+
+/* Absolute paths, and where in the file they stand. */
+static void fill_ssl(struct rs_config *c, const struct rs_node *root)
+{
+    const struct rs_node_entry *map = rs_node_get(root, "http_options");
+    json_t *http = json_object_get(c->complete, "http_options");
+
+    for (size_t i = 0; i < RS_SSL_COUNT; i++) {
+        const struct rs_node_entry *e = map && map->value->kind == RS_NODE_MAP
+                                            ? rs_node_get(map->value, rs_ssl_names[i])
+                                            : NULL;
+        const char *text = rs_json_str(http, rs_ssl_names[i], NULL);
+
+        if (!text)
+            continue;
+        if (i != RS_SSL_PASSWORD)
+            put_path(http, rs_ssl_names[i], c->dir, text);
+        c->http.ssl[i] = rs_json_str(http, rs_ssl_names[i], NULL);
+        c->http.ssl_at[i].line = e ? e->value->line : 0;
+        c->http.ssl_at[i].column = e ? e->value->column : 0;
+    }
+}
+
 static void fill_config(struct rs_config *c, const struct rs_node *root, struct rs_diags *diags)
 {
     const struct rs_node_entry *list = rs_node_get(root, "applications");
@@ -135,6 +160,7 @@ static void fill_config(struct rs_config *c, const struct rs_node *root, struct 
     c->complete = rs_complete(&rs_object_config, c->json);
     resolve_access_log(c);
     rs_fill(&rs_object_config, c->complete, c);
+    fill_ssl(c, root);
     c->controller_options = json_object_get(c->json, "controller_options");
     tracing = json_object_get(c->json, "tracing_config");
     if (!json_object_get(tracing, "enabled"))
@@ -542,12 +568,28 @@ static json_t *seconds(int64_t ns)
 
 json_t *rs_http_options_json(const struct rs_http_options *o)
 {
-    return json_pack(
-        "{s:s?, s:i, s:s, s:o, s:o, s:s?, s:s?, s:s?, s:s?}", "host", o->host, "port", o->port,
-        "root_path", o->root_path ? o->root_path : "", "request_timeout_s",
-        seconds(o->request_timeout), "keep_alive_timeout_s", seconds(o->keep_alive_timeout),
-        "ssl_keyfile", o->ssl_keyfile, "ssl_certfile", o->ssl_certfile, "ssl_keyfile_password",
-        o->ssl_keyfile_password ? "<redacted>" : NULL, "ssl_ca_certs", o->ssl_ca_certs);
+    return json_pack("{s:s?, s:i, s:s, s:o, s:o, s:s?, s:s?, s:s?, s:s?}", "host", o->host, "port",
+                     o->port, "root_path", o->root_path ? o->root_path : "", "request_timeout_s",
+                     seconds(o->request_timeout), "keep_alive_timeout_s",
+                     seconds(o->keep_alive_timeout), "ssl_keyfile", o->ssl[RS_SSL_KEYFILE],
+                     "ssl_certfile", o->ssl[RS_SSL_CERTFILE], "ssl_keyfile_password",
+                     o->ssl[RS_SSL_PASSWORD] ? "<redacted>" : NULL, "ssl_ca_certs",
+                     o->ssl[RS_SSL_CA]);
+}
+
+json_t *rs_http_front_json(const struct rs_http_options *o)
+{
+    json_t *j = json_object();
+
+    for (size_t i = 0; i < RS_SSL_COUNT; i++) {
+        if (o->ssl[i])
+            json_object_set_new(j, rs_ssl_names[i], json_string(o->ssl[i]));
+    }
+    if (o->proxy_protocol)
+        json_object_set_new(j, "proxy_protocol", json_true());
+    if (o->trusted_proxies)
+        json_object_set_new(j, "trusted_proxies", json_deep_copy(o->trusted_proxies));
+    return j;
 }
 
 json_t *rs_grpc_options_json(const struct rs_grpc_options *o)

@@ -27,15 +27,25 @@ enum rs_log_encoding { RS_ENCODING_TEXT, RS_ENCODING_JSON };
 const char *rs_proxy_location_name(enum rs_proxy_location v); /* "EveryNode" */
 const char *rs_deployment_kind_name(enum rs_deployment_kind v);
 
+/* As rs_tls_file in net has them. */
+enum rs_ssl_option { RS_SSL_KEYFILE, RS_SSL_CERTFILE, RS_SSL_PASSWORD, RS_SSL_CA, RS_SSL_COUNT };
+
+extern const char *const rs_ssl_names[RS_SSL_COUNT]; /* "ssl_keyfile" and so on */
+
 struct rs_http_options {
     const char *host; /* NULL: the file does not say (Ray: 0.0.0.0); the verb decides */
     int port;         /* 0: any free one */
     const char *root_path;
-    int64_t request_timeout;                                                      /* ns; -1: none */
-    int64_t keep_alive_timeout;                                                   /* ns */
-    const char *ssl_keyfile, *ssl_certfile, *ssl_keyfile_password, *ssl_ca_certs; /* NULL: none */
-    const char *access_log; /* absolute, "-": standard output; NULL: none */
-    int access_log_format;  /* enum rs_log_encoding */
+    int64_t request_timeout;       /* ns; -1: none */
+    int64_t keep_alive_timeout;    /* ns */
+    const char *ssl[RS_SSL_COUNT]; /* absolute paths, and the password; NULL: none */
+    struct {
+        int line, column; /* 0: not known */
+    } ssl_at[RS_SSL_COUNT];
+    bool proxy_protocol;
+    const json_t *trusted_proxies; /* array of addresses and networks; NULL: not given */
+    const char *access_log;        /* absolute, "-": standard output; NULL: none */
+    int access_log_format;         /* enum rs_log_encoding */
 };
 
 struct rs_grpc_options {
@@ -153,6 +163,9 @@ uint64_t rs_config_app_code_hash(const struct rs_config_app *app);
 json_t *rs_config_app_policy(const struct rs_config_app *app);
 /* {"host": .., "port": .., ...} and so on as GET /api/serve/applications/ shows them. New. */
 json_t *rs_http_options_json(const struct rs_http_options *o);
+/* What stands in front of the ingress: ssl_*, the password included, proxy_protocol, trusted_proxies; those
+ * that are set. New. */
+json_t *rs_http_front_json(const struct rs_http_options *o);
 json_t *rs_grpc_options_json(const struct rs_grpc_options *o);
 /* Every name in the file must be one of `names`: else RS_NOT_FOUND with Ray's text "ValueError:
  * Deployment 'x' does not exist. Available: ['A', 'B']". Entries of kind exec and http are declared

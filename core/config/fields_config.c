@@ -1,6 +1,7 @@
 /* Tables of the document: top level, applications, and what both share. */
 #include "core/config/fields.h"
 
+#include "core/base/network.h"
 #include "core/base/text.h"
 #include "core/config/fields_policy.h"
 #include "core/model/policy.h"
@@ -89,6 +90,22 @@ static bool are_record_attributes(const struct rs_node *n, struct rs_buf *why)
     return true;
 }
 
+static bool are_networks(const struct rs_node *n, struct rs_buf *why)
+{
+    struct rs_network network;
+
+    for (size_t i = 0; i < n->count; i++) {
+        const struct rs_node *item = n->items[i];
+
+        if (item->kind == RS_NODE_TEXT && rs_network_parse(&network, item->text) == 0)
+            continue;
+        rs_buf_puts(why, "expected addresses or networks such as \"10.0.0.0/8\", ");
+        rs_node_show(why, item);
+        return false;
+    }
+    return true;
+}
+
 static const struct rs_field http_rserve_fields[] = {
     {"access_log", RS_TYPE_TEXT, .flags = RS_F_NULL, .check = is_file_or_dash,
      .at = RS_AT(struct rs_http_options, access_log),
@@ -100,6 +117,15 @@ static const struct rs_field http_rserve_fields[] = {
      .help =
          "TEXT: as Ray's proxy writes it, with further fields behind. JSON: an object per line. "
          "null: as logging_config.encoding says."},
+    {"trusted_proxies", RS_TYPE_LIST, RS_TYPE_TEXT, .flags = RS_F_NULL, .check = are_networks,
+     .at = RS_AT(struct rs_http_options, trusted_proxies),
+     .help = "Addresses and networks of the proxies in front: their X-Forwarded-For, "
+             "X-Forwarded-Proto and Forwarded tell the client's address and the scheme. null: "
+             "127.0.0.1, as in Ray."},
+    {"proxy_protocol", RS_TYPE_BOOL, .def = "false",
+     .at = RS_AT(struct rs_http_options, proxy_protocol),
+     .help = "Connections from trusted_proxies, which is required then, begin with a PROXY "
+             "header, version 1 or 2; those from elsewhere are served as they are."},
 };
 static const struct rs_object http_rserve_object =
     RS_OBJECT("http_options.rserve", "What Ray's format cannot say. Ray ignores this key.",
@@ -119,18 +145,22 @@ static const struct rs_field http_fields[] = {
     {"keep_alive_timeout_s", RS_TYPE_SECONDS, .def = "90", .max = 1e9,
      .at = RS_AT(struct rs_http_options, keep_alive_timeout),
      .help = "How long an idle connection is kept."},
-    {"ssl_keyfile", RS_TYPE_TEXT, .flags = RS_F_NULL | RS_F_INERT,
-     .at = RS_AT(struct rs_http_options, ssl_keyfile),
-     .help = "Private key for HTTPS; together with ssl_certfile."},
-    {"ssl_certfile", RS_TYPE_TEXT, .flags = RS_F_NULL | RS_F_INERT,
-     .at = RS_AT(struct rs_http_options, ssl_certfile),
-     .help = "Certificate for HTTPS; together with ssl_keyfile."},
-    {"ssl_keyfile_password", RS_TYPE_TEXT, .flags = RS_F_NULL | RS_F_INERT,
-     .at = RS_AT(struct rs_http_options, ssl_keyfile_password),
+    {"ssl_keyfile", RS_TYPE_TEXT, .flags = RS_F_NULL,
+     .at = RS_AT(struct rs_http_options, ssl[RS_SSL_KEYFILE]),
+     .help = "Private key for HTTPS, in PEM form, relative to the file; together with "
+             "ssl_certfile. When the files change, new connections have the new certificate; one "
+             "that cannot be used is logged, and the old one stays."},
+    {"ssl_certfile", RS_TYPE_TEXT, .flags = RS_F_NULL,
+     .at = RS_AT(struct rs_http_options, ssl[RS_SSL_CERTFILE]),
+     .help = "Certificate for HTTPS and those above it, in PEM form, relative to the file; "
+             "together with ssl_keyfile."},
+    {"ssl_keyfile_password", RS_TYPE_TEXT, .flags = RS_F_NULL,
+     .at = RS_AT(struct rs_http_options, ssl[RS_SSL_PASSWORD]),
      .help = "Password of the private key."},
-    {"ssl_ca_certs", RS_TYPE_TEXT, .flags = RS_F_NULL | RS_F_INERT,
-     .at = RS_AT(struct rs_http_options, ssl_ca_certs),
-     .help = "Certificates of the authorities that clients' certificates are checked against."},
+    {"ssl_ca_certs", RS_TYPE_TEXT, .flags = RS_F_NULL,
+     .at = RS_AT(struct rs_http_options, ssl[RS_SSL_CA]),
+     .help = "Certificates of the authorities that clients' certificates are checked against, "
+             "relative to the file. Clients without one are refused then."},
     {"rserve", RS_TYPE_OBJECT, .flags = RS_F_NULL, .def = "{}", .object = &http_rserve_object,
      .at = RS_AT_SELF, .help = "Extensions."},
 };

@@ -422,6 +422,20 @@ static void ssl_pair(struct rs_walk *w, const json_t *http, const struct rs_node
     rs_walk_back(w, back);
 }
 
+/* Whoever may send a PROXY header may be anyone. */
+static void proxy_header(struct rs_walk *w, const json_t *http, const struct rs_node *map)
+{
+    const struct rs_node_entry *e = rs_node_get(map, "http_options");
+    const json_t *rserve = get(http, "rserve");
+    size_t back = rs_walk_key(w, "http_options.rserve");
+
+    if (e && json_is_true(get(rserve, "proxy_protocol")) &&
+        !json_array_size(get(rserve, "trusted_proxies")))
+        fail_at(w, rs_node_get(e->value, "rserve")->value, "proxy_protocol",
+                "expected trusted_proxies beside it: whose PROXY headers are to be believed?");
+    rs_walk_back(w, back);
+}
+
 /* As written, also when it is not valid; NULL: not a text. */
 static const char *text_of(const struct rs_node *app, const char *key, const char *def)
 {
@@ -440,6 +454,7 @@ void rs_rules_config_file(struct rs_walk *w, const json_t *config, const struct 
     size_t back;
 
     ssl_pair(w, get(config, "http_options"), map);
+    proxy_header(w, get(config, "http_options"), map);
     back = rs_walk_key(w, "applications");
     for (size_t i = 0; e && i < e->value->count && i < json_array_size(apps); i++) {
         json_t *app = json_array_get(apps, i);

@@ -24,6 +24,7 @@ static const struct rs_member http_members[] = {
     {"keep_alive_timeout_s", RS_MEMBER_REAL, AT(rs_target_http, keep_alive_timeout_s)},
     {"access_log", RS_MEMBER_TEXT, AT(rs_target_http, access_log)},
     {"access_log_json", RS_MEMBER_BOOL, AT(rs_target_http, access_log_json)},
+    {"front", RS_MEMBER_OBJECT, AT(rs_target_http, front)},
 };
 
 static const struct rs_member app_members[] = {

@@ -86,6 +86,7 @@ struct rs_target_http {
     double keep_alive_timeout_s;
     char *access_log; /* a file or "-"; NULL: none */
     bool access_log_json;
+    json_t *front; /* ssl_*, proxy_protocol and trusted_proxies, as http_options have them */
 };
 
 struct rs_target {

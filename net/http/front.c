@@ -13,6 +13,8 @@ enum {
     LINGER_MAX = 1 << 20, /* bytes that are read meanwhile */
     HELD_KEEP = 4 << 10,  /* a buffer that grew beyond this is given up */
     LINGERING_MAX = 256,  /* connections of a lane */
+    HANDSHAKE_S = 30,
+    SCRATCH = 64 << 10,
 };
 
 /* The model: an executable's own, whatever flags a library is compiled with. */
@@ -44,6 +46,8 @@ static void free_conn(struct rs_front_conn *c)
     rs_list_remove(&c->link);
     rs_io_stop(&c->io);
     rs_timer_stop(&c->timer);
+    rs_tls_conn_free(c->tls);
+    rs_buf_fini(&c->early);
     rs_buf_fini(&c->held);
     free(c);
 }
@@ -61,6 +65,8 @@ void rs_front_fini(struct rs_front *f)
         close_it(rs_container_of(f->lingering.next, struct rs_front_conn, link));
     if (current == f)
         current = NULL;
+    free(f->gather);
+    f->gather = NULL;
     free(f->by_fd);
     f->by_fd = NULL;
     f->size = 0;
@@ -85,7 +91,12 @@ static int on_io(struct rs_io *io, uint32_t events)
 
 static int on_timer(struct rs_timer *t)
 {
-    close_it(rs_container_of(t, struct rs_front_conn, timer));
+    struct rs_front_conn *c = rs_container_of(t, struct rs_front_conn, timer);
+
+    if (c->lingers)
+        close_it(c);
+    else
+        (void)shutdown(c->fd, SHUT_RDWR); /* its time for a handshake is over */
     return 0;
 }
 
@@ -105,6 +116,36 @@ static void remember(struct rs_front *f, struct rs_front_conn *c)
     f->by_fd[at] = c;
 }
 
+/* As recv. */
+static ssize_t read_raw(void *arg, void *to, size_t size)
+{
+    struct rs_front_conn *c = arg;
+    size_t early = rs_buf_len(&c->early) < size ? rs_buf_len(&c->early) : size;
+    ssize_t n;
+
+    if (early) {
+        memcpy(to, rs_buf_head(&c->early), early);
+        rs_buf_consume(&c->early, early);
+        if (!rs_buf_len(&c->early))
+            rs_buf_fini(&c->early);
+    }
+    if (early == size)
+        return (ssize_t)size;
+    n = recv(c->fd, (char *)to + early, size - early, MSG_DONTWAIT);
+    return n > 0 ? n + (ssize_t)early : early ? (ssize_t)early : n;
+}
+
+static void start_tls(struct rs_front_conn *c)
+{
+    struct rs_loop *loop = c->front->loop;
+
+    c->tls = rs_tls_accept(c->front->tls, read_raw, c, rs_loop_now(loop));
+    if (!c->tls)
+        (void)shutdown(c->fd, SHUT_RDWR); /* out of memory: rather nothing than plain text */
+    c->shaking = true;
+    rs_timer_start(&c->timer, loop, rs_loop_now(loop) + HANDSHAKE_S * RS_SEC);
+}
+
 struct rs_front_conn *rs_front_open(struct rs_front *f, int fd)
 {
     struct rs_front_conn *c = rs_alloc(sizeof(*c));
@@ -116,6 +157,8 @@ struct rs_front_conn *rs_front_open(struct rs_front *f, int fd)
     rs_list_init(&c->link);
     rs_strict_init(&c->strict, f->head_max);
     remember(f, c);
+    if (f->tls)
+        start_tls(c);
     return c;
 }
 
@@ -149,11 +192,64 @@ void rs_front_release(struct rs_front_conn *c)
 
 /* --- reading ----------------------------------------------------------------------------------- */
 
+/* Writes the records that wait. False: some still do, or (errno) the connection is broken. */
+static bool flush(struct rs_front_conn *c)
+{
+    struct rs_buf *out = rs_tls_out(c->tls);
+
+    while (rs_buf_len(out)) {
+        ssize_t n = send(c->fd, rs_buf_head(out), rs_buf_len(out), MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n >= 0)
+            rs_buf_consume(out, (size_t)n);
+        else if (errno != EINTR)
+            return false;
+    }
+    rs_buf_fini(out);
+    return true;
+}
+
+/* Whoever speaks HTTP to a port of HTTPS is told so. */
+static void tell_plain(struct rs_front_conn *c)
+{
+    static const char answer[] = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; "
+                                 "charset=utf-8\r\ncontent-length: 36\r\nconnection: close\r\n\r\n"
+                                 "This port speaks HTTPS: use https://";
+
+    (void)send(c->fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t read_tls(struct rs_front_conn *c, void *to, size_t size)
+{
+    ssize_t n = rs_tls_recv(c->tls, to, size);
+    int e = errno;
+
+    if (rs_tls_was_plain(c->tls))
+        tell_plain(c);
+    else
+        (void)flush(c);
+    if (c->shaking && rs_tls_connected(c->tls)) {
+        c->shaking = false;
+        rs_timer_stop(&c->timer);
+    }
+    if (n < 0 && e == EPROTO) {
+        c->deaf = true; /* the alert is to arrive */
+        e = ECONNRESET;
+    }
+    errno = e;
+    return n;
+}
+
 /* As recv. `drained`: there is no more for now. */
 static ssize_t read_some(struct rs_front_conn *c, void *to, size_t size, bool *drained)
 {
-    ssize_t n = recv(c->fd, to, size, MSG_DONTWAIT);
+    ssize_t n;
 
+    if (c->front->tls && !c->tls) {
+        errno = ECONNRESET;
+        return -1;
+    }
+    n = c->tls ? read_tls(c, to, size) : read_raw(c, to, size);
     *drained = n < (ssize_t)size;
     return n;
 }
@@ -264,19 +360,112 @@ ssize_t rs_front_recv(struct rs_front_conn *c, void *to, size_t size)
 
 bool rs_front_pending(const struct rs_front_conn *c)
 {
-    return rs_buf_len(&c->held) > 0;
+    return rs_buf_len(&c->held) > 0 || (c->tls && rs_tls_pending(c->tls));
 }
 
 /* --- writing ----------------------------------------------------------------------------------- */
 
+/* What was encrypted is reported as sent when its records were: a caller that comes again after EAGAIN
+ * comes with the same bytes, or more of them. */
+static ssize_t write_some(struct rs_front_conn *c, const void *data, size_t len)
+{
+    size_t n = len < SCRATCH ? len : SCRATCH;
+
+    if (!flush(c))
+        return -1;
+    if (c->owed) {
+        n = c->owed < len ? c->owed : len;
+        c->owed -= n;
+        return (ssize_t)n;
+    }
+    if (rs_tls_send(c->tls, data, n) < 0)
+        return -1;
+    if (!flush(c)) {
+        c->owed = n;
+        return -1;
+    }
+    return (ssize_t)n;
+}
+
+/* Less than `len` only if the socket takes no more: libmicrohttpd waits until it does then. */
+static ssize_t write_tls(struct rs_front_conn *c, const void *data, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = write_some(c, (const char *)data + done, len - done);
+
+        if (n < 0)
+            return done ? (ssize_t)done : -1;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
 ssize_t rs_front_send(struct rs_front_conn *c, const void *data, size_t len)
 {
-    return send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return c->tls ? write_tls(c, data, len) : send(c->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void rs_front_shut(struct rs_front_conn *c)
 {
+    if (c->tls) {
+        rs_tls_shut(c->tls);
+        (void)flush(c);
+    }
     (void)shutdown(c->fd, SHUT_WR);
+}
+
+static char *scratch(struct rs_front_conn *c)
+{
+    if (!c->front->gather)
+        c->front->gather = rs_alloc(SCRATCH);
+    return c->front->gather;
+}
+
+/* A header and its body leave in one record if they fit. */
+static ssize_t write_all(struct rs_front_conn *c, const struct msghdr *msg)
+{
+    size_t done = 0, whole = 0;
+
+    for (size_t i = 0; i < msg->msg_iovlen; i++)
+        whole += msg->msg_iov[i].iov_len;
+    for (size_t i = 0; whole <= SCRATCH && i < msg->msg_iovlen; i++) {
+        memcpy(scratch(c) + done, msg->msg_iov[i].iov_base, msg->msg_iov[i].iov_len);
+        done += msg->msg_iov[i].iov_len;
+    }
+    if (whole <= SCRATCH)
+        return write_tls(c, scratch(c), whole);
+    for (size_t i = 0; i < msg->msg_iovlen; i++) {
+        ssize_t n = write_tls(c, msg->msg_iov[i].iov_base, msg->msg_iov[i].iov_len);
+
+        if (n < 0)
+            return done ? (ssize_t)done : -1;
+        done += (size_t)n;
+        if ((size_t)n < msg->msg_iov[i].iov_len)
+            break;
+    }
+    return (ssize_t)done;
+}
+
+static ssize_t write_file(struct rs_front_conn *c, int in, off_t *at, size_t count)
+{
+    size_t done = 0;
+
+    while (done < count) {
+        size_t want = count - done < SCRATCH ? count - done : SCRATCH;
+        ssize_t n = pread(in, scratch(c), want, *at);
+
+        if (n > 0)
+            n = write_tls(c, scratch(c), (size_t)n);
+        if (n < 0)
+            return done ? (ssize_t)done : -1;
+        *at += n;
+        done += (size_t)n;
+        if ((size_t)n < want)
+            break; /* the socket is full, or the file is shorter than was said */
+    }
+    return (ssize_t)done;
 }
 
 /* --- what libmicrohttpd calls ------------------------------------------------------------------ */
@@ -290,21 +479,33 @@ ssize_t rs_mhd_recv(int fd, void *to, size_t size, int flags)
 
 ssize_t rs_mhd_send(int fd, const void *data, size_t len, int flags)
 {
-    return send(fd, data, len, flags);
+    struct rs_front_conn *c = find(fd);
+
+    return c && c->tls ? write_tls(c, data, len) : send(fd, data, len, flags);
 }
 
 ssize_t rs_mhd_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
-    return sendmsg(fd, msg, flags);
+    struct rs_front_conn *c = find(fd);
+
+    return c && c->tls ? write_all(c, msg) : sendmsg(fd, msg, flags);
 }
 
 ssize_t rs_mhd_sendfile(int fd, int in, off_t *at, size_t count)
 {
-    return sendfile(fd, in, at, count);
+    struct rs_front_conn *c = find(fd);
+
+    return c && c->tls ? write_file(c, in, at, count) : sendfile(fd, in, at, count);
 }
 
 int rs_mhd_shutdown(int fd, int how)
 {
+    struct rs_front_conn *c = find(fd);
+
+    if (c && c->tls && how != SHUT_RD) {
+        rs_tls_shut(c->tls);
+        (void)flush(c);
+    }
     return shutdown(fd, how);
 }
 

@@ -16,6 +16,7 @@
 #include "core/base/list.h"
 #include "core/loop/loop.h"
 #include "net/http/strict.h"
+#include "net/http/tls.h"
 
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -23,13 +24,17 @@
 struct rs_front_conn {
     int fd; /* -1: none */
     struct rs_front *front;
+    struct rs_tls_conn *tls; /* NULL: without */
+    size_t owed;  /* bytes that were encrypted but not reported as sent: their records wait */
+    bool shaking; /* the handshake is not over; the timer bounds it */
+    struct rs_buf early; /* read from the socket before its turn */
     struct rs_strict strict;
     struct rs_buf held; /* read, not passed on; the first `held_ok` bytes may be */
     size_t held_ok;
     bool deaf;       /* a request was refused: nothing of what follows is heard */
     bool lingers;    /* libmicrohttpd has closed it; it is read dry so that the answer arrives */
     struct rs_io io; /* while it lingers */
-    struct rs_timer timer;
+    struct rs_timer timer; /* of its handshake, or while it lingers */
     struct rs_list link;
     size_t discarded;
 };
@@ -37,7 +42,9 @@ struct rs_front_conn {
 /* The connections of one lane. */
 struct rs_front {
     struct rs_loop *loop;
+    struct rs_tls *tls; /* borrowed; NULL: without */
     size_t head_max;
+    char *gather; /* SCRATCH bytes that become one record or a few */
     struct rs_front_conn **by_fd;
     size_t size;
     struct rs_list lingering;

@@ -53,7 +53,7 @@ struct rs_http_conn {
     struct MemoryPool *pool;
     struct rs_http_request *req; /* the one under way */
     bool gone;                   /* the client hung up */
-    struct rs_buf fields;        /* CLIENT and SERVER */
+    struct rs_buf fields;        /* CLIENT, SERVER, SCHEME */
     uint8_t client[8];           /* whom rate limits of key "client" are about */
     uint8_t client_len;
 };
@@ -231,7 +231,7 @@ void rs_http_log_flush(struct rs_http_server *s);
 void rs_http_count(struct rs_http_request *req, unsigned status, int64_t now);
 /* What a route's requests have in common; freed by rs_http_route_cache_free. */
 struct rs_http_route_cache {
-    struct rs_buf fields; /* KIND, SCHEME, ROUTE, APP, DEPLOYMENT, ROOT_PATH */
+    struct rs_buf fields; /* KIND, ROUTE, APP, DEPLOYMENT, ROOT_PATH */
     size_t route_at;      /* of ROUTE's value */
     struct rs_route_target *target;
     struct rs_http_series *series;

@@ -400,7 +400,6 @@ static struct rs_http_route_cache *cache_of(struct rs_http_request *req, struct 
     c = route->cache = rs_alloc(sizeof(*c));
     route->table->drop_cache = rs_http_route_cache_free;
     rs_field_put_uint(&c->fields, RS_TAG_KIND, RS_REQUEST_HTTP);
-    rs_field_put_str(&c->fields, RS_TAG_SCHEME, "http");
     rs_field_put_str(&c->fields, RS_TAG_APP, route->app);
     rs_field_put_str(&c->fields, RS_TAG_DEPLOYMENT, route->ingress);
     rs_buf_printf(&root, "%s%s", base, strcmp(route->prefix, "/") == 0 ? "" : route->prefix);

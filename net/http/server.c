@@ -180,6 +180,7 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
     }
     if (getsockname(fd, (struct sockaddr *)&local.sa, &local.len) == 0)
         put_address(&c->fields, RS_TAG_SERVER, &local);
+    rs_field_put_str(&c->fields, RS_TAG_SCHEME, s->front.tls ? "https" : "http");
     if (rs_mhd_fd_open(&s->events, &c->fd, fd) < 0)
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
@@ -404,6 +405,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     s->lane = lane;
     s->conf = conf;
     rs_front_init(&s->front, lane->loop, conf->max_header);
+    s->front.tls = rs_dataplane_tls(lane->dataplane);
     s->events = (struct rs_mhd_events){.wake = on_events, .hup = on_hup};
     rs_mhd_events_init(&s->events, lane->loop);
     rs_list_init(&s->conns);

@@ -10,6 +10,7 @@
 struct rs_lane *rs_dataplane_lane(struct rs_dataplane *d, unsigned index);
 const char *rs_dataplane_node_id(const struct rs_dataplane *d);
 const struct rs_ingress_conf *rs_dataplane_conf(const struct rs_dataplane *d);
+struct rs_tls *rs_dataplane_tls(const struct rs_dataplane *d); /* NULL: HTTP without */
 struct rs_store *rs_dataplane_store(struct rs_dataplane *d);
 /* Requests between lanes that are not over. */
 atomic_uint *rs_dataplane_relays(struct rs_dataplane *d);

@@ -42,6 +42,7 @@ struct rs_attached {
 struct rs_dataplane {
     struct rs_loop *control;
     struct rs_ingress_conf conf; /* its texts are copies */
+    struct rs_tls *tls;          /* NULL: HTTP without */
     struct rs_router_metrics metrics;
     const struct rs_dataplane_ops *ops;
     void *arg;

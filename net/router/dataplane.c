@@ -26,6 +26,11 @@ const char *rs_dataplane_node_id(const struct rs_dataplane *d)
     return d->conf.node_id;
 }
 
+struct rs_tls *rs_dataplane_tls(const struct rs_dataplane *d)
+{
+    return d->tls;
+}
+
 const struct rs_ingress_conf *rs_dataplane_conf(const struct rs_dataplane *d)
 {
     return &d->conf;
@@ -133,12 +138,28 @@ static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf
     if (d->n_lanes > LANES_MAX)
         d->n_lanes = LANES_MAX;
     d->conf.lanes = d->n_lanes;
+    d->conf.tls = (struct rs_tls_conf){0}; /* only read here */
 }
 
-static int start_servers(struct rs_dataplane *d, struct rs_error *err)
+static int take_certificate(struct rs_dataplane *d, const struct rs_tls_conf *conf,
+                            struct rs_error *err)
+{
+    enum rs_tls_file which;
+
+    d->tls = NULL;
+    if (!conf->of[RS_TLS_KEY] || !conf->of[RS_TLS_CERT] ||
+        rs_tls_new(&d->tls, conf, &which, err) == 0)
+        return 0;
+    return rs_error_wrap(err, "http_options.%s", rs_tls_names[which]);
+}
+
+static int start_servers(struct rs_dataplane *d, const struct rs_tls_conf *tls,
+                         struct rs_error *err)
 {
     if (!d->conf.host)
         return 0;
+    if (take_certificate(d, tls, err) < 0)
+        return -1;
     if (rs_port_check(d->conf.host, d->conf.port, "--port", err) < 0)
         return -1;
     d->port = d->conf.port;
@@ -198,7 +219,7 @@ int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
         if (rs_lane_init(&d->lanes[i], d, i, &d->metrics, err) < 0)
             return -1;
     }
-    if (start_servers(d, err) < 0)
+    if (start_servers(d, &conf->tls, err) < 0)
         return -1;
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (start_lane(&d->lanes[i], err) < 0)
@@ -218,11 +239,15 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
                         struct rs_error *err)
 {
     struct listening w = {.port = conf->port};
+    struct rs_tls *old = d->tls; /* of an attempt that failed: a lane may look at it until it is told */
 
     if (d->conf.host)
         return rs_error_set(err, RS_CONFLICT, "HTTP is served already, on port %u", d->port);
-    if (rs_port_check(conf->host, conf->port, "http_options.port", err) < 0)
+    if (rs_port_check(conf->host, conf->port, "http_options.port", err) < 0 ||
+        take_certificate(d, &conf->tls, err) < 0) {
+        d->tls = d->tls ? d->tls : old;
         return -1;
+    }
     /* No lane looks at these without a listener; the orders below bring them there. */
     copy_text(&d->conf.host, conf->host);
     copy_text(&d->conf.root_path, conf->root_path ? conf->root_path : "");
@@ -240,6 +265,7 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
             ;
     }
     (void)sem_destroy(&w.done);
+    rs_tls_free(old);
     if (w.r < 0) {
         *err = w.err;
         for (unsigned i = 0; i < d->n_lanes; i++)
@@ -323,6 +349,7 @@ void rs_dataplane_free(struct rs_dataplane *d)
     }
     rs_store_free(d->store);
     free_maps(d);
+    rs_tls_free(d->tls);
     free_conf(&d->conf);
     rs_buf_fini(&d->key);
     rs_dataplane_close_door(d->door);

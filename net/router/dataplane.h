@@ -16,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/loop/loop.h"
 #include "core/metrics/metrics.h"
+#include "net/http/tls.h"
 #include "net/wire/frame.h"
 
 #include <jansson.h>
@@ -32,6 +33,9 @@ struct rs_ingress_conf {
     size_t buffer_body; /* bytes of a request body read before dispatch; longer ones are streamed */
     size_t max_body;    /* bytes; more is 413; 0: no limit */
     size_t max_header;  /* bytes; more is 431 */
+    struct rs_tls_conf tls; /* of HTTPS; its files are read at once, and when they change */
+    bool proxy_protocol;           /* connections from trusted proxies begin with a PROXY header */
+    const json_t *trusted_proxies; /* array of addresses and networks; NULL: 127.0.0.1; read at once */
     unsigned max_connections;
     unsigned lanes;        /* 0: one per core */
     uint64_t object_store; /* bytes that objects may take; 0: 30 % of the machine's memory */

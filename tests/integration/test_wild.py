@@ -177,7 +177,8 @@ class Wild(ServeTest):
         with Client(s) as c:
             c.send(read("200-trailers"))
             status, body = c.answer()
-        self.assertEqual((status, b"checksum" in body, b'"body":"hello"' in body), (200, False, True))
+        self.assertEqual((status, b"checksum" in body), (200, False))
+        self.assertIn(b'"body":"hello"', body)
 
     def test_pipelining(self) -> None:
         """A hundred requests in one write, with and without bodies, are answered in order."""

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import socket
+import ssl
 import struct
 from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -63,12 +64,15 @@ class WebSocket:
 
     def __init__(self, port: int, path: str = "/",
                  headers: Optional[Dict[str, Optional[str]]] = None, method: str = "GET",
-                 version: str = "HTTP/1.1", timeout: float = 20, receive_buffer: int = 0) -> None:
+                 version: str = "HTTP/1.1", timeout: float = 20, receive_buffer: int = 0,
+                 tls: Optional[ssl.SSLContext] = None) -> None:
         self.sock = socket.socket()
         self.sock.settimeout(timeout * SLOW)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.connect(("127.0.0.1", port))
+        if tls:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="127.0.0.1")
         text, key = handshake(path, headers or {}, method, version)
         self.sock.sendall(text)
         self.file = self.sock.makefile("rb")

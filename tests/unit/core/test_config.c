@@ -219,7 +219,7 @@ START_TEST(defaults)
     ck_assert_str_eq(c->http.root_path, "");
     ck_assert_int_eq(c->http.request_timeout, -1);
     ck_assert_int_eq(c->http.keep_alive_timeout, INT64_C(90000000000));
-    ck_assert_ptr_null(c->http.ssl_keyfile);
+    ck_assert_ptr_null(c->http.ssl[RS_SSL_KEYFILE]);
     ck_assert_int_eq(c->grpc.port, 9000);
     ck_assert(c->grpc.enable_reflection);
     ck_assert_int_eq(c->logging.level, 20);
