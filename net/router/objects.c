@@ -154,8 +154,10 @@ void rs_objects_unref(struct rs_objects *o, struct rs_object *x)
             }
         }
         take(&o->map, find(&o->map, &x->id));
-        if (x->state != RS_OBJECT_PENDING)
-            o->bytes -= x->len + x->meta_len;
+        if (x->state != RS_OBJECT_PENDING) {
+            o->bytes -= x->len;
+            o->meta_bytes -= x->meta_len;
+        }
         if (x->fd >= 0)
             o->fds--;
         destroy(x);
@@ -215,7 +217,8 @@ static void become(struct rs_objects *o, struct rs_object *x, enum rs_object_sta
     x->fd = body->fd;
     if (body->fd < 0 && body->len)
         x->data = rs_memdup(body->data, (size_t)body->len);
-    o->bytes += x->len + x->meta_len;
+    o->bytes += x->len;
+    o->meta_bytes += x->meta_len;
     o->fds += x->fd >= 0;
     keep_inner(o, x, body);
     tell(x);
@@ -229,10 +232,8 @@ static void close_body(const struct rs_object_body *body)
 
 static bool has_room(const struct rs_objects *o, const struct rs_object_body *body)
 {
-    uint64_t need = body->len + body->meta_len;
-
-    return need <= o->max_bytes && o->bytes <= o->max_bytes - need &&
-           (body->fd < 0 || o->fds < o->max_fds);
+    return body->len <= o->max_bytes && o->bytes <= o->max_bytes - body->len &&
+           o->meta_bytes + body->meta_len <= o->max_bytes && (body->fd < 0 || o->fds < o->max_fds);
 }
 
 int rs_objects_put(struct rs_objects *o, struct rs_object *x, const struct rs_object_body *body)

@@ -75,7 +75,8 @@ struct rs_object_refs {
 
 struct rs_objects {
     struct rs_object_map map;
-    uint64_t bytes, max_bytes;
+    uint64_t bytes, max_bytes; /* of bodies */
+    uint64_t meta_bytes; /* of what describes them; as many again, and errors always have room */
     size_t fds, max_fds;
     /* The fields and no body that an object gets when its maker goes away. */
     const void *orphan_meta;
