@@ -108,5 +108,3 @@ bool rs_task_from_cache(struct rs_task *t, int64_t now);
 void rs_task_to_cache(struct rs_task *t, int64_t now);
 /* It worked on the entry, or waited for it, and will not go on. */
 void rs_task_leave_cache(struct rs_task *t);
-/* In [0, 1), the same for the same text and salt everywhere. */
-double rs_flow_lot(const char *text, size_t len, const char *salt);

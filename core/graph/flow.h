@@ -105,4 +105,6 @@ bool rs_run_is_shadow(const struct rs_run *run);
 const struct rs_flow_info *rs_run_info(const struct rs_run *run);
 const struct rs_step *rs_task_step(const struct rs_task *t);
 struct rs_run *rs_task_run(const struct rs_task *t);
+/* What a weight or a share decides by: in [0, 1), the same for the same text and salt everywhere. */
+double rs_flow_lot(const char *text, size_t len, const char *salt);
 void **rs_task_slot(struct rs_task *t); /* the caller's; NULL at first */

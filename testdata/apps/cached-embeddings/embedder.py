@@ -3,8 +3,8 @@
     python3 embedder.py PORT
 
 It is no trained model: words and their neighbours are hashed into 256 places (the hashing trick),
-so that texts with the same words are near each other and nothing else is. GET /health tells how many
-texts it has embedded.
+so that texts with the same words are near each other and nothing else is. GET /health tells how
+many texts it has embedded.
 """
 
 import hashlib

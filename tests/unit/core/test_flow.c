@@ -7,6 +7,15 @@
 
 /* --- one request, step by step ------------------------------------------------------------------- */
 
+static struct world_call *open_call(struct world *w, const char *name)
+{
+    for (size_t i = 0; i < w->n_calls; i++) {
+        if (w->calls[i].open && strcmp(w->calls[i].name, name) == 0)
+            return &w->calls[i];
+    }
+    return NULL;
+}
+
 /* Events, one a word: "a=BODY" answers the call of a with 200, "a!404=BODY" with another status, "a-"
  * it fails, "a/" it fails for want of room, "tick" the next timer, "gone" the client leaves. */
 static void play(struct world *w, struct rs_run *run, const char *events)
