@@ -6,6 +6,9 @@ import time
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 
+IDLE_S = 2.0  # connections are not used again after so long
+
+
 class Outcome(NamedTuple):
     number: int
     status: int  # 0: no answer, or a broken one
@@ -30,7 +33,7 @@ class OpenLoop:
         self.outcomes: List[Outcome] = []
         self.sent = 0
         self._going = True
-        self._idle: List[Tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: List[Tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
 
@@ -63,7 +66,7 @@ class OpenLoop:
             self.sent += 1
         while tasks:
             await asyncio.wait(list(tasks))
-        for _, writer in self._idle:
+        for _, _, writer in self._idle:
             writer.close()
 
     async def _one(self, number: int, due: float) -> None:
@@ -73,11 +76,18 @@ class OpenLoop:
             status, text = 0, repr(e)
         self.outcomes.append(Outcome(number, status, time.monotonic() - due, text))
 
+    def _take_idle(self) -> Optional[Tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """The one used last; one that was not used for long may be closed by the server any moment."""
+        now = time.monotonic()
+        while self._idle:
+            since, reader, writer = self._idle.pop()
+            if now - since < IDLE_S and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
     async def _exchange(self, number: int) -> Tuple[int, str]:
-        if self._idle:
-            reader, writer = self._idle.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = self._take_idle() or await asyncio.open_connection("127.0.0.1", self.port)
         fit = False
         try:
             writer.write(("%s %s?n=%d HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n" % (
@@ -96,7 +106,7 @@ class OpenLoop:
             return int(head.split()[1]), data.decode("utf-8", "replace")
         finally:
             if fit:
-                self._idle.append((reader, writer))
+                self._idle.append((time.monotonic(), reader, writer))
             else:
                 writer.close()
 
