@@ -98,7 +98,8 @@ class Load:
                 return
         loop = asyncio.get_running_loop()
         try:
-            _, c = await loop.create_connection(lambda: Connection(self._done), "127.0.0.1", self.port)
+            _, c = await loop.create_connection(lambda: Connection(self._done), "127.0.0.1",
+                                                self.port)
         except OSError:
             self.pending -= 1
             self.replies.append(Reply(request.kind, 0, began, time.monotonic(), {}))

@@ -85,9 +85,9 @@ class Overload(ServeTest):
         self.assertEqual({r.status for r in replies}, {200, refusal})
         goodput = rate_of(replies)
         high, low = quantile(replies, 0.5, "high"), quantile(replies, 0.5, "plain")
-        self.seen.append("%s %gx: capacity %.1f/s, goodput %.1f/s; median of the urgent %.0f ms, of "
-                         "the others %.0f ms" % (path, times, capacity, goodput, high * 1000,
-                                                 low * 1000))
+        self.seen.append(
+            "%s %gx: capacity %.1f/s, goodput %.1f/s; median of the urgent %.0f ms, of the others "
+            "%.0f ms" % (path, times, capacity, goodput, high * 1000, low * 1000))
         if goodput < 0.9 * capacity or high * 2 > low or high > MS / 1000 * 4:
             self.wrong.append(self.seen[-1])
         return replies
@@ -137,7 +137,8 @@ class Overload(ServeTest):
         for k in killers:
             k.join()
         self.assertEqual(len(replies), 1200)
-        counts = {n: len([r for r in replies if r.status == n]) for n in {r.status for r in replies}}
+        counts = {n: len([r for r in replies if r.status == n])
+                  for n in {r.status for r in replies}}
         self.assertLessEqual(set(counts), {200, 503, 502}, counts)
         self.assertLessEqual(counts.get(502, 0), len(victims), counts)
         self.assertGreater(counts[200], 100, counts)

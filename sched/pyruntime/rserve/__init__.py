@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rserve._limits import limits as limits
 
 __version__ = "0.1.0"
 
@@ -25,3 +29,12 @@ if not os.path.isdir(_VENDOR):
     _VENDOR = os.path.join(ROOT, "vendor")
 if _VENDOR not in sys.path:
     sys.path.append(_VENDOR)
+
+
+def __getattr__(name: str) -> Any:
+    """What programs may import from here, when they do: to import this package is cheap."""
+    if name == "limits":
+        from rserve._limits import limits
+
+        return limits
+    raise AttributeError(f"module 'rserve' has no attribute {name!r}")

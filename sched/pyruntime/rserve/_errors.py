@@ -180,9 +180,14 @@ def unpack_error(
         lost.message = message
         return lost
     if code == w.E_BACKPRESSURE:
-        return serve_exceptions.BackPressureError(
-            w.number(fields, w.T_QUEUED), w.number(fields, w.T_MAX_QUEUED)
+        full = serve_exceptions.BackPressureError(
+            w.number(fields, w.T_QUEUED),
+            w.number(fields, w.T_MAX_QUEUED),
+            retry_after_s=w.number(fields, w.T_RETRY_AFTER) or None,
         )
+        if message.startswith("Request dropped"):
+            full._message = message  # it may have waited too long, too
+        return full
     if code == w.E_UNAVAILABLE or (code == w.E_NOT_FOUND and not kind):  # has none of that name
         unavailable = serve_exceptions.DeploymentUnavailableError(DeploymentID(deployment, app))
         unavailable._text = message

@@ -25,7 +25,7 @@ from typing import (
     TypeVar,
 )
 
-from rserve import _chain, _node, _objects, _values, _wired
+from rserve import _chain, _limits, _node, _objects, _values, _wired
 from rserve import _wire as w
 from rserve._call import Call, request_context
 from rserve._errors import pack_user_error, unpack_error
@@ -747,6 +747,8 @@ class DeploymentHandle(Generic[T]):
             route = getattr(call, "route", "")
             if route:
                 inherited += w.field_str(w.T_ROUTE, route)
+        if _limits.used:
+            inherited += _limits.fields()
         return link, request_id, inherited
 
     def _transmit(
