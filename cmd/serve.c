@@ -475,6 +475,7 @@ static void ingress_of(const struct serve *s, const json_t *front, struct rs_ing
         .root_path = c ? c->http.root_path : "",
         .request_timeout = c && c->http.request_timeout > 0 ? c->http.request_timeout : 0,
         .keep_alive_timeout = c ? c->http.keep_alive_timeout : 90 * RS_SEC,
+        .header_timeout = o->header_timeout * RS_SEC,
         .buffer_body = (size_t)o->buffer_body,
         .max_body = (size_t)o->max_body,
         .access_log = o->access_log ? o->access_log

@@ -26,7 +26,7 @@ struct rs_serve_options {
     const char *labels; /* NULL: none */
     const char *state_dir, *python;
     const char *access_log; /* NULL: as the configuration says */
-    int64_t lanes, max_body, buffer_body;
+    int64_t lanes, max_body, buffer_body, header_timeout;
     int log_format; /* 0 text, 1 json */
     bool verbose, quiet;
 };
@@ -34,7 +34,7 @@ struct rs_serve_options {
 #define RS_SERVE_DEFAULTS                                                                          \
     {                                                                                              \
         .port = -1, .dashboard_host = "127.0.0.1", .dashboard_port = 8265, .num_cpus = -1,         \
-        .num_gpus = -1, .memory = -1, .buffer_body = 1 << 20                                       \
+        .num_gpus = -1, .memory = -1, .buffer_body = 1 << 20, .header_timeout = 30                 \
     }
 
 extern const char *const rs_log_formats[];
@@ -108,6 +108,14 @@ extern const char *const rs_log_formats[];
         {"access-log",  0,                                                                         \
          RS_OPT_STRING, RS_SERVE_AT(type, member, access_log),                                     \
          "FILE",        "a line for each HTTP request; - is standard output (default: none)"},     \
+        {"header-timeout",                                                                         \
+         0,                                                                                        \
+         RS_OPT_INT,                                                                               \
+         RS_SERVE_AT(type, member, header_timeout),                                                \
+         "SECONDS",                                                                                \
+         "for a request's header from its first byte on, then 408 (default 30); 0: no limit",      \
+         .min = 0,                                                                                 \
+         .max = 86400},                                                                            \
         {"state-dir",   0,                                                                         \
          RS_OPT_STRING, RS_SERVE_AT(type, member, state_dir),                                      \
          "DIR",         "logs and other files (default $XDG_STATE_HOME/rserve)"},                  \

@@ -35,15 +35,20 @@ static inline struct rs_front_conn *find(int fd)
 
 /* --- its life ---------------------------------------------------------------------------------- */
 
-void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max)
+static int on_late(struct rs_timer *t);
+
+void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max, int64_t head_timeout)
 {
-    *f = (struct rs_front){.loop = loop, .head_max = head_max};
+    *f = (struct rs_front){.loop = loop, .head_max = head_max, .head_timeout = head_timeout};
     rs_list_init(&f->lingering);
+    rs_list_init(&f->slow);
+    f->late.fn = on_late;
 }
 
 static void free_conn(struct rs_front_conn *c)
 {
     rs_list_remove(&c->link);
+    rs_list_remove(&c->slow);
     rs_io_stop(&c->io);
     rs_timer_stop(&c->timer);
     rs_tls_conn_free(c->tls);
@@ -52,17 +57,21 @@ static void free_conn(struct rs_front_conn *c)
     free(c);
 }
 
-/* The last of it. */
+/* The last of it. Out of the loop first: closing does not take a socket out while a process that is
+ * being forked has it too, and the loop would be told of what is freed. */
 static void close_it(struct rs_front_conn *c)
 {
-    (void)close(c->fd);
+    int fd = c->fd;
+
     free_conn(c);
+    (void)close(fd);
 }
 
 void rs_front_fini(struct rs_front *f)
 {
     while (!rs_list_empty(&f->lingering))
         close_it(rs_container_of(f->lingering.next, struct rs_front_conn, link));
+    rs_timer_stop(&f->late);
     if (current == f)
         current = NULL;
     free(f->gather);
@@ -155,6 +164,7 @@ struct rs_front_conn *rs_front_open(struct rs_front *f, int fd)
     c->io = (struct rs_io){.fd = fd, .fn = on_io};
     c->timer.fn = on_timer;
     rs_list_init(&c->link);
+    rs_list_init(&c->slow);
     rs_strict_init(&c->strict, f->head_max);
     remember(f, c);
     if (f->tls)
@@ -284,6 +294,46 @@ static void replace(struct rs_front_conn *c)
     c->deaf = true;
 }
 
+/* A head that is dribbled has `head_timeout`. One that comes whole is never in the list. */
+static void watch_head(struct rs_front_conn *c)
+{
+    struct rs_front *f = c->front;
+    bool under_way = c->strict.state == RS_STRICT_HEAD && rs_buf_len(&c->held) > c->held_ok;
+    bool watched = !rs_list_empty(&c->slow);
+
+    if (under_way == watched || !f->head_timeout)
+        return;
+    if (!under_way) {
+        rs_list_remove(&c->slow);
+        return;
+    }
+    c->head_since = rs_loop_now(f->loop);
+    rs_list_push_back(&f->slow, &c->slow);
+    if (!f->late.loop)
+        rs_timer_start(&f->late, f->loop, c->head_since + f->head_timeout);
+}
+
+static int on_late(struct rs_timer *t)
+{
+    struct rs_front *f = rs_container_of(t, struct rs_front, late);
+    int64_t now = rs_loop_now(f->loop);
+
+    while (!rs_list_empty(&f->slow)) {
+        struct rs_front_conn *c = rs_container_of(f->slow.next, struct rs_front_conn, slow);
+
+        if (c->head_since + f->head_timeout > now) {
+            rs_timer_start(t, f->loop, c->head_since + f->head_timeout);
+            break;
+        }
+        rs_list_remove(&c->slow);
+        rs_strict_refuse(&c->strict, 408, "The request's header did not come in time.");
+        replace(c);
+        c->late = true;
+        (void)shutdown(c->fd, SHUT_RD); /* so that it is read once more */
+    }
+    return 0;
+}
+
 /* `n` bytes have come, at `p`. Returns how many of them may go on where they are; the rest is held. */
 static size_t judge(struct rs_front_conn *c, const char *p, size_t n)
 {
@@ -300,6 +350,7 @@ static size_t judge(struct rs_front_conn *c, const char *p, size_t n)
     }
     if (c->strict.state == RS_STRICT_BAD)
         replace(c);
+    watch_head(c);
     return ok;
 }
 

@@ -31,7 +31,10 @@ struct rs_front_conn {
     struct rs_strict strict;
     struct rs_buf held; /* read, not passed on; the first `held_ok` bytes may be */
     size_t held_ok;
-    bool deaf;       /* a request was refused: nothing of what follows is heard */
+    bool deaf;           /* a request was refused: nothing of what follows is heard */
+    bool late;           /* because its head took too long */
+    struct rs_list slow; /* in the front's list, while a part of a head is there, since .. */
+    int64_t head_since;
     bool lingers;    /* libmicrohttpd has closed it; it is read dry so that the answer arrives */
     struct rs_io io; /* while it lingers */
     struct rs_timer timer; /* of its handshake, or while it lingers */
@@ -48,9 +51,12 @@ struct rs_front {
     struct rs_front_conn **by_fd;
     size_t size;
     struct rs_list lingering;
+    int64_t head_timeout; /* ns from a head's first byte to its last, then 408; 0: none */
+    struct rs_list slow;  /* those whose head is under way, the oldest first */
+    struct rs_timer late;
 };
 
-void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max);
+void rs_front_init(struct rs_front *f, struct rs_loop *loop, size_t head_max, int64_t head_timeout);
 void rs_front_fini(struct rs_front *f); /* closes what lingers */
 /* This thread is about to run libmicrohttpd for these connections, from now on. */
 void rs_front_enter(struct rs_front *f);
@@ -62,6 +68,11 @@ void rs_front_release(struct rs_front_conn *c);
 
 /* The status and the reason if a request of this method stands for one that was refused; else 0. */
 unsigned rs_front_refused(const struct rs_front_conn *c, const char *method, const char **why);
+/* Its end of input is ours, not the client's. */
+static inline bool rs_front_is_late(const struct rs_front_conn *c)
+{
+    return c->late;
+}
 /* Bytes are there that libmicrohttpd will not ask for: those behind a WebSocket handshake. */
 bool rs_front_has_rest(const struct rs_front_conn *c);
 

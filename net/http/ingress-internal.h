@@ -38,6 +38,7 @@ struct rs_http_server {
     struct rs_list conns, requests, spare;
     struct rs_list idle;   /* connections without a request that keep their memory, by `rest` */
     struct rs_timer tired; /* when the first of them has been idle for long */
+    struct rs_list hung;   /* connections whose clients hung up, which libmicrohttpd may not know */
     unsigned n_spare, n_requests, n_shown;
     struct rs_series *ongoing;
     struct rs_http_log *log; /* NULL: no access log */
@@ -48,7 +49,7 @@ struct rs_http_conn {
     struct rs_http_server *server;
     struct rs_front_conn *front;
     struct rs_mhd_fd fd;
-    struct rs_list link, rest;
+    struct rs_list link, rest, hung;
     int64_t idle_since;
     struct MemoryPool *pool;
     struct rs_http_request *req; /* the one under way */

@@ -83,6 +83,12 @@ void rs_mhd_fd_close(struct rs_mhd_fd *f)
     e->closed = f->io.fd;
 }
 
+void rs_mhd_fd_look_again(struct rs_mhd_fd *f)
+{
+    f->got |= EPOLLIN;
+    tell(f);
+}
+
 /* --- what libmicrohttpd calls ------------------------------------------------------------------ */
 
 int rs_mhd_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)

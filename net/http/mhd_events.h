@@ -45,6 +45,9 @@ void rs_mhd_events_enter(struct rs_mhd_events *e);
 /* Before libmicrohttpd puts it into its set. -1: out of memory. */
 RS_MUST_CHECK int rs_mhd_fd_open(struct rs_mhd_events *e, struct rs_mhd_fd *f, int fd);
 void rs_mhd_fd_close(struct rs_mhd_fd *f); /* idempotent */
+/* Has libmicrohttpd read it once more: it stops after it got less than it asked for, and so overlooks
+ * the end of what came together with it. */
+void rs_mhd_fd_look_again(struct rs_mhd_fd *f);
 
 /* --- what libmicrohttpd calls ------------------------------------------------------------------ */
 

@@ -114,9 +114,13 @@ static void on_hup(struct rs_mhd_fd *f)
 {
     struct rs_http_conn *c = rs_container_of(f, struct rs_http_conn, fd);
 
-    c->gone = true;
+    if (rs_front_is_late(c->front))
+        return;
     if (c->req && rs_http_waits(c->req))
         rs_http_request_hup(c->req);
+    else if (!c->gone)
+        rs_list_push_back(&c->server->hung, &c->hung);
+    c->gone = true;
 }
 
 static void on_events(struct rs_mhd_events *e)
@@ -185,6 +189,7 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
     rs_list_init(&c->rest);
+    rs_list_init(&c->hung);
     rs_list_push_back(&s->conns, &c->link);
     c->pool = rs_mhd_pool_newest();
     rs_http_idle(c);
@@ -206,6 +211,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     rs_mhd_fd_close(&c->fd);
     rs_list_remove(&c->link);
     rs_list_remove(&c->rest);
+    rs_list_remove(&c->hung);
     rs_buf_fini(&c->fields);
     rs_front_release(c->front);
     free(c);
@@ -318,6 +324,17 @@ static void show_ongoing(struct rs_http_server *s)
     s->n_shown = s->n_requests;
 }
 
+/* What their clients sent before they hung up was read; now it sees that there is no more. */
+static void end_hung(struct rs_http_server *s)
+{
+    while (!rs_list_empty(&s->hung)) {
+        struct rs_http_conn *c = rs_container_of(s->hung.next, struct rs_http_conn, hung);
+
+        rs_list_remove(&c->hung);
+        rs_mhd_fd_look_again(&c->fd);
+    }
+}
+
 /* One run is not enough to receive, answer or finish a request, so it is asked for more until it has
  * none. */
 static int64_t on_after(struct rs_after *a)
@@ -339,6 +356,9 @@ static int64_t on_after(struct rs_after *a)
     if (s->log)
         rs_http_log_flush(s);
     if (!is_done(s, &ms))
+        return 0;
+    end_hung(s);
+    if (s->dirty)
         return 0;
     if (s->waiting)
         return s->ran_at + SETTLE - now;
@@ -404,11 +424,12 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     }
     s->lane = lane;
     s->conf = conf;
-    rs_front_init(&s->front, lane->loop, conf->max_header);
-    s->front.tls = rs_dataplane_tls(lane->dataplane);
     s->events = (struct rs_mhd_events){.wake = on_events, .hup = on_hup};
     rs_mhd_events_init(&s->events, lane->loop);
+    rs_front_init(&s->front, lane->loop, conf->max_header, conf->header_timeout);
+    s->front.tls = rs_dataplane_tls(lane->dataplane);
     rs_list_init(&s->conns);
+    rs_list_init(&s->hung);
     rs_list_init(&s->requests);
     rs_list_init(&s->spare);
     rs_list_init(&s->ready);

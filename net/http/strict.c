@@ -56,6 +56,11 @@ static size_t refuse(struct rs_strict *s, unsigned status, const char *why)
     return 0;
 }
 
+void rs_strict_refuse(struct rs_strict *s, unsigned status, const char *why)
+{
+    (void)refuse(s, status, why);
+}
+
 /* No control character but tabs. Eight bytes at a time: where one of them may be below a blank, or
  * is 127, it is looked at one by one. */
 static bool is_text(const char *p, size_t n)

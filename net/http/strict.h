@@ -47,6 +47,8 @@ void rs_strict_init(struct rs_strict *s, size_t head_max);
 /* How many of these bytes may go on. When the state is RS_STRICT_BAD then, the byte after them begins what
  * is refused; no more calls. */
 size_t rs_strict_scan(struct rs_strict *s, const char *data, size_t n);
+/* For a reason that is not in the bytes. `why` is static. */
+void rs_strict_refuse(struct rs_strict *s, unsigned status, const char *why);
 void rs_strict_no_upgrade(struct rs_strict *s);
 /* A token of RFC 9110? */
 bool rs_strict_is_token(const char *text, size_t len);
