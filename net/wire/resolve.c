@@ -6,7 +6,6 @@
 
 #include <ares.h>
 #include <ctype.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -54,28 +53,6 @@ bool rs_address_is_name(const char *text)
         letter = letter || isalpha((unsigned char)*p);
     }
     return letter;
-}
-
-/* c-ares knows services by name too, by way of the C library, which would load shared objects of the
- * machine for that. Ports are numbers here: these keep that part out of a static binary.
- */
-struct servent *getservbyname(const char *name, const char *proto)
-{
-    (void)name;
-    (void)proto;
-    return NULL;
-}
-
-int getservbyport_r(int port, const char *proto, struct servent *result_buf, char *buf,
-                    size_t buflen, struct servent **result)
-{
-    (void)port;
-    (void)proto;
-    (void)result_buf;
-    (void)buf;
-    (void)buflen;
-    *result = NULL;
-    return 0;
 }
 
 /* --- sockets and time ---------------------------------------------------------------------------- */
