@@ -1,4 +1,4 @@
-"""The pool that synchronous code runs in: nothing is lost, nothing waits for a thread that blocks."""
+"""The pool of synchronous code: nothing is lost, nothing waits for a thread that blocks."""
 
 from __future__ import annotations
 

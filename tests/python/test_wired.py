@@ -1,5 +1,5 @@
-"""Answers that are nothing but the items of a call: what the replica tells the node, and what it does
-when the node sends the items to it all the same, as the fake one does."""
+"""Answers that are nothing but the items of a call: what the replica tells the node, and what it
+does when the node sends the items to it all the same, as the fake one does."""
 
 from __future__ import annotations
 

@@ -3,12 +3,12 @@
 Work is handed in from the event loop's thread only. A thread is added when all others are busy, up
 to the limit (`max_ongoing_requests`), so the pool is never the reason for a request to wait.
 
-Handing over must not cost more than the work. So at most one thread at a time is woken to look for
-work; before it runs what it found it wakes the next one, if there is more. Work that is done at once
-is thus done by one thread in a row, while what blocks lets the others come up one after the other.
-For the same reason answers are not written one by one: they wait until the thread that made them has
-nothing to do, or the one that was woken gets to run, which is as soon as user code waits for
-anything, or after an interval of the interpreter's (5 ms).
+Handing over must not cost more than the work. So at most one thread at a time is woken to look
+for work; before it runs what it found it wakes the next one, if there is more. Work that is done
+at once is thus done by one thread in a row, while what blocks lets the others come up one after
+the other. For the same reason answers are not written one by one: they wait until the thread that
+made them has nothing to do, or the one that was woken gets to run, which is as soon as user code
+waits for anything, or after an interval of the interpreter's (5 ms).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Worker(threading.Thread):
 
 
 class ThreadPool:
-    """Runs functions that handle their own errors. What they leave in `unsent` is sent by `flush`."""
+    """Runs functions that handle their own errors. `flush` sends what they leave in `unsent`."""
 
     def __init__(
         self, limit: int, unsent: Sized = (), flush: Callable[[], None] = lambda: None
