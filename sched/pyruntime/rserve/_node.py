@@ -116,6 +116,8 @@ class NodeLink:
         self._reader = w.Reader(sock)
         self._inbox: Deque[w.Frame] = deque()
         self._fresh: Deque[Call] = deque()
+        self._resumed: Deque[Tuple[Callable[[Any], None], Any]] = deque()
+        self._dispatching = False
         self._out: Deque[bytes] = deque()
         #: Frames that have not been handed to the socket; for those who flush.
         self.unsent = self._out
@@ -169,6 +171,13 @@ class NodeLink:
         self.flush()
 
     def _dispatch(self) -> None:
+        self._dispatching = True
+        try:
+            self._dispatch_all()
+        finally:
+            self._dispatching = False
+
+    def _dispatch_all(self) -> None:
         inbox = self._inbox
         while inbox:
             frame = inbox.popleft()
@@ -197,6 +206,7 @@ class NodeLink:
             except w.ProtocolError as e:
                 self.lost(str(e))
                 return
+        self._go_on()
         fresh = self._fresh
         starts = self.starts
         while fresh:
@@ -211,6 +221,18 @@ class NodeLink:
                     self.calls.pop(stream, None)
                     continue
             self.on_request(call)
+
+    def resume(self, function: Callable[[Any], None], argument: Any) -> None:
+        """Calls this as soon as everything was looked at that came with what is looked at now."""
+        self._resumed.append((function, argument))
+        if not self._dispatching:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        resumed = self._resumed
+        while resumed:
+            function, argument = resumed.popleft()
+            function(argument)
 
     def _dispatch_answers(self) -> None:
         """The answers alone: what handles them runs no user code. The rest stays where it is."""

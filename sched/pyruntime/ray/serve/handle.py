@@ -28,6 +28,7 @@ from typing import (
 from rserve import _chain, _limits, _node, _objects, _values, _wired
 from rserve import _wire as w
 from rserve._call import Call, request_context
+from rserve._drive import News
 from rserve._errors import pack_user_error, unpack_error
 from rserve._objects import ObjectRef
 
@@ -191,25 +192,8 @@ class _DeploymentResponseBase(_node.PendingCall):
 
     def _future(self) -> "Optional[asyncio.Future[None]]":
         """A future of the running loop that ends when there is news; None if there already is."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-
-        def set_result() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        mine = threading.get_ident()
-
-        def waker() -> None:
-            if threading.get_ident() == mine:
-                set_result()
-                return
-            try:
-                loop.call_soon_threadsafe(set_result)
-            except RuntimeError:
-                pass  # that loop was closed: nobody waits any more
-
-        return future if self._subscribe(waker) else None
+        future = News(self._link, asyncio.get_running_loop())
+        return future if self._subscribe(future.wake) else None
 
     def _wait_in_thread(self, timeout_s: Optional[float]) -> bool:
         event = threading.Event()
