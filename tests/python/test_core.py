@@ -52,7 +52,7 @@ class FakeLink:
 
 def answer(call, value):
     body = pickle.dumps(value)
-    call.on_answer(w.Frame(w.RESPONSE, w.END, call.stream, _values._F_PICKLE, body, ()))
+    call.on_answer(w.Frame(w.RESPONSE, w.END, call.stream, _values.F_PICKLE, body, ()))
 
 
 def fail(call, code, kind="", body=b""):

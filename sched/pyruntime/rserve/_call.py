@@ -42,6 +42,7 @@ class Call:
         "http",
         "started_at",
         "_inherit",
+        "_request_id",
         "grpc_context",
         "cancel_on_parent_request_cancel",
         "refs",
@@ -67,6 +68,7 @@ class Call:
         self.http = fields.get(w.T_KIND) != b"\x02"
         self.started_at = 0.0
         self._inherit: Optional[bytes] = None
+        self._request_id: Optional[str] = None
         self.grpc_context: Any = None
         self.cancel_on_parent_request_cancel = False
         self.refs: Any = None  # the references that came with it; None: none
@@ -75,7 +77,10 @@ class Call:
 
     @property
     def request_id(self) -> str:
-        return w.text(self.fields, w.T_REQUEST_ID)
+        text = self._request_id
+        if text is None:
+            text = self._request_id = w.text(self.fields, w.T_REQUEST_ID)
+        return text
 
     @property
     def _internal_request_id(self) -> str:

@@ -277,12 +277,13 @@ class Driver:
             return
         if type(waiting) is News:
             waiting.parked = None
+        is_future = hasattr(waiting, "_asyncio_future_blocking")
         if error is not None and waiting is not None:
-            if waiting.cancel():  # its cancellation reaches the coroutine when it is waited for
-                error = None
+            if is_future and waiting.cancel():
+                error = None  # its cancellation reaches the coroutine when it is waited for
             else:  # it is there already: the coroutine gets ours
                 waiting = None
-        if hasattr(waiting, "_asyncio_future_blocking"):
+        if is_future and waiting is not None:
             waiting._asyncio_future_blocking = True  # as it was when the coroutine yielded it
         await self._finish(call_, coro_, context_, waiting, error)
 

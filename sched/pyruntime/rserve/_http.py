@@ -176,9 +176,13 @@ def request_class() -> Any:
             self._rserve_call = call
 
         def __getattr__(self, name: str) -> Any:
-            call = self.__dict__.pop("_rserve_call", None)
-            if call is None:
+            call = self.__dict__.get("_rserve_call")
+            if call is None or name == "_json":  # which is looked for before it is made
                 raise AttributeError(f"'Request' object has no attribute {name!r}")
+            if name == "_body" and call.chunks is None:  # all that `await request.body()` needs
+                self._body = call.body
+                return call.body
+            del self._rserve_call
             channel = Channel(call)
             Request.__init__(self, make_scope(call), channel.receive, channel.send)
             if call.chunks is None:

@@ -451,7 +451,7 @@ class _LocalCall:
         self._context = context
         self._lock = threading.Lock()
         self._task: "Optional[concurrent.futures.Future[Any]]" = None
-        self._wakers: List[Callable[[], None]] = []
+        self._told_later: List[Callable[[], None]] = []
         self._over = False
         self._error: Optional[BaseException] = None
         self._cancelled = False
@@ -517,7 +517,7 @@ class _LocalCall:
 
     def _wake(self) -> None:
         with self._lock:
-            wakers, self._wakers = self._wakers, []
+            wakers, self._told_later = self._told_later, []
         for waker in wakers:
             waker()
 
@@ -542,7 +542,7 @@ class _LocalCall:
         with self._lock:
             if self._ready():
                 return
-            self._wakers.append(wake)
+            self._told_later.append(wake)
         try:
             await future
         except asyncio.CancelledError:
@@ -555,7 +555,7 @@ class _LocalCall:
         with self._lock:
             if self._ready():
                 return True
-            self._wakers.append(event.set)
+            self._told_later.append(event.set)
         return event.wait(timeout_s)
 
 

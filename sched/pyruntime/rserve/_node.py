@@ -488,7 +488,16 @@ class NodeLink:
         """Sends a handle call; returns its stream number."""
         stream = next(self._streams)
         self._pending[stream] = pending
-        self.send_from_any(w.REQUEST, w.END, stream, meta, body)
+        size = len(body)
+        if size <= w.MEMFD_FROM and threading.get_ident() == self.thread_id:
+            self._out.append(
+                w.pack_header(len(meta), w.REQUEST, w.END, 0, stream, size) + meta + body
+            )
+            if not self._flush_due:
+                self._flush_due = True
+                self.loop.call_soon(self.flush)
+        else:
+            self.send_from_any(w.REQUEST, w.END, stream, meta, body)
         return stream
 
     def open_call_memfd(self, pending: PendingCall, meta: bytes, size: int, fd: int) -> int:

@@ -23,7 +23,8 @@ OCTETS = b"application/octet-stream"
 TEXT = b"text/plain; charset=utf-8"
 JSON = b"application/json"
 
-_F_PICKLE = w.field(w.T_CONTENT_TYPE, w.PICKLE)
+#: The fields of a call or an answer that is a pickle.
+F_PICKLE = w.field(w.T_CONTENT_TYPE, w.PICKLE)
 _F_PICKLE5 = w.field(w.T_CONTENT_TYPE, w.PICKLE5)
 _F_OCTETS = w.field(w.T_CONTENT_TYPE, OCTETS)
 _F_TEXT = w.field(w.T_CONTENT_TYPE, TEXT)
@@ -189,7 +190,7 @@ def _encode(value: Any) -> "Tuple[bytes, w.Body]":
         pickled.ids = None
     else:
         if b"__main__" not in data:
-            return (_F_PICKLE if pickled.ids is None else _F_PICKLE + take_ids()), data
+            return (F_PICKLE if pickled.ids is None else F_PICKLE + take_ids()), data
     return _encode_by_value(value)
 
 
@@ -201,8 +202,8 @@ def _encode_large(value: Any) -> "Tuple[bytes, w.Body]":
     if aside.views:
         return _F_PICKLE5 + take_ids(), _join(pieces.parts, pieces.size, aside.views)
     if pieces.size <= w.MEMFD_FROM:
-        return _F_PICKLE + take_ids(), b"".join(pieces.parts)
-    return _F_PICKLE + take_ids(), w.Parts(pieces.parts, pieces.size)
+        return F_PICKLE + take_ids(), b"".join(pieces.parts)
+    return F_PICKLE + take_ids(), w.Parts(pieces.parts, pieces.size)
 
 
 def _encode_by_value(value: Any) -> "Tuple[bytes, w.Body]":
@@ -210,7 +211,7 @@ def _encode_by_value(value: Any) -> "Tuple[bytes, w.Body]":
     data = _pickle(value, aside)
     if aside.views:
         return _F_PICKLE5 + take_ids(), _join([data], len(data), aside.views)
-    return _F_PICKLE + take_ids(), data
+    return F_PICKLE + take_ids(), data
 
 
 def _join(pieces: List[w.Buffer], length: int, views: List[memoryview]) -> "w.Body":

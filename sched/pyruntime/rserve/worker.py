@@ -274,7 +274,7 @@ class Worker:
 
     def _answer(self, job: Job, value: Any) -> None:
         num_returns = job.rest[0]
-        meta = _values._F_PICKLE
+        meta = _values.F_PICKLE
         if num_returns == 1:
             meta, body = _values.encode(value)
         elif num_returns == 0:

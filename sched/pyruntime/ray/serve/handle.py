@@ -21,6 +21,7 @@ from typing import (
     Iterator,
     List,
     Optional,
+    Sequence,
     Tuple,
     TypeVar,
 )
@@ -76,21 +77,23 @@ def _not_in_event_loop(instead: str = "`await response`") -> None:
 class _DeploymentResponseBase(_node.PendingCall):
     """What the two kinds of response share: being sent, failing, being cancelled."""
 
+    # What most responses never change costs them nothing.
+    _stream = 0
+    _done = False
+    _error: Optional[BaseException] = None
+    _cancelled = False
+    _wakers: Tuple[Callable[[], None], ...] = ()
+    _content_type = w.PICKLE
+    _on_reserved = False  # `_stream` is there already, with a slot
+    _again: Optional[Callable[[Dict[int, bytes]], None]] = None
+    _raw_error: Optional[Tuple[bytes, Any]] = None  # as it came
+
     def __init__(
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
     ) -> None:
         self._handle = handle
         self._link = link
         self._request_id = request_id
-        self._stream = 0
-        self._done = False
-        self._error: Optional[BaseException] = None
-        self._cancelled = False
-        self._wakers: List[Callable[[], None]] = []
-        self._content_type = w.PICKLE
-        self._on_reserved = False  # `_stream` is there already, with a slot
-        self._again: Optional[Callable[[Dict[int, bytes]], None]] = None
-        self._raw_error: Optional[Tuple[bytes, Any]] = None  # as it came
 
     @property
     def request_id(self) -> str:
@@ -150,10 +153,10 @@ class _DeploymentResponseBase(_node.PendingCall):
         self._settle()
 
     def _settle(self) -> None:
-        self._again = None
         with _lock:
+            self._again = None
             self._done = True
-            wakers, self._wakers = self._wakers, []
+            wakers, self._wakers = self._wakers, ()
         for waker in wakers:
             waker()
 
@@ -184,7 +187,7 @@ class _DeploymentResponseBase(_node.PendingCall):
         with _lock:
             if self._has_news():
                 return False
-            self._wakers.append(waker)
+            self._wakers += (waker,)
             return True
 
     def _has_news(self) -> bool:
@@ -215,24 +218,24 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
     (`_hold`): the node keeps the answer, and this process gets it only if it asks.
     """
 
-    def __init__(
-        self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
-    ) -> None:
-        super().__init__(handle, link, request_id)
-        self._parts: Optional[List[Any]] = None
-        self._body: Any = None
-        self._value: Any = None
-        self._refs: "List[ObjectRef[Any]]" = []  # that came with the answer
-        self._ref: "Optional[ObjectRef[Any]]" = None  # what it is as an object
-        self._held_stream = 0  # the call that the node was told about
-        self._kept = False  # the node said that the answer goes to `_ref`
-        self._fetching = False
+    _parts: Optional[List[Any]] = None
+    _body: Any = None
+    _value: Any = None
+    _refs: "Sequence[ObjectRef[Any]]" = ()  # that came with the answer
+    _ref: "Optional[ObjectRef[Any]]" = None  # what it is as an object
+    _held_stream = 0  # the call that the node was told about
+    _kept = False  # the node said that the answer goes to `_ref`
+    _fetching = False
 
     def on_answer(self, frame: w.Frame) -> None:
         if frame.type == w.ERROR:
             self._on_failure(frame)
             return
         if frame.type == w.RESPONSE:
+            if frame.meta == _values.F_PICKLE and frame.flags & w.END:  # nearly always
+                self._body = frame.body
+                self._settle()
+                return
             fields = w.parse_fields(frame.meta)
             if w.T_OBJECT in fields:
                 self._on_kept()
@@ -281,6 +284,8 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
         self._link.send(w.pack(w.HOLD, 0, stream, meta))
 
     def _transmitted(self) -> None:
+        if self._ref is None:  # `_hold` sees the call if this does not see the object
+            return
         with _lock:
             ref = self._ref
             if ref is None or self._held_stream == self._stream:
@@ -318,11 +323,12 @@ class DeploymentResponse(_DeploymentResponseBase, Generic[R]):
     def _subscribe(self, waker: Callable[[], None]) -> bool:
         if not super()._subscribe(waker):
             return False
-        with _lock:
-            fetch = self._kept and not self._fetching
-            self._fetching = self._fetching or fetch
-        if fetch:
-            self._start_fetch()
+        if self._kept:  # if it comes to be so later, the waker is seen
+            with _lock:
+                fetch = not self._fetching
+                self._fetching = True
+            if fetch:
+                self._start_fetch()
         return True
 
     def _start_fetch(self) -> None:
@@ -431,8 +437,6 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     The call is cancelled when nobody has this object any more: nobody could take its items.
     """
 
-    _stream = 0  # of local testing mode, which has no node
-
     def __init__(
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
     ) -> None:
@@ -465,7 +469,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
             self._settle()
         elif self._items and self._wakers:
             with _lock:
-                wakers, self._wakers = self._wakers, []
+                wakers, self._wakers = self._wakers, ()
             for waker in wakers:
                 waker()
 
