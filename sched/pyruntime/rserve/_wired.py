@@ -62,13 +62,13 @@ def _channel(send: Any) -> Optional[Channel]:
 
 
 def _can(call: Call, response: Any) -> bool:
-    """Whether items of `response` may go where the answer of `call` goes. False from the first
-    item on: it is here, and must not be overtaken."""
+    """Whether items of `response` may go where the answer of `call` goes. False once it has begun:
+    items may be here, and must not be overtaken."""
     link = response._link
     return bool(
         response._stream
         and not response._done
-        and not response._items
+        and not response._begun
         and call.link is link
         and not call.cancelled
         and not call.answered

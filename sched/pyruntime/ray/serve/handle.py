@@ -441,6 +441,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         self, handle: "DeploymentHandle[Any]", link: "_node.NodeLink", request_id: str
     ) -> None:
         super().__init__(handle, link, request_id)
+        self._begun = False  # the head of the answer is here
         self._items: Deque[bytes] = deque()
         self._taken = 0
 
@@ -460,6 +461,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
             return
         if frame.type == w.RESPONSE:
             fields = w.parse_fields(frame.meta)
+            self._begun = True
             self._content_type = fields.get(w.T_CONTENT_TYPE, _values.OCTETS)
             if not w.number(fields, w.T_ITEMS) and frame.flags & w.END:
                 self._items.append(frame.body)
@@ -485,7 +487,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         return _values.decode_value(self._content_type, body)
 
     def __aiter__(self) -> AsyncIterator[R]:
-        if self._stream and not self._done and not self._items:
+        if self._stream and not self._begun:
             _wired.iterated(self, sys._getframe(1))
         return self
 
