@@ -30,7 +30,7 @@ struct rs_ingress_conf {
     const char *root_path;      /* "" or "/base" */
     int64_t request_timeout;    /* ns, 0: none */
     int64_t keep_alive_timeout; /* ns */
-    int64_t header_timeout;     /* ns from a request's first byte to the end of its header; 0: none */
+    int64_t header_timeout; /* ns from a request's first byte to the end of its header; 0: none */
     size_t buffer_body; /* bytes of a request body read before dispatch; longer ones are streamed */
     size_t max_body;    /* bytes; more is 413; 0: no limit */
     size_t max_header;  /* bytes; more is 431 */

@@ -1,5 +1,6 @@
-"""A client of HTTP/1.1 on a bare socket, which notices what others forgive: answers that crossed, that
-break off, that are followed by bytes of nobody. And what a process holds: descriptors, memory."""
+"""A client of HTTP/1.1 on a bare socket, which notices what others forgive: answers that crossed,
+that break off, that are followed by bytes of nobody. And what a process holds: descriptors and
+memory."""
 
 import os
 import socket
