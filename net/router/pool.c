@@ -216,7 +216,8 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     p->working -= b->figures != NULL;
     if (how != RS_UNBIND_RETURNED) { /* that one is on its way into the queue */
-        rs_queue_took(&p->queue, rs_loop_now(p->loop) - r->sent_at, how == RS_UNBIND_DONE);
+        if (r->deadline) /* how long it takes is of interest to those who have little time only */
+            rs_queue_took(&p->queue, rs_loop_now(p->loop) - r->sent_at, how == RS_UNBIND_DONE);
         show_load(p);
     }
     count(p, b, r, how, f);
@@ -280,7 +281,7 @@ void rs_pool_pump(struct rs_pool *p)
         give(p, chosen, s);
     while ((w = rs_queue_next(&p->queue, now, &s)))
         give(p, of(w), s);
-    while ((w = rs_queue_shed(&p->queue, now)))
+    while (p->queue.shed.target && (w = rs_queue_shed(&p->queue, now)))
         rs_pool_drop(p, of(w), RS_DROP_SHED);
     p->pumping = false;
     deadline = rs_queue_deadline(&p->queue, now);

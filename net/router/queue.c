@@ -172,10 +172,13 @@ static struct rs_waiter *first(const struct rs_queue *q, enum rs_waits kind)
 
 static struct rs_waiter *due(const struct rs_queue *q)
 {
-    struct rs_waiter *any = first(q, RS_WAITS_ANY), *local = first(q, RS_WAITS_LOCAL);
+    struct rs_waiter *any = first(q, RS_WAITS_ANY), *local;
 
-    if (!any || !local)
-        return any ? any : local;
+    if (!q->filled[RS_WAITS_LOCAL])
+        return any;
+    local = first(q, RS_WAITS_LOCAL);
+    if (!any)
+        return local;
     return rs_queue_before(q, any, local) ? any : local;
 }
 
@@ -387,6 +390,8 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
     struct rs_waiter *w, *p = NULL;
     struct rs_slots *s = NULL, *for_p = NULL;
 
+    if (!q->queued)
+        return NULL;
     if (!rs_list_empty(&q->patient)) {
         if (!any_free(q))
             return NULL;
@@ -532,7 +537,8 @@ void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now)
 {
     assert(s->in_flight);
     s->in_flight--;
-    rs_drain_ended(&q->drain, q->queued > 0, now);
+    if (q->queued || q->drain.since)
+        rs_drain_ended(&q->drain, q->queued > 0, now);
 }
 
 void rs_queue_took(struct rs_queue *q, int64_t took, bool whole)

@@ -62,7 +62,7 @@ def main() -> int:
     os.environ["RSERVE"], os.environ["RSERVE_SOURCE"] = os.path.abspath(args.rserve), ROOT
     os.environ["RSERVE_TEST_SLOW"] = "10"  # a run takes minutes
     from harness import Server, free_port  # they read the environment
-    from openloop import Reply, get, offer, quantile, rate_of, saturate
+    from offered_load import Reply, get, offer, quantile, rate_of, saturate
 
     def mixed(path: str) -> Any:
         return lambda i: (get("urgent", path, x_request_priority="9") if i % 40 == 0 else

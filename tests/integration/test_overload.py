@@ -14,7 +14,7 @@ import unittest
 from typing import Any, Callable, Dict, List
 
 from harness import Server, ServeTest, main, wait_until
-from openloop import Reply, get, offer, quantile, rate_of, saturate
+from offered_load import Reply, get, offer, quantile, rate_of, saturate
 
 SLOW_STAGE = os.environ.get("RSERVE_C_SLOW", "")
 MS = 80  # of work on a request; four replicas, one request each: 50 a second
