@@ -34,7 +34,7 @@ struct rs_serve_options {
 #define RS_SERVE_DEFAULTS                                                                          \
     {                                                                                              \
         .port = -1, .dashboard_host = "127.0.0.1", .dashboard_port = 8265, .num_cpus = -1,         \
-        .num_gpus = -1, .memory = -1, .buffer_body = 1 << 20, .header_timeout = 30                 \
+        .num_gpus = -1, .memory = -1, .buffer_body = 16 << 20, .header_timeout = 30                \
     }
 
 extern const char *const rs_log_formats[];
@@ -91,7 +91,7 @@ extern const char *const rs_log_formats[];
          "PATH",        "Python interpreter of applications that name none (default python3)"},    \
         {"lanes",    0,                                                                            \
          RS_OPT_INT, RS_SERVE_AT(type, member, lanes),                                             \
-         "N",        "threads of the data plane (default: one per core)",                          \
+         "N",        "threads of the data plane (default: one per four cores)",                    \
          .min = 0,   .max = 256},                                                                  \
         {"max-body",  0,                                                                           \
          RS_OPT_SIZE, RS_SERVE_AT(type, member, max_body),                                         \
@@ -102,7 +102,7 @@ extern const char *const rs_log_formats[];
          RS_OPT_SIZE,                                                                              \
          RS_SERVE_AT(type, member, buffer_body),                                                   \
          "SIZE",                                                                                   \
-         "request body read before a replica is chosen; more is streamed (default 1M)",            \
+         "request body read before a replica is chosen; more is streamed (default 16M)",           \
          .min = 0,                                                                                 \
          .max = INT64_C(1) << 30},                                                                 \
         {"access-log",  0,                                                                         \

@@ -129,6 +129,7 @@ struct rserve_i {
     char app[256], deployment[256], replica_id[256];
     struct rserve_i_buf *in, *held, *spare, out; /* held: a handler looks into it */
     struct rserve_i_mark *marks;
+    int whole; /* a file that is the next body as it is, so that it need not be copied; -1: none */
     size_t marks_len, marks_cap, need;
     int in_fds[RSERVE_I_FDS];
     size_t in_fds_len;
@@ -376,7 +377,10 @@ static int rserve_i_end(struct rserve_i *c, size_t at, int type, unsigned flags,
     rserve_i_put(head + 3, len, 8);
     head_len = tail ? sizeof(head) : 0;
     total = head_len + len + tail_len;
-    if (total > RSERVE_I_MEMFD_MIN) {
+    if (c->whole >= 0) {
+        fd = c->whole;
+        c->whole = -1;
+    } else if (total > RSERVE_I_MEMFD_MIN) {
         struct iovec parts[3];
         union {
             const void *from;

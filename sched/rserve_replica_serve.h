@@ -321,6 +321,17 @@ static size_t rserve_i_head(struct rserve_response *res, int status, const char 
     return at;
 }
 
+/* What came as a file and is sent back as it is travels in the same file. */
+static int rserve_i_whole(struct rserve_response *res, const void *body, size_t len)
+{
+    struct rserve_i_job *j =
+        (struct rserve_i_job *)(void *)((char *)res - offsetof(struct rserve_i_job, res));
+
+    if (!len || !j->map || body != j->map || len != j->map_len || res->pickle)
+        return -1;
+    return fcntl(j->req.body_fd, F_DUPFD_CLOEXEC, 3);
+}
+
 int rserve_respond(struct rserve_response *res, int status, const char *content_type,
                    const void *body, size_t len)
 {
@@ -338,6 +349,7 @@ int rserve_respond(struct rserve_response *res, int status, const char *content_
     r = rserve_i_may(res, RSERVE_I_FRESH);
     if (r == 0) {
         at = rserve_i_head(res, status, content_type);
+        c->whole = rserve_i_whole(res, body, len);
         r = rserve_i_end(c, at, RSERVE_I_RESPONSE, RSERVE_I_END, res->stream, body, len,
                          res->pickle ? "." : NULL);
         if (r < 0)
@@ -596,6 +608,7 @@ static int rserve_i_serve(int fd, const struct rserve_options *options, rserve_h
     c.next_stream = 1;
     c.queue_end = &c.queue;
     c.place.req.body_fd = -1;
+    c.whole = -1;
     c.in = (struct rserve_i_buf *)rserve_i_alloc(NULL, sizeof(*c.in));
     memset(c.in, 0, sizeof(*c.in));
     c.workers =

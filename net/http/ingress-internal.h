@@ -40,6 +40,7 @@ struct rs_http_server {
     struct rs_timer tired; /* when the first of them has been idle for long */
     struct rs_list hung;   /* connections whose clients hung up, which libmicrohttpd may not know */
     unsigned n_spare, n_requests, n_shown;
+    uint64_t kept; /* bytes of bodies that were read before their replicas were chosen */
     struct rs_series *ongoing;
     struct rs_http_log *log; /* NULL: no access log */
     uint64_t random[2];
@@ -116,8 +117,8 @@ struct rs_http_request {
     int64_t retry_after;      /* seconds, to be told with the answer; 0: not */
     bool has_te, has_length;
     uint64_t content_length;
-    uint64_t received;
-    int64_t credit; /* bytes of body that may still be passed on */
+    uint64_t received, kept; /* bytes of the body; of those, kept here */
+    int64_t credit;          /* bytes of body that may still be passed on */
 
     unsigned status; /* 0: none yet */
     struct MHD_Response *response;

@@ -19,6 +19,8 @@
 
 enum {
     SPARE_MAX = 256,
+    KEPT_MAX = 256 << 20, /* bytes of bodies; then no more than KEPT_LEAST is kept of each */
+    KEPT_LEAST = 1 << 20,
     DISCARD_MAX = 1 << 20, /* of a body that is not wanted; then the connection is ended */
 };
 
@@ -90,6 +92,7 @@ void rs_http_request_release(struct rs_http_request *req)
         rs_route_table_unref(req->route->table);
     req->route = NULL;
     rs_closep(&req->r.body_fd);
+    s->kept -= req->kept;
     s->n_requests--;
     if (s->n_spare >= SPARE_MAX || req->r.body.cap > RS_FRAME_MEMFD_MIN * 2 ||
         req->text.cap > RS_FRAME_MEMFD_MIN * 2) {
@@ -269,9 +272,16 @@ static enum MHD_Result throw_away(struct rs_http_request *req, size_t *size)
     return MHD_YES;
 }
 
+/* A body that was kept takes its replica's time only while it is worked on, but it takes memory. */
+static size_t keep_at_most(const struct rs_http_request *req)
+{
+    size_t most = req->server->conf->buffer_body;
+
+    return req->server->kept > KEPT_MAX && most > KEPT_LEAST ? KEPT_LEAST : most;
+}
+
 static enum MHD_Result upload(struct rs_http_request *req, const char *data, size_t *size)
 {
-    const struct rs_ingress_conf *conf = req->server->conf;
     size_t len = *size;
 
     if (req->discard || req->cut_off)
@@ -302,7 +312,9 @@ static enum MHD_Result upload(struct rs_http_request *req, const char *data, siz
         rs_http_cut_off(req, 500, "Internal Server Error");
         return MHD_YES;
     }
-    if (req->received > conf->buffer_body)
+    req->kept += len;
+    req->server->kept += len;
+    if (req->received > keep_at_most(req))
         submit(req, false);
     return MHD_YES;
 }

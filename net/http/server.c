@@ -16,8 +16,14 @@
 #include <unistd.h>
 
 enum {
-    RUNS_MAX = 16,          /* of the daemon in one turn: then the loop's other work */
-    POOL_MIN = 32 << 10,    /* libmicrohttpd's memory per connection */
+    RUNS_MAX = 16, /* of the daemon in one turn: then the loop's other work */
+/* libmicrohttpd's memory per connection. Half of it is what it receives at once; what is not
+     * touched costs nothing, unless it is its own pool, which it wipes. */
+#ifdef RS_MHD_POOL
+    POOL_MIN = 256 << 10,
+#else
+    POOL_MIN = 32 << 10,
+#endif
     POOL_EXTRA = 8 << 10,   /* beyond the header: its own lists, and the answer's header */
     HEADER_MAX = 512 << 10, /* it has to fit into a frame's metadata */
 };

@@ -115,15 +115,17 @@ static int start_lane(struct rs_lane *l, struct rs_error *err)
     return 0;
 }
 
-/* Those that this process may run on, which in a container are not all. */
-static unsigned usable_cores(void)
+/* One per four cores that this process may run on, which in a container are not all. A lane passes on
+ * more than the replicas of four cores can answer, and what enters on one lane and is at home on another
+ * one is woken for twice more. */
+static unsigned usual_lanes(void)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 1)
         return 1;
-    return (unsigned)CPU_COUNT(&set);
+    return ((unsigned)CPU_COUNT(&set) + 3) / 4;
 }
 
 static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf)
@@ -134,7 +136,7 @@ static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf
     d->conf.access_log = rs_strdup(conf->access_log);
     d->conf.node_id = rs_strdup(conf->node_id ? conf->node_id : "");
     d->conf.node_ip = rs_strdup(conf->node_ip ? conf->node_ip : "");
-    d->n_lanes = conf->lanes ? conf->lanes : usable_cores();
+    d->n_lanes = conf->lanes ? conf->lanes : usual_lanes();
     if (d->n_lanes > LANES_MAX)
         d->n_lanes = LANES_MAX;
     d->conf.lanes = d->n_lanes;

@@ -38,7 +38,7 @@ struct rs_ingress_conf {
     bool proxy_protocol;           /* connections from trusted proxies begin with a PROXY header */
     const json_t *trusted_proxies; /* array of addresses and networks; NULL: 127.0.0.1; read at once */
     unsigned max_connections;
-    unsigned lanes;        /* 0: one per core */
+    unsigned lanes;        /* 0: one per four cores */
     uint64_t object_store; /* bytes that objects may take; 0: 30 % of the machine's memory */
     /* Who this node is to other nodes and in metrics; NULL is "". */
     const char *node_id, *node_ip;

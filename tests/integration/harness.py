@@ -344,6 +344,8 @@ class ServeTest(unittest.TestCase):
     def start(self, *args: str, **kwargs: Any) -> Server:
         """`rserve run ARGS` on free ports; does not wait."""
         port, dashboard = free_port(), free_port()
+        if "--lanes" not in args:  # requests that cross from one to another are to be tested too
+            args += ("--lanes", "2")
         s = self.spawn("run", *args, "--host", "127.0.0.1", "--port", str(port),
                        "--dashboard-port", str(dashboard), **kwargs)
         s.port, s.dashboard = port, dashboard
