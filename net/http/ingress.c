@@ -272,12 +272,16 @@ static enum MHD_Result throw_away(struct rs_http_request *req, size_t *size)
     return MHD_YES;
 }
 
-/* A body that was kept takes its replica's time only while it is worked on, but it takes memory. */
+/* How much is read before a replica is chosen. A body that is there as a whole takes a replica's time
+ * only while it is worked on; one that cannot be kept in the end is better passed on soon. */
 static size_t keep_at_most(const struct rs_http_request *req)
 {
     size_t most = req->server->conf->buffer_body;
 
-    return req->server->kept > KEPT_MAX && most > KEPT_LEAST ? KEPT_LEAST : most;
+    if (most > KEPT_LEAST &&
+        (!req->has_length || req->content_length > most || req->server->kept > KEPT_MAX))
+        return KEPT_LEAST;
+    return most;
 }
 
 static enum MHD_Result upload(struct rs_http_request *req, const char *data, size_t *size)

@@ -31,12 +31,15 @@ struct rs_ingress_conf {
     int64_t request_timeout;    /* ns, 0: none */
     int64_t keep_alive_timeout; /* ns */
     int64_t header_timeout; /* ns from a request's first byte to the end of its header; 0: none */
-    size_t buffer_body; /* bytes of a request body read before dispatch; longer ones are streamed */
-    size_t max_body;    /* bytes; more is 413; 0: no limit */
-    size_t max_header;  /* bytes; more is 431 */
+    /* Bytes of a request's body that are read before it is dispatched; longer ones, and those of unknown
+     * length, are streamed when at most 1 MiB is there. */
+    size_t buffer_body;
+    size_t max_body;        /* bytes; more is 413; 0: no limit */
+    size_t max_header;      /* bytes; more is 431 */
     struct rs_tls_conf tls; /* of HTTPS; its files are read at once, and when they change */
-    bool proxy_protocol;           /* connections from trusted proxies begin with a PROXY header */
-    const json_t *trusted_proxies; /* array of addresses and networks; NULL: 127.0.0.1; read at once */
+    bool proxy_protocol;    /* connections from trusted proxies begin with a PROXY header */
+    const json_t
+        *trusted_proxies; /* array of addresses and networks; NULL: 127.0.0.1; read at once */
     unsigned max_connections;
     unsigned lanes;        /* 0: one per four cores */
     uint64_t object_store; /* bytes that objects may take; 0: 30 % of the machine's memory */

@@ -2,8 +2,8 @@
  *
  *     load open PORT PATH RATE CONNECTIONS SECONDS   requests at a constant rate, whatever is answered
  *     load post PORT PATH BYTES ROUNDS               one connection, bodies in and out, one by one
- *     load echo BYTES ROUNDS                         the same over a Unix socket to a process that
- *                                                    does nothing else: what copying alone costs
+ *     load echo unix|tcp BYTES ROUNDS                the same over a socket to a process that does
+ *                                                    nothing else: what copying alone costs
  *     load hold PORT PATH CONNECTIONS                a request on each, then they stay open until stdin ends
  *
  * open: requests are due at fixed times. One that finds no free connection waits, and its latency
@@ -343,16 +343,39 @@ static int post(char **argv)
     return report(ms, rounds);
 }
 
+/* Two ends of a connection. */
+static void connected(const char *how, int pair[2])
+{
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    socklen_t len = sizeof(at);
+    int listener;
+
+    if (strcmp(how, "tcp") != 0) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+            die("socketpair");
+        return;
+    }
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (listener < 0 || bind(listener, (struct sockaddr *)&at, sizeof(at)) < 0 ||
+        listen(listener, 1) < 0 || getsockname(listener, (struct sockaddr *)&at, &len) < 0)
+        die("listen");
+    pair[0] = connect_to(ntohs(at.sin_port));
+    pair[1] = accept(listener, NULL, NULL);
+    if (pair[1] < 0)
+        die("accept");
+    close(listener);
+}
+
 static int echo(char **argv)
 {
-    size_t size = strtoull(argv[0], NULL, 10);
-    int rounds = atoi(argv[1]), pair[2];
+    size_t size = strtoull(argv[1], NULL, 10);
+    int rounds = atoi(argv[2]), pair[2];
     char *body = filled(size), *back = malloc(size);
     double *ms = calloc((size_t)rounds, sizeof(*ms));
     pid_t child;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
-        die("socketpair");
+    connected(argv[0], pair);
     child = fork();
     if (child == 0) {
         close(pair[0]);
@@ -407,7 +430,7 @@ static const struct {
     const char *name;
     int args;
     int (*run)(char **argv);
-} modes[] = {{"open", 5, open_loop}, {"post", 4, post}, {"echo", 2, echo}, {"hold", 3, hold}};
+} modes[] = {{"open", 5, open_loop}, {"post", 4, post}, {"echo", 3, echo}, {"hold", 3, hold}};
 
 int main(int argc, char **argv)
 {

@@ -108,14 +108,16 @@ def tails(program: str, targets: List[Target], rates: Dict[str, float], seconds:
 
 
 def large_bodies(program: str, target: Target, size: int, rounds: int) -> Dict[str, float]:
-    """ms for a body of `size` in and out: through a target, and by copying alone. Medians."""
-    seen: Dict[str, List[float]] = {"large": [], "copy": []}
+    """ms for a body of `size` in and out: through a target, and by copying alone, between two
+    processes. Medians."""
+    seen: Dict[str, List[float]] = {"large": [], "unix": [], "tcp": []}
     for n in range(rounds):
         seen["large"].append(ask([program, "post", str(target.port), target.path, str(size), "20"],
                                  120)["p50_ms"])
-        seen["copy"].append(ask([program, "echo", str(size), "20"], 120)["p50_ms"])
-        say("round %d/%d  %d MB in and out: %.2f ms; copied alone: %.2f ms"
-            % (n + 1, rounds, size >> 20, seen["large"][-1], seen["copy"][-1]))
+        for how in ("unix", "tcp"):
+            seen[how].append(ask([program, "echo", how, str(size), "20"], 120)["p50_ms"])
+        say("round %d/%d  %d MB in and out: %.2f ms; copied alone: Unix socket %.2f ms, TCP %.2f ms"
+            % (n + 1, rounds, size >> 20, *(seen[k][-1] for k in ("large", "unix", "tcp"))))
     return {key: statistics.median(ms) for key, ms in seen.items()}
 
 
