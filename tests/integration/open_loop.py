@@ -77,7 +77,7 @@ class OpenLoop:
         self.outcomes.append(Outcome(number, status, time.monotonic() - due, text))
 
     def _take_idle(self) -> Optional[Tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """The one used last; one that was not used for long may be closed by the server any moment."""
+        """The one used last; one not used for long may be closed by the server any moment."""
         now = time.monotonic()
         while self._idle:
             since, reader, writer = self._idle.pop()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What an application asks of the ingress by route: limits, time, live changes; and the access log."""
+"""What an application asks of the ingress by route, live changes; and the access log."""
 
 import concurrent.futures
 import http.client

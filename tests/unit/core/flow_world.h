@@ -5,6 +5,7 @@
 #include "core/config/config.h"
 #include "core/graph/flow.h"
 
+#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
