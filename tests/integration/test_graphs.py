@@ -7,11 +7,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import unittest
 from typing import Any, Dict, List, Tuple
 
-from harness import C_ECHO, Answer, ServeTest, Server, call, main, rserve, wait_until
+from harness import (C_ECHO, RSERVE, Answer, ServeTest, Server, call, free_port, main, rserve,
+                     wait_until)
+from websocket_client import handshake
 
 # A stage as a plain HTTP server. What it does is asked for by a header: `x-NAME: hang` and so on.
 STAGE = """
@@ -227,6 +230,96 @@ class Graphs(ServeTest):
         self.assertEqual(r.readline(), b"data: 0\n")  # the others were not sent yet
         self.write("go", "")
         self.assertEqual(r.read().count(b"data:"), 3)
+
+    def test_uploads_in_pieces(self) -> None:
+        s = self.start_graph("{parallel: [aa, ab], merge: mean, field: length, max_body: 5000000}")
+        for size in (20, 90000, 4000000):
+            pieces = [b"x" * (size // 4)] * 4
+            conn = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+            conn.request("POST", "/g", iter(pieces), encode_chunked=True,
+                         headers={"transfer-encoding": "chunked"})
+            answer = conn.getresponse()
+            self.assertEqual(json.loads(answer.read()), {"length": size, "of": 2})
+            conn.close()
+        conn = http.client.HTTPConnection("127.0.0.1", s.port, timeout=60)
+        self.addCleanup(conn.close)
+        try:
+            conn.request("POST", "/g", iter([b"x" * 1000000] * 30), encode_chunked=True,
+                         headers={"transfer-encoding": "chunked"})
+        except OSError:
+            pass  # it is told before it has sent all
+        self.assertEqual(conn.getresponse().status, 413)
+
+    def test_stages_on_other_nodes(self) -> None:
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(port),
+                          "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join,
+                          cwd=self.folder)
+        head.port, head.dashboard, head.join = port, dashboard, join
+        head.wait_rest()
+        workers = [self.spawn("worker", "--address", "127.0.0.1:%d" % join, "--num-cpus", "1",
+                              "--host", "127.0.0.1", "--port", "0", cwd=self.folder)
+                   for _ in range(2)]
+        self.app("{sequence: [aa, {parallel: [ab, {call: ba, retries: 1}]}]}")
+        done = rserve("serve", "deploy", os.path.join(self.folder, "app.yaml"), "--address",
+                      "http://127.0.0.1:%d" % dashboard)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        head.wait_apps()
+        answer = wait_until("all stages answer", lambda: (lambda a: a if a.status == 200 else None)(
+            head.call("/g", body=b"x" * 100000)))
+        self.assertEqual(answer.json()["ba"]["name"], "ba")
+        self.assertIn('"length": 100000', answer.json()["ab"]["body"])
+        with socket.create_connection(("127.0.0.1", port)) as c:
+            c.sendall(b"POST /g HTTP/1.1\r\nhost: x\r\nx-ab: hang\r\ncontent-length: 1\r\n\r\nx")
+            wait_until("it hangs", lambda: self.count("ab", "hangs"))
+        wait_until("it was told, two nodes away", lambda: self.count("ab", "left"))
+        for w in workers:
+            w.send(signal.SIGKILL)
+        answer = head.call("/g", body=b"x", headers={"x-request-timeout-ms": "1500"})
+        self.assertIn(answer.status, (408, 502, 503, 504), answer.text)  # and in time
+
+    def test_what_a_graph_does_not_take(self) -> None:
+        s = self.start_graph("aa")
+        data, _ = handshake("/g", {})
+        with socket.create_connection(("127.0.0.1", s.port), timeout=60) as c:
+            c.sendall(data)
+            self.assertIn(b"501", c.recv(100).split(b"\r\n")[0])
+        program = self.write("program.py", """
+            from ray import serve
+            try:
+                print(serve.get_app_handle("g").remote(b"x").result(timeout_s=30))
+            except Exception as e:
+                print(type(e).__name__, e)
+        """)
+        done = subprocess.run(
+            [RSERVE, "python", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            timeout=90, env=dict(os.environ, RAY_DASHBOARD_ADDRESS="127.0.0.1:%d" % s.dashboard,
+                                 XDG_STATE_HOME=s.state))
+        self.assertIn("declared graph", done.stdout, done.stderr)
+
+    def test_stopping_ends_what_is_under_way(self) -> None:
+        s = self.start_graph("{parallel: [aa, {call: ab, cache: {ttl_s: 60, max_bytes: 100000, "
+                             "headers: [x-ab]}, shadow: {to: ba}}]}")
+        answers: List[Any] = []
+
+        def ask(**headers: str) -> None:
+            try:
+                answers.append(s.call("/g", body=b"x", headers=headers).status)
+            except (OSError, http.client.HTTPException):
+                answers.append(0)
+        threads = [threading.Thread(target=ask, kwargs=h) for h in (
+            {"x-aa": "hang"}, {"x-ab": "hang", "x-ba": "hang"}, {"x-ab": "hang"})]
+        for t in threads:
+            t.start()
+        wait_until("they are at work", lambda: self.count("aa") == 3 and self.count("ab", "hangs"))
+        s.send(signal.SIGTERM)
+        s.wait_output("stopping: waiting for 3 requests")
+        s.send(signal.SIGINT)  # the second one means now
+        self.assertEqual(s.wait_exit(), 0)
+        for t in threads:
+            t.join(60)
+        self.assertEqual(len(answers), 3)
+        self.assertNotIn(200, answers)
 
     # --- what goes wrong ---
 
