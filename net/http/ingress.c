@@ -130,15 +130,16 @@ void rs_http_answer_timeout(struct rs_http_request *req)
 static int on_timer(struct rs_timer *t)
 {
     struct rs_http_request *req = rs_container_of(t, struct rs_http_request, timer);
+    bool answered = req->over && req->status && req->stage != RS_HTTP_UPLOAD;
 
     rs_http_request_cancel(req);
     if (req->stage == RS_HTTP_DETACHED)
         rs_http_request_release(req);
     else if (req->cut_off)
-        rs_http_cut(req); /* it had its time to read the answer */
-    else if (req->status)
+        rs_http_cut(req);              /* it had its time to read the answer */
+    else if (req->status && !answered) /* with all of its answer there it was in time */
         req->broken = true, rs_http_cut(req);
-    else
+    else if (!req->status)
         rs_http_answer_timeout(req);
     return 0;
 }

@@ -58,6 +58,16 @@ static void get_with(struct client *x, const char *path, const char *headers)
     client_send(x, text);
 }
 
+static void wait_done(unsigned n)
+{
+    int64_t until = rs_clock_now() + 5 * RS_SEC;
+
+    while (stat_of(&w, "front", NULL).done < n) {
+        ck_assert_msg(rs_clock_now() < until, "never %u done", n);
+        rs_loop_turn(w.control, RS_MS);
+    }
+}
+
 /* --- limits ------------------------------------------------------------------------------------ */
 
 /* What is left when the replica gets it: never more than it was, and not much less. */
@@ -111,6 +121,24 @@ START_TEST(a_client_that_cannot_wait)
     fake_expect(&a, RS_MSG_CANCEL);
     get_with(&c, "/", "grpc-timeout: 20000u\r\n");
     client_expect(&c, 408, "Request i timed out after 0.02s.");
+    end();
+}
+END_TEST
+
+/* All of the answer was there in time: how long the client takes to read it is its own affair. */
+START_TEST(a_whole_answer_is_not_cut)
+{
+    static char big[12 << 20];
+
+    memset(big, 'x', sizeof(big) - 1);
+    begin(world_conf, one_slot, NULL);
+    get_with(&c, "/", "x-request-timeout-ms: 1000\r\n");
+    fake_expect(&a, RS_MSG_REQUEST);
+    fake_answer(&a, 200, "", big, sizeof(big) - 1, RS_FRAME_END);
+    wait_done(1);
+    get_with(&many[0], "/", "x-request-timeout-ms: 1100\r\n");
+    client_expect(&many[0], 408, "Request i timed out after 1.1s.");
+    client_expect(&c, 200, big);
     end();
 }
 END_TEST
@@ -322,6 +350,7 @@ END_TEST
 
 RS_CHECK_MAIN("deadline", tcase_add_loop_test(tc, the_sooner_limit, 0, RS_COUNT(limits));
               tcase_add_test(tc, a_client_that_cannot_wait);
+              tcase_add_test(tc, a_whole_answer_is_not_cut);
               tcase_add_loop_test(tc, what_is_too_late_never_starts, 0, 3);
               tcase_add_loop_test(tc, calls_inherit, 0, 3);
               tcase_add_loop_test(tc, a_clients_wish, 0, RS_COUNT(wishes));

@@ -371,7 +371,12 @@ END_TEST
 
 /* --- against a plain model --------------------------------------------------------------------- */
 
-enum { WAITERS = 64, BACKENDS = 6, STEPS = 200000 };
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { STEPS = 40000 };
+#else
+enum { STEPS = 200000 };
+#endif
+enum { WAITERS = 64, BACKENDS = 6 };
 
 static uint64_t seed;
 
