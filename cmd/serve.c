@@ -487,6 +487,7 @@ static void ingress_of(const struct serve *s, const json_t *front, struct rs_ing
         .max_connections = 0,
         .lanes = (unsigned)o->lanes,
         .object_store = (uint64_t)o->object_store,
+        .buffer_memory = (uint64_t)o->buffer_memory,
     };
     if (!s->conf->http || (c && c->proxy_location == RS_PROXY_DISABLED))
         ret->host = NULL;

@@ -26,7 +26,7 @@ struct rs_serve_options {
     const char *labels; /* NULL: none */
     const char *state_dir, *python;
     const char *access_log; /* NULL: as the configuration says */
-    int64_t lanes, max_body, buffer_body, header_timeout;
+    int64_t lanes, max_body, buffer_body, buffer_memory, header_timeout;
     int log_format; /* 0 text, 1 json */
     bool verbose, quiet;
 };
@@ -105,6 +105,15 @@ extern const char *const rs_log_formats[];
          "request body read before a replica is chosen; more is streamed (default 16M)",           \
          .min = 0,                                                                                 \
          .max = INT64_C(1) << 30},                                                                 \
+        {"buffer-memory",                                                                          \
+         0,                                                                                        \
+         RS_OPT_SIZE,                                                                              \
+         RS_SERVE_AT(type, member, buffer_memory),                                                 \
+         "SIZE",                                                                                   \
+         "memory for bodies of requests under way; beyond it new ones get 503 "                    \
+         "(default: 25 % of the machine's)",                                                       \
+         .min = 1,                                                                                 \
+         .max = INT64_C(1) << 60},                                                                 \
         {"access-log",  0,                                                                         \
          RS_OPT_STRING, RS_SERVE_AT(type, member, access_log),                                     \
          "FILE",        "a line for each HTTP request; - is standard output (default: none)"},     \

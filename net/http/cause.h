@@ -11,6 +11,7 @@
     X(NO_ROUTE, "no_route")                 /* 404: no application takes the path */               \
     X(TIMEOUT, "timeout")                   /* 408: its time is over */                            \
     X(QUEUE_FULL, "queue_full")             /* 503 or 429: max_queued_requests */                  \
+    X(MEMORY, "memory")                     /* 503: too much is held for others */                 \
     X(UNAVAILABLE, "unavailable")           /* 503: nothing runs that could take it */             \
     X(EXCEPTION, "exception")               /* 500: the user's code raised */                      \
     X(REPLICA_DIED, "replica_died")         /* its replica ended before the answer */              \

@@ -91,6 +91,7 @@ void rs_http_request_release(struct rs_http_request *req)
     if (req->route)
         rs_route_table_unref(req->route->table);
     req->route = NULL;
+    rs_request_let_go(&req->r);
     rs_closep(&req->r.body_fd);
     s->kept -= req->kept;
     s->n_requests--;
@@ -246,6 +247,7 @@ static int keep(struct rs_http_request *req, const char *data, size_t len)
 {
     struct rs_request *r = &req->r;
 
+    rs_request_hold(r, &req->server->lane->memory, len);
     if (r->body_fd < 0 && rs_buf_len(&r->body) + len > RS_FRAME_MEMFD_MIN) {
         r->body_fd = memfd_create("rserve-body", MFD_CLOEXEC);
         if (r->body_fd < 0 ||

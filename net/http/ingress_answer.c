@@ -29,8 +29,9 @@ static struct rs_http_request *of(struct rs_request *r)
 
 /* --- pieces ------------------------------------------------------------------------------------ */
 
-static void free_piece(struct rs_http_piece *p)
+static void free_piece(struct rs_http_request *req, struct rs_http_piece *p)
 {
+    rs_memory_add(&req->server->lane->memory, RS_HELD_ANSWER, -(int64_t)p->len);
     rs_list_remove(&p->link);
     if (p->fd >= 0)
         close(p->fd);
@@ -40,7 +41,7 @@ static void free_piece(struct rs_http_piece *p)
 void rs_http_drop_pieces(struct rs_http_request *req)
 {
     while (!rs_list_empty(&req->pieces))
-        free_piece(rs_container_of(req->pieces.next, struct rs_http_piece, link));
+        free_piece(req, rs_container_of(req->pieces.next, struct rs_http_piece, link));
 }
 
 static void push_piece(struct rs_http_request *req, struct rs_chunk *body)
@@ -55,6 +56,7 @@ static void push_piece(struct rs_http_request *req, struct rs_chunk *body)
     p->fd = is_inline ? -1 : rs_steal_fd(&body->fd);
     if (is_inline)
         memcpy(p->data, body->data, (size_t)body->len);
+    rs_memory_add(&req->server->lane->memory, RS_HELD_ANSWER, (int64_t)p->len);
     rs_list_init(&p->link);
     rs_list_push_back(&req->pieces, &p->link);
 }
@@ -74,7 +76,7 @@ ssize_t rs_http_read_piece(struct rs_http_request *req, char *to, size_t max)
         return -1;
     p->at += (uint64_t)n;
     if (p->at == p->len)
-        free_piece(p);
+        free_piece(req, p);
     return n;
 }
 

@@ -460,6 +460,19 @@ void rs_http_answer_not_found(struct rs_http_request *req)
     rs_buf_fini(&text);
 }
 
+static void answer_full(struct rs_http_request *req)
+{
+    const struct rs_memory *m = req->server->lane->memory.all;
+    char text[200];
+
+    req->cause = RS_CAUSE_MEMORY;
+    snprintf(text, sizeof(text),
+             "Request refused: the node holds %lld bytes for requests under way, its limit is %lld "
+             "(--buffer-memory).",
+             (long long)atomic_load_explicit(&m->told, memory_order_relaxed), (long long)m->limit);
+    rs_http_answer_text(req, 503, "text/plain; charset=utf-8", text);
+}
+
 /* Where no application is asked, or none is there, it is answered here. */
 static void answer_or_leave(struct rs_http_request *req, struct rs_route *route, const char *path,
                             size_t len)
@@ -480,6 +493,8 @@ static void answer_or_leave(struct rs_http_request *req, struct rs_route *route,
         answer_own(req, "application/json", t->json);
     } else if (route) {
         req->route = route;
+        if (rs_memory_full(&req->server->lane->memory))
+            answer_full(req);
     } else {
         rs_http_answer_not_found(req);
     }

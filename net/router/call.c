@@ -288,6 +288,7 @@ static int open_call(struct rs_channel *ch, struct rs_frame *f, const struct rs_
             rs_wish_hash(fields->at[RS_TAG_SESSION_ID].data, fields->at[RS_TAG_SESSION_ID].len),
     };
     take_body(&call->r, f);
+    rs_request_hold(&call->r, &ch->lane->memory, f->h.body_len);
     to = rs_map_get(&ch->lane->routes->targets, rs_route_key(&ch->lane->key, app, deployment));
     if (to && call->r.kind == RS_REQUEST_CALL)
         limit(call, to->request_timeout);

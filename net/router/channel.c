@@ -84,8 +84,10 @@ void rs_channel_send(struct rs_channel *ch, struct rs_request *r)
                      rs_buf_len(&r->meta), &body);
     r->end_at = ch->conn ? rs_conn_sent(ch->conn) : 0;
     r->kept = again;
-    if (!again)
+    if (!again) {
+        rs_request_let_go(r);
         rs_buf_clear(&r->body);
+    }
 }
 
 /* Which requests the other side did not get: those can be sent to another one. */

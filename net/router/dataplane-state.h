@@ -56,6 +56,7 @@ struct rs_dataplane {
     uint16_t port;
     atomic_uint relays;
     struct rs_store *store;
+    struct rs_memory memory;
 };
 
 /* One message to a lane; each kind uses the fields it needs. Freed when it was carried out. */

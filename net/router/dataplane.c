@@ -217,9 +217,11 @@ int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
     copy_conf(d, conf);
     rs_router_metrics_init(&d->metrics, metrics);
     d->store = new_store(conf, metrics);
+    rs_memory_init(&d->memory, conf->buffer_memory, metrics);
     for (unsigned i = 0; i < d->n_lanes; i++) {
         if (rs_lane_init(&d->lanes[i], d, i, &d->metrics, err) < 0)
             return -1;
+        rs_lane_memory_init(&d->lanes[i].memory, &d->memory, i, metrics);
     }
     if (start_servers(d, &conf->tls, err) < 0)
         return -1;
@@ -241,7 +243,8 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
                         struct rs_error *err)
 {
     struct listening w = {.port = conf->port};
-    struct rs_tls *old = d->tls; /* of an attempt that failed: a lane may look at it until it is told */
+    struct rs_tls *old =
+        d->tls; /* of an attempt that failed: a lane may look at it until it is told */
 
     if (d->conf.host)
         return rs_error_set(err, RS_CONFLICT, "HTTP is served already, on port %u", d->port);

@@ -43,6 +43,7 @@ static bool goes_on(struct rs_pool *p, struct rs_request *r, bool started)
     r->verdict = (uint8_t)v;
     if (v > RS_RETRY_AGAIN)
         return false;
+    rs_request_hold_as(r, RS_HELD_WAITING);
     rs_pool_unbind(p, r, RS_UNBIND_RETURNED, NULL);
     rs_queue_return(&p->queue, &r->waiter, rs_loop_now(p->loop));
     if (p->chooser)

@@ -70,6 +70,7 @@ struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *dep
 
     if (!p && figures) {
         p = rs_pool_new(l->loop, l->metrics, app, deployment, figures, &pool_ops, l);
+        p->memory = &l->memory;
         rs_map_put(&l->pools, key, p);
     }
     return p;

@@ -26,6 +26,7 @@ struct rs_lane {
     pthread_t thread;
     bool started;
     const struct rs_router_metrics *metrics;
+    struct rs_lane_memory memory;
     struct rs_route_table *routes;
     struct rs_map pools;    /* by rs_route_key: deployments at home here */
     struct rs_map replicas; /* by id: struct rs_backend */

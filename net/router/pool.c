@@ -259,6 +259,8 @@ static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
         return;
     }
     rs_pool_bind(p, r, b);
+    if (r->held)
+        rs_request_hold_as(r, RS_HELD_REPLAY);
     if (r->replica)
         note_replica(r, b);
     if (r->wants == RS_WANTS_SLOT)

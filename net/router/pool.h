@@ -31,6 +31,7 @@ struct rs_pool {
     void *arg;
     char *app, *name;
     const char *shown_app, *shown_name; /* in metrics */
+    struct rs_lane_memory *memory;
     struct rs_queue queue;
     struct rs_retry_budget budget;
     int max_ongoing;

@@ -23,6 +23,7 @@ struct rs_relay {
     char replica[RS_REPLICA_ID_SHOWN]; /* written before the answer is posted, never after */
     struct rs_request *front;          /* the origin's half; NULL: ended */
     struct rs_request twin;            /* the home's half */
+    uint64_t held;                     /* bytes of its body, from one lane to the other */
     bool over;
 };
 
@@ -204,6 +205,7 @@ static void on_start(void *arg)
 {
     struct rs_relay *y = arg;
 
+    rs_request_hold(&y->twin, &y->home->memory, y->held);
     rs_lane_submit_here(y->home, &y->twin, y->app, y->deployment);
 }
 
@@ -298,6 +300,8 @@ void rs_relay_submit(struct rs_lane *origin, struct rs_lane *home, struct rs_req
     twin->route_len = r->route_len;
     twin->deadline = r->deadline;
     twin->retry = r->retry;
+    y->held = r->held;
+    rs_request_let_go(r);
     twin->kind = r->kind;
     twin->local_only = r->local_only;
     twin->priority = r->priority;

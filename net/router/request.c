@@ -30,9 +30,36 @@ void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply)
     rs_list_init(&r->link);
 }
 
+void rs_request_hold(struct rs_request *r, struct rs_lane_memory *m, uint64_t n)
+{
+    if (!n || !m || (r->memory && r->memory != m))
+        return;
+    r->memory = m;
+    r->held += n;
+    rs_memory_add(m, (enum rs_held)r->held_as, (int64_t)n);
+}
+
+void rs_request_hold_as(struct rs_request *r, enum rs_held what)
+{
+    if (r->memory && r->held_as != what) {
+        rs_memory_add(r->memory, (enum rs_held)r->held_as, -(int64_t)r->held);
+        rs_memory_add(r->memory, what, (int64_t)r->held);
+    }
+    r->held_as = (uint8_t)what;
+}
+
+void rs_request_let_go(struct rs_request *r)
+{
+    if (r->memory)
+        rs_memory_add(r->memory, (enum rs_held)r->held_as, -(int64_t)r->held);
+    r->memory = NULL;
+    r->held = 0;
+}
+
 void rs_request_fini(struct rs_request *r)
 {
     assert(!r->backend && !r->relay && !r->passage);
+    rs_request_let_go(r);
     rs_buf_fini(&r->meta);
     rs_buf_fini(&r->body);
     rs_closep(&r->body_fd);
@@ -60,6 +87,7 @@ void rs_request_stamp(struct rs_request *r, int64_t now)
 void rs_request_drop_body(struct rs_request *r)
 {
     r->kept = false;
+    rs_request_let_go(r);
     rs_closep(&r->body_fd);
     rs_buf_fini(&r->body);
 }
@@ -179,6 +207,7 @@ void rs_request_feed(struct rs_request *r, struct rs_chunk *body, bool end)
     } else if (r->backend) {
         r->backend->ops->feed(r->backend, r, body, end);
     } else if (body->len) {
+        rs_request_hold(r, r->pool->memory, body->len);
         keep(r, body);
     }
 }

@@ -14,6 +14,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/list.h"
+#include "net/router/memory.h"
 #include "net/router/queue.h"
 #include "net/router/retry.h"
 #include "net/wire/frame.h"
@@ -115,11 +116,14 @@ struct rs_request {
     struct rs_pool *pool;
     struct rs_backend *backend; /* NULL: waits */
     int64_t sent_at;
-    bool lost;                  /* its backend died; it waits to hear how */
-    uint8_t verdict;            /* enum rs_retry_verdict, of that */
-    struct rs_relay *relay;     /* it lives on another lane */
-    struct rs_passage *passage; /* it goes through a declared graph */
-    struct rs_choice *choice;   /* by the deployment's own router; NULL: it has none */
+    struct rs_lane_memory *memory; /* that counts its body; NULL: none does */
+    uint64_t held;                 /* bytes of that */
+    uint8_t held_as;               /* enum rs_held */
+    bool lost;                     /* its backend died; it waits to hear how */
+    uint8_t verdict;               /* enum rs_retry_verdict, of that */
+    struct rs_relay *relay;        /* it lives on another lane */
+    struct rs_passage *passage;    /* it goes through a declared graph */
+    struct rs_choice *choice;      /* by the deployment's own router; NULL: it has none */
 
     /* --- the backend's own, from send to the end --- */
     void *via;            /* e.g. the exchange with an upstream */
@@ -137,6 +141,12 @@ struct rs_request {
 
 /* --- for origins ------------------------------------------------------------------------------- */
 
+/* Its body, which it keeps, took `n` more bytes. */
+void rs_request_hold(struct rs_request *r, struct rs_lane_memory *m, uint64_t n);
+/* They are kept for another reason from now on. */
+void rs_request_hold_as(struct rs_request *r, enum rs_held what);
+/* Its body is gone. */
+void rs_request_let_go(struct rs_request *r);
 /* Ready to be filled; buffers that it has are kept and emptied. */
 void rs_request_reset(struct rs_request *r, const struct rs_reply_ops *reply);
 void rs_request_fini(struct rs_request *r);
