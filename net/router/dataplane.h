@@ -42,7 +42,6 @@ struct rs_ingress_conf {
         *trusted_proxies; /* array of addresses and networks; NULL: 127.0.0.1; read at once */
     unsigned max_connections;
     unsigned lanes; /* 0: one per four cores */
-    unsigned lanes; /* 0: one per core */
     /* Bytes that may be held for requests under way before new ones are refused; 0: a quarter of the
      * machine's memory. */
     uint64_t buffer_memory;
