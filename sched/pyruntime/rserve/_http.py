@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 from typing import Any, Coroutine, Dict, List, Optional, Tuple
 from urllib.parse import unquote
@@ -27,6 +28,7 @@ META_JSON = _meta(200, [(b"content-type", b"application/json")])
 _NO_BODY = (204, 304)
 
 
+@functools.lru_cache(maxsize=1024)  # of a client that keeps its connection it is the same
 def _address(value: Optional[bytes]) -> Optional[Tuple[str, Optional[int]]]:
     if not value:
         return None
@@ -34,6 +36,12 @@ def _address(value: Optional[bytes]) -> Optional[Tuple[str, Optional[int]]]:
     if not port.isdigit():
         return (value.decode("latin-1"), None)
     return (host.strip("[]"), int(port))
+
+
+@functools.lru_cache(maxsize=64)
+def _text(value: bytes) -> str:
+    """Of one of a few words."""
+    return value.decode("utf-8", "replace")
 
 
 _stripped: Optional[bool] = None
@@ -59,17 +67,17 @@ def make_scope(call: Call, state: Optional[Dict[str, Any]] = None) -> Dict[str, 
         path = unquote(path)
     elif not path.isascii():
         path = raw_path.decode("utf-8", "replace")
-    root_path = w.text(fields, w.T_ROOT_PATH)
+    root_path = w.text(fields, w.T_ROOT_PATH) if get(w.T_ROOT_PATH) else ""
     if root_path and wants_stripped_paths() and path.startswith(root_path):
         path = path[len(root_path) :]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": w.text(fields, w.T_HTTP_VERSION, "1.1"),
+        "http_version": _text(get(w.T_HTTP_VERSION, b"1.1")),
         "server": _address(get(w.T_SERVER)),
         "client": _address(get(w.T_CLIENT)),
-        "scheme": w.text(fields, w.T_SCHEME, "http"),
-        "method": w.text(fields, w.T_HTTP_METHOD, "GET"),
+        "scheme": _text(get(w.T_SCHEME, b"http")),
+        "method": _text(get(w.T_HTTP_METHOD, b"GET")),
         "root_path": root_path,
         "path": path,
         "raw_path": raw_path,
@@ -77,6 +85,25 @@ def make_scope(call: Call, state: Optional[Dict[str, Any]] = None) -> Dict[str, 
         "headers": w.unpack_headers(get(w.T_HEADERS) or b""),
         "state": dict(state) if state else {},
     }
+
+
+#: Headers of answers, packed: most are the same again and again.
+_headers_packed: Dict[Any, bytes] = {}
+
+
+def _packed(headers: Any) -> bytes:
+    key = tuple(headers)
+    try:
+        block = _headers_packed.get(key)
+    except TypeError:  # lists in a list
+        return w.pack_headers(key)
+    if block is None:
+        block = w.pack_headers(key)
+        if len(block) <= 1024:
+            if len(_headers_packed) >= 256:
+                _headers_packed.clear()
+            _headers_packed[key] = block
+    return block
 
 
 class Channel:
@@ -117,7 +144,7 @@ class Channel:
         if kind == "http.response.start":
             if self.status:
                 raise RuntimeError("http.response.start was sent twice")
-            self.headers = w.pack_headers(message.get("headers") or ())
+            self.headers = _packed(message.get("headers") or ())
             self.status = int(message["status"])
         elif kind == "http.response.body":
             if not self.status:
@@ -236,7 +263,7 @@ def answer(call: Call, value: Any) -> Optional[Coroutine[Any, Any, Any]]:
 def _answer_response(call: Call, response: Any, base: Any) -> Optional[Coroutine[Any, Any, Any]]:
     if type(response).__call__ is base.__call__:
         meta = w.field_u16(w.T_STATUS, response.status_code)
-        meta += w.field(w.T_HEADERS, w.pack_headers(response.raw_headers))
+        meta += w.field(w.T_HEADERS, _packed(response.raw_headers))
         body = response.body
         call.link.reply(call, meta, body if type(body) is bytes else bytes(body))
         if response.background is None:
