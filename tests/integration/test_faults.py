@@ -252,7 +252,7 @@ class NeverStarts(ServeTest):
 
 # The replica protocol spoken by hand. A request to /garbage is answered by noise.
 BY_HAND = """\
-    import json, os, socket, struct
+    import json, os, socket, struct, time
 
     sock = socket.socket(fileno=int(os.environ["RSERVE_FD"]))
     REQUEST, RESPONSE, HELLO, INIT, READY, PING, PONG, STOP = 1, 3, 16, 17, 18, 20, 21, 23
@@ -296,6 +296,11 @@ BY_HAND = """\
                 sock.sendall(struct.pack("<IBBHQQ", 0xffffffff, RESPONSE, 0, 0, stream, 2 ** 63))
             elif path == b"/wrong":
                 send(77, stream)
+            elif path == b"/close":
+                sock.close()
+                time.sleep(1000)
+            elif path == b"/hang":
+                time.sleep(1000)
             elif path == b"/half":
                 sock.sendall(struct.pack("<IBBHQQ", 50, RESPONSE, 1, 0, stream, 0) + b"cut")
                 os._exit(0)
@@ -313,10 +318,13 @@ class Garbage(ServeTest):
               route_prefix: /
               deployments:
               - name: Noise
+                health_check_period_s: 0.2
+                health_check_timeout_s: 0.3
+                graceful_shutdown_timeout_s: 0.2
                 rserve: {kind: exec, command: [%s, replica.py]}
             """ % sys.executable))
         self.assertEqual(s.call().text, "fine")
-        for path in ("/garbage", "/huge", "/wrong", "/half"):
+        for path in ("/garbage", "/huge", "/wrong", "/half", "/close", "/hang"):
             with self.subTest(path=path):
                 before = s.pids("app", "Noise")
                 answer = s.call(path, method="POST")
@@ -328,6 +336,29 @@ class Garbage(ServeTest):
                            and not b & s.pids("app", "Noise"))
         self.assertEqual(s.app("app")["status"], "RUNNING")
         self.assertNoZombies(s)
+
+    def test_what_is_safe_survives_all_of_that(self) -> None:
+        """The same, once each: who comes next answers."""
+        folder = self.folder
+        self.write("replica.py", BY_HAND.replace(
+            "path = fields(meta)[11]",
+            "path = fields(meta)[11]; at = os.path.join(%r, path[1:].decode() + '.done'); "
+            "path = b'/' if os.path.exists(at) else path; open(at, 'w').close()" % folder))
+        s = self.serve(self.write("app.yaml", """\
+            applications:
+            - name: app
+              route_prefix: /
+              deployments:
+              - name: Noise
+                health_check_period_s: 0.2
+                health_check_timeout_s: 0.3
+                graceful_shutdown_timeout_s: 0.2
+                rserve: {kind: exec, command: [%s, replica.py]}
+            """ % sys.executable))
+        for path in ("/garbage", "/huge", "/wrong", "/half", "/close", "/hang"):
+            with self.subTest(path=path):
+                answer = s.call(path)
+                self.assertEqual((answer.status, answer.text), (200, "fine"))
 
     def test_an_exec_that_speaks_something_else(self) -> None:
         s = self.start(self.write("app.yaml", """\
