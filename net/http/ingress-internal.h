@@ -39,6 +39,9 @@ struct rs_http_server {
     struct rs_list idle;   /* connections without a request that keep their memory, by `rest` */
     struct rs_timer tired; /* when the first of them has been idle for long */
     struct rs_list hung;   /* connections whose clients hung up, which libmicrohttpd may not know */
+    struct rs_starved starved;
+    unsigned n_conns, n_conns_max;
+    bool full_told; /* in the log */
     unsigned n_spare, n_requests, n_shown;
     uint64_t kept; /* bytes of bodies that were read before their replicas were chosen */
     struct rs_series *ongoing;

@@ -2,11 +2,19 @@
 
 #include "core/base/alloc.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The model: an executable's own, whatever flags a library is compiled with. */
 static _Thread_local struct rs_mhd_events *current __attribute__((tls_model("local-exec")));
+
+static _Thread_local struct rs_starved *starved __attribute__((tls_model("local-exec")));
+
+void rs_mhd_accept_for(struct rs_starved *s)
+{
+    starved = s;
+}
 
 void rs_mhd_events_init(struct rs_mhd_events *e, struct rs_loop *loop)
 {
@@ -109,6 +117,21 @@ int rs_mhd_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event)
         rs_list_remove(&f->due);
     }
     return 0;
+}
+
+/* Left to itself, libmicrohttpd either tries again without end, or stops until it closes a connection,
+ * though it may have none or what is missing may be free long before. */
+int rs_mhd_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+    int r = accept4(fd, sa, len, flags);
+
+    if (!starved)
+        return r;
+    if (r >= 0)
+        rs_starved_accepted(starved);
+    else if (rs_starved_failed(starved, errno))
+        errno = EAGAIN;
+    return r;
 }
 
 int rs_mhd_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout)

@@ -12,6 +12,9 @@
 
 #include "core/base/list.h"
 #include "core/loop/loop.h"
+#include "net/wire/starved.h"
+
+#include <sys/socket.h>
 
 struct rs_mhd_events;
 
@@ -49,7 +52,11 @@ void rs_mhd_fd_close(struct rs_mhd_fd *f); /* idempotent */
  * the end of what came together with it. */
 void rs_mhd_fd_look_again(struct rs_mhd_fd *f);
 
+/* The listener of the daemon that this thread is about to run. */
+void rs_mhd_accept_for(struct rs_starved *s);
+
 /* --- what libmicrohttpd calls ------------------------------------------------------------------ */
 
 int rs_mhd_epoll_ctl(int epoll_fd, int op, int fd, struct epoll_event *event);
+int rs_mhd_accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags);
 int rs_mhd_epoll_wait(int epoll_fd, struct epoll_event *events, int max, int timeout);

@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "net/http/ingress-internal.h"
 #include "net/http/mhd_pool.h"
 #include "net/http/port.h"
@@ -12,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,6 +27,7 @@ enum {
     POOL_MIN = 32 << 10,
 #endif
     POOL_EXTRA = 8 << 10,   /* beyond the header: its own lists, and the answer's header */
+    OTHERS = 32,            /* descriptors, besides a quarter of all */
     HEADER_MAX = 512 << 10, /* it has to fit into a frame's metadata */
 };
 
@@ -175,6 +178,25 @@ static void put_address(struct rs_buf *b, enum rs_tag tag, const struct rs_addre
     rs_field_put_str(b, tag, text);
 }
 
+/* At the limit libmicrohttpd stops accepting. It accepts again in the run after the one in which a
+ * connection ended, so that one is needed. */
+static void count_conns(struct rs_http_server *s, int more)
+{
+    if (s->n_conns == s->n_conns_max && more < 0) {
+        rs_http_follow(s, 2);
+        rs_http_wake(s);
+    }
+    s->n_conns = more < 0 ? s->n_conns - 1 : s->n_conns + 1;
+    if (s->n_conns == s->n_conns_max && !s->full_told) {
+        s->full_told = true;
+        rs_log_warn("connections have to wait",
+                    "listener=\"HTTP\" why=\"%u are open, the most for a lane\"", s->n_conns);
+    } else if (s->full_told && s->n_conns < s->n_conns_max - s->n_conns_max / 8) {
+        s->full_told = false;
+        rs_log_info("connections are accepted again", "listener=\"HTTP\"");
+    }
+}
+
 static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **socket_context)
 {
     const union MHD_ConnectionInfo *info =
@@ -197,6 +219,7 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
     rs_list_init(&c->rest);
     rs_list_init(&c->hung);
     rs_list_push_back(&s->conns, &c->link);
+    count_conns(s, 1);
     c->pool = rs_mhd_pool_newest();
     rs_http_idle(c);
     c->front = rs_front_open(&s->front, fd);
@@ -218,6 +241,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     rs_list_remove(&c->link);
     rs_list_remove(&c->rest);
     rs_list_remove(&c->hung);
+    count_conns(c->server, -1);
     rs_buf_fini(&c->fields);
     rs_front_release(c->front);
     free(c);
@@ -276,6 +300,7 @@ static void run(struct rs_http_server *s)
     s->running = true;
     rs_front_enter(&s->front);
     rs_mhd_events_enter(&s->events);
+    rs_mhd_accept_for(&s->starved);
     (void)MHD_run(s->daemon);
     s->running = false;
     s->follow -= s->follow > 0;
@@ -411,8 +436,15 @@ static size_t pool_size(const struct rs_ingress_conf *conf)
 static unsigned connection_limit(const struct rs_ingress_conf *conf)
 {
     unsigned lanes = conf->lanes ? conf->lanes : 1;
+    struct rlimit files;
+    uint64_t most = 65536;
 
-    return conf->max_connections ? (conf->max_connections + lanes - 1) / lanes : 65536;
+    if (conf->max_connections)
+        return (conf->max_connections + lanes - 1) / lanes;
+    /* The others are for bodies, replicas and the REST API. */
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur / 4 * 3 < most * lanes + OTHERS)
+        most = files.rlim_cur / 4 * 3 > OTHERS ? (files.rlim_cur / 4 * 3 - OTHERS) / lanes : 0;
+    return most > 0 ? (unsigned)most : 1;
 }
 
 int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16_t *port,
@@ -430,6 +462,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     }
     s->lane = lane;
     s->conf = conf;
+    s->n_conns_max = connection_limit(conf);
     s->events = (struct rs_mhd_events){.wake = on_events, .hup = on_hup};
     rs_mhd_events_init(&s->events, lane->loop);
     rs_front_init(&s->front, lane->loop, conf->max_header, conf->header_timeout);
@@ -447,8 +480,8 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
         s->random[0] = (uint64_t)rs_clock_now() | 1;
     s->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_USE_ITC | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0, NULL, NULL,
-        on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        connection_limit(conf), MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(idle > 0 ? idle : 0),
+        on_access, s, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, s->n_conns_max,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(idle > 0 ? idle : 0),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, pool_size(conf), MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, s,
         MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
@@ -466,6 +499,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
         free(s);
         return -1;
     }
+    rs_starved_init(&s->starved, &s->io, lane->loop, "HTTP");
     s->after.fn = on_after;
     rs_after_add(lane->loop, &s->after);
     if (rs_http_log_open(s, err) < 0) {
@@ -498,6 +532,7 @@ void rs_http_server_free(struct rs_http_server *s)
     rs_list_for_each (it, &s->requests)
         rs_http_cut(rs_container_of(it, struct rs_http_request, link));
     run(s);
+    rs_starved_stop(&s->starved);
     rs_io_stop(&s->io);
     rs_after_remove(&s->after);
     rs_http_server_stop_accepting(s);

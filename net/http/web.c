@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/log.h"
+#include "net/http/mhd_events.h"
 #include "net/http/port.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@ enum {
  * what one run left over, is asked for after each turn. */
 struct rs_web {
     struct rs_io io;
+    struct rs_starved starved;
     struct rs_after after;
     struct MHD_Daemon *daemon;
     const struct rs_web_ops *ops;
@@ -176,12 +178,18 @@ static void on_log(void *cls, const char *fmt, va_list args)
     rs_log_debug("http server", "says=\"%s\"", text);
 }
 
+static void run(struct rs_web *w)
+{
+    rs_mhd_accept_for(&w->starved);
+    (void)MHD_run(w->daemon);
+}
+
 static int on_io(struct rs_io *io, uint32_t events)
 {
     struct rs_web *w = rs_container_of(io, struct rs_web, io);
 
     (void)events;
-    MHD_run(w->daemon);
+    run(w);
     return 0;
 }
 
@@ -195,7 +203,7 @@ static int64_t after_turn(struct rs_after *a)
             return -1;
         if (ms > 0)
             return ms > 60000 ? 60000 * INT64_C(1000000) : (int64_t)ms * 1000000;
-        MHD_run(w->daemon);
+        run(w);
     }
     return 0;
 }
@@ -236,6 +244,7 @@ int rs_web_new(struct rs_web **ret, struct rs_loop *loop, const struct rs_web_co
     w->body_max = conf->body_max;
     if (start(w, conf, err) < 0 || rs_io_start(&w->io, loop, EPOLLIN, err) < 0)
         return -1;
+    rs_starved_init(&w->starved, &w->io, loop, "REST API");
     rs_after_add(loop, &w->after);
     *ret = rs_steal(w);
     return 0;
@@ -245,6 +254,7 @@ void rs_web_free(struct rs_web *w)
 {
     if (!w)
         return;
+    rs_starved_stop(&w->starved);
     rs_io_stop(&w->io);
     rs_after_remove(&w->after);
     if (w->daemon)

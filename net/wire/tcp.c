@@ -1,6 +1,7 @@
 #include "net/wire/tcp.h"
 
 #include "core/base/alloc.h"
+#include "net/wire/starved.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -12,6 +13,7 @@
 
 struct rs_listener {
     struct rs_io io;
+    struct rs_starved starved;
     void (*on_accept)(int fd, void *arg);
     void *arg;
 };
@@ -150,8 +152,11 @@ static int on_readable(struct rs_io *io, uint32_t events)
     for (int i = 0; i < 64; i++) {
         int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-        if (fd < 0)
-            break; /* none left, or out of descriptors: then the next turn tries again */
+        if (fd < 0) {
+            (void)rs_starved_failed(&l->starved, errno);
+            break; /* none left, or out of descriptors */
+        }
+        rs_starved_accepted(&l->starved);
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         l->on_accept(fd, l->arg);
     }
@@ -176,6 +181,7 @@ int rs_listener_new(struct rs_listener **ret, struct rs_loop *loop, const struct
         return rs_error_errno(err, errno, "cannot listen on %s", text);
     if (rs_io_start(&l->io, loop, EPOLLIN, err) < 0)
         return -1;
+    rs_starved_init(&l->starved, &l->io, loop, "nodes and programs");
     *ret = rs_steal(l);
     return 0;
 }
@@ -184,6 +190,7 @@ void rs_listener_free(struct rs_listener *l)
 {
     if (!l)
         return;
+    rs_starved_stop(&l->starved);
     rs_io_stop(&l->io);
     rs_closep(&l->io.fd);
     free(l);

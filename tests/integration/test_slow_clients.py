@@ -4,6 +4,7 @@ stays bounded, and what never becomes a request ends."""
 
 import os
 import re
+import resource
 import socket
 import threading
 import time
@@ -141,6 +142,54 @@ class Slow(ServeTest):
         for c in crowd:
             c.close(reset=True)
         wait_until("nothing is under way", lambda: self.ongoing(s) == 0)
+
+    def used(self, s: Server) -> float:
+        """CPU seconds."""
+        with open("/proc/%d/stat" % s.pid, encoding="utf-8") as f:
+            ticks = f.read().rsplit(")", 1)[1].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+    def assertRests(self, s: Server) -> None:
+        """It waits for better times, and does not ask for them all the time."""
+        before = self.used(s)
+        time.sleep(1)
+        self.assertLess(self.used(s) - before, 0.4)
+
+    def ask_all(self, crowd: List[RawClient]) -> None:
+        for c in crowd:
+            c.send(b"GET /?id=b&n=3 HTTP/1.1\r\nHost: h\r\n\r\n")
+        for c in crowd:
+            self.assertEqual(c.reply().body, b"b|b")
+
+    def test_more_connections_than_descriptors(self) -> None:
+        """Those that find no room wait until others leave; the rest of the node works."""
+        s = self.load_app("--lanes", "2",
+                          prefix=["sh", "-c", "ulimit -n 128; exec \"$@\"", "sh"])
+        crowd = [RawClient(s.port) for _ in range(200)]
+        s.wait_output("are open, the most for a lane")
+        self.assertRests(s)
+        self.assertEqual(s.rest().status, 200)
+        self.assertNotIn("Too many open files", s.output())
+        for c in crowd[:150]:
+            c.close()
+        self.ask_all(crowd[150:])
+        self.assertEqual(call(s.port, "/?id=b&n=3").text, "b|b")
+        for c in crowd[150:]:
+            c.close()
+
+    def test_no_descriptors_left(self) -> None:
+        """It says so once, does nothing, and goes on when there are some, whoever gave them back."""
+        s = self.load_app("--lanes", "2")
+        limits = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (held(s.pid).files + 10, limits[1]))
+        crowd = [RawClient(s.port) for _ in range(40)]
+        s.wait_output("Too many open files")
+        self.assertRests(s)
+        self.assertLessEqual(s.output().count("connections have to wait"), 3)
+        resource.prlimit(s.pid, resource.RLIMIT_NOFILE, limits)
+        self.ask_all(crowd)  # though none has ended
+        for c in crowd:
+            c.close()
 
     def test_many_idle_connections(self) -> None:
         s = self.load_app()
