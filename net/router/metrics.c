@@ -69,6 +69,12 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
                    .help = "Requests that the built-in choice routed because the deployment's own "
                            "request router failed or did not answer in time.",
                    .labels = {"deployment", "application"}})),
+        .waits = latency(
+            m,
+            ((struct rs_family_conf){
+                .name = "rserve_queue_wait_ms",
+                .help = "Time that requests waited for a free slot, in ms; of those that had to.",
+                .labels = {"deployment", "application"}})),
         .dropped = counter(
             m, ((struct rs_family_conf){
                    .name = "rserve_requests_dropped_total",

@@ -17,7 +17,7 @@ struct rs_router_metrics {
     struct rs_family *access_log_dropped;
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
-    struct rs_family *queued, *handle_requests, *fallbacks, *dropped, *interrupted;
+    struct rs_family *queued, *handle_requests, *fallbacks, *dropped, *waits, *interrupted;
     /* declared graphs, by stage */
     struct rs_family *stage_requests, *stage_errors, *stage_latency, *stage_retries,
         *stage_fallbacks, *stage_cache, *stage_dropped, *graph_bytes;

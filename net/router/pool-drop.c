@@ -1,4 +1,4 @@
-/* Requests that a deployment does not take, or takes no longer: what they are told, and the counts. */
+/* Requests that wait: how long, and what those are told that a deployment does not take, or no longer. */
 #include "core/base/clock.h"
 #include "net/router/choose.h"
 #include "net/router/pool-internal.h"
@@ -18,6 +18,14 @@ void rs_pool_count_drop(struct rs_pool *p, enum rs_drop why)
             p->metrics->dropped, (const char *const[]){p->shown_name, p->shown_app, causes[why]});
     rs_series_add(p->drops[why], 1);
     atomic_fetch_add_explicit(&p->figures->dropped[why], 1, memory_order_relaxed);
+}
+
+void rs_pool_count_wait(struct rs_pool *p, int64_t waited)
+{
+    if (!p->waits)
+        p->waits =
+            rs_family_series(p->metrics->waits, (const char *const[]){p->shown_name, p->shown_app});
+    rs_series_observe(p->waits, (double)waited / (double)RS_MS);
 }
 
 static void tell(const struct rs_pool *p, enum rs_drop why, char *to, size_t size)

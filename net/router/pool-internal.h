@@ -26,4 +26,6 @@ void rs_pool_drop_series(struct rs_pool *p, struct rs_backend *b);
 /* It waits no longer, or never did: it is refused, with the reason, and counted. The queue has counted
  * it already. */
 void rs_pool_drop(struct rs_pool *p, struct rs_request *r, enum rs_drop why);
+/* It got its slot after so many ns. */
+void rs_pool_count_wait(struct rs_pool *p, int64_t waited);
 void rs_pool_count_drop(struct rs_pool *p, enum rs_drop why);

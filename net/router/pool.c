@@ -258,6 +258,8 @@ static void give(struct rs_pool *p, struct rs_request *r, struct rs_slots *s)
         rs_pool_drop(p, r, RS_DROP_EXPIRED);
         return;
     }
+    if (rs_loop_now(p->loop) > r->waiter.arrived)
+        rs_pool_count_wait(p, rs_loop_now(p->loop) - r->waiter.arrived);
     rs_pool_bind(p, r, b);
     if (r->held)
         rs_request_hold_as(r, RS_HELD_REPLAY);

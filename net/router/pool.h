@@ -47,6 +47,7 @@ struct rs_pool {
     int64_t load_rest;                 /* ns of the integral that are no whole microsecond yet */
     struct rs_chooser *chooser;        /* NULL: no router of its own */
     struct rs_series *fallbacks;       /* with one; NULL before */
+    struct rs_series *waits;           /* NULL: nobody had to */
     struct rs_series *drops[RS_DROPS]; /* NULL: none yet */
     struct rs_timer patience;          /* time alone changes something: rs_queue_deadline */
     struct rs_series_cache *calls;     /* requests to it, by handle and route */

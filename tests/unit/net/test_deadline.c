@@ -169,6 +169,9 @@ START_TEST(what_is_too_late_never_starts)
     ck_assert_ptr_nonnull(strstr(rs_buf_text(&text),
                                  "rserve_requests_dropped_total{deployment=\"front\","
                                  "application=\"app\",cause=\"expired\"} 1"));
+    ck_assert_ptr_nonnull(strstr(
+        rs_buf_text(&text),
+        "rserve_queue_wait_ms_count{deployment=\"front\",application=\"app\"} 1")); /* /third */
     rs_buf_fini(&text);
     end();
 }
