@@ -99,6 +99,15 @@ static void put_field(struct rs_buf *b, const char *name, const struct rs_field 
         put_header(b, name, f->data, f->len);
 }
 
+/* The client is in the list already where a trusted proxy named it. */
+static bool lists(const char *list, const struct rs_field *address)
+{
+    const char *at = address->len ? memmem(list, strlen(list), address->data, address->len) : NULL;
+
+    return at && (at == list || at[-1] == ' ' || at[-1] == ',' || at[-1] == '\t') &&
+           (!at[address->len] || strchr(" ,:\t", at[address->len]));
+}
+
 /* "a, b, CLIENT's address without the port" */
 static void put_forwarded_for(struct rs_buf *b, const struct rs_field *headers,
                               const struct rs_field *client)
@@ -108,6 +117,7 @@ static void put_forwarded_for(struct rs_buf *b, const struct rs_field *headers,
     struct rs_field address = {client->data,
                                colon ? (uint32_t)(colon - client->data) : client->len};
     const char *comma = "x-forwarded-for: ";
+    bool listed = false;
 
     while (rs_http_headers_next(&h)) {
         if (strcasecmp(h.name, "x-forwarded-for") != 0 || !rs_http_header_ok(h.name, h.value))
@@ -115,8 +125,9 @@ static void put_forwarded_for(struct rs_buf *b, const struct rs_field *headers,
         rs_buf_puts(b, comma);
         rs_buf_puts(b, h.value);
         comma = ", ";
+        listed |= lists(h.value, &address);
     }
-    if (value_ok(&address)) {
+    if (value_ok(&address) && !listed) {
         rs_buf_puts(b, comma);
         put(b, &address);
         comma = ", ";

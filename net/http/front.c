@@ -188,6 +188,19 @@ static bool linger(struct rs_front_conn *c)
     return true;
 }
 
+void rs_front_expect_proxy(struct rs_front_conn *c,
+                           void (*fn)(struct rs_front_conn *c, const struct rs_proxy_header *h,
+                                      const struct rs_error *why),
+                           void *owner)
+{
+    struct rs_loop *loop = c->front->loop;
+
+    c->on_proxy = fn;
+    c->owner = owner;
+    c->shaking = true;
+    rs_timer_start(&c->timer, loop, rs_loop_now(loop) + HANDSHAKE_S * RS_SEC);
+}
+
 void rs_front_release(struct rs_front_conn *c)
 {
     if (!c)
@@ -250,15 +263,52 @@ static ssize_t read_tls(struct rs_front_conn *c, void *to, size_t size)
     return n;
 }
 
+/* The PROXY header. As recv, but a positive result tells that it was there. */
+static ssize_t read_proxy(struct rs_front_conn *c)
+{
+    struct rs_proxy_header h = {0};
+    struct rs_error err = {0};
+    size_t used = 0;
+    ssize_t n;
+    int r;
+
+    n = recv(c->fd, rs_buf_reserve(&c->early, RS_PROXY_HEADER_MAX), RS_PROXY_HEADER_MAX,
+             MSG_DONTWAIT);
+    if (n <= 0)
+        return n;
+    rs_buf_commit(&c->early, (size_t)n);
+    r = rs_proxy_header_parse(rs_buf_head(&c->early), rs_buf_len(&c->early), &used, &h, &err);
+    if (r == RS_PROXY_MORE) {
+        errno = EAGAIN;
+        return -1;
+    }
+    c->on_proxy(c, r == 0 ? &h : NULL, &err);
+    c->on_proxy = NULL;
+    if (r < 0) {
+        errno = ECONNRESET;
+        return -1;
+    }
+    rs_buf_consume(&c->early, used);
+    if (!c->tls) {
+        c->shaking = false;
+        rs_timer_stop(&c->timer);
+    }
+    return 1;
+}
+
 /* As recv. `drained`: there is no more for now. */
 static ssize_t read_some(struct rs_front_conn *c, void *to, size_t size, bool *drained)
 {
     ssize_t n;
 
+    *drained = true;
     if (c->front->tls && !c->tls) {
         errno = ECONNRESET;
         return -1;
     }
+    n = c->on_proxy ? read_proxy(c) : 1;
+    if (n <= 0)
+        return n;
     n = c->tls ? read_tls(c, to, size) : read_raw(c, to, size);
     *drained = n < (ssize_t)size;
     return n;

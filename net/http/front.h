@@ -15,6 +15,7 @@
 #include "core/base/buf.h"
 #include "core/base/list.h"
 #include "core/loop/loop.h"
+#include "net/http/proxy_protocol.h"
 #include "net/http/strict.h"
 #include "net/http/tls.h"
 
@@ -24,6 +25,10 @@
 struct rs_front_conn {
     int fd; /* -1: none */
     struct rs_front *front;
+    /* Set while a PROXY header is to come; called with the header or, for want of one, the reason. */
+    void (*on_proxy)(struct rs_front_conn *c, const struct rs_proxy_header *h,
+                     const struct rs_error *why);
+    void *owner;
     struct rs_tls_conn *tls; /* NULL: without */
     size_t owed;  /* bytes that were encrypted but not reported as sent: their records wait */
     bool shaking; /* the handshake is not over; the timer bounds it */
@@ -63,6 +68,11 @@ void rs_front_enter(struct rs_front *f);
 
 /* A connection was accepted. */
 struct rs_front_conn *rs_front_open(struct rs_front *f, int fd);
+/* It begins with a PROXY header, which is told to `fn` before anything else is read. */
+void rs_front_expect_proxy(struct rs_front_conn *c,
+                           void (*fn)(struct rs_front_conn *c, const struct rs_proxy_header *h,
+                                      const struct rs_error *why),
+                           void *owner);
 /* libmicrohttpd is about to close it. The connection frees itself when that is done. */
 void rs_front_release(struct rs_front_conn *c);
 

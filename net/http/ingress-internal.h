@@ -5,6 +5,7 @@
 #include "core/base/list.h"
 #include "core/loop/loop.h"
 #include "net/http/cause.h"
+#include "net/http/forwarded.h"
 #include "net/http/front.h"
 #include "net/http/mhd_events.h"
 #include "net/router/dataplane.h"
@@ -14,12 +15,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a trusted proxy's headers say, elements divided by commas. */
+struct rs_http_via {
+    struct rs_buf chain, proto, forwarded; /* X-Forwarded-For, X-Forwarded-Proto, Forwarded */
+};
+
 struct rs_http_server {
     struct rs_lane *lane;
     const struct rs_ingress_conf *conf;
     struct MHD_Daemon *daemon;
     struct rs_front front;
-    struct rs_io io; /* the daemon's own epoll set */
+    struct rs_trusted trusted; /* proxies */
+    int64_t told_at;           /* when a missing PROXY header was logged last */
+    struct rs_io io;           /* the daemon's own epoll set */
     struct rs_mhd_events events;
     struct rs_after after;
     bool dirty;    /* a connection was resumed */
@@ -35,6 +43,7 @@ struct rs_http_server {
     int64_t ran_at;
     struct rs_list ready; /* requests that waited, by their `turn` */
 
+    struct rs_http_via via; /* of the header that is read */
     struct rs_list conns, requests, spare;
     struct rs_list idle;   /* connections without a request that keep their memory, by `rest` */
     struct rs_timer tired; /* when the first of them has been idle for long */
@@ -49,6 +58,12 @@ struct rs_http_server {
     uint64_t random[2];
 };
 
+/* Whom a trusted proxy's headers name. */
+struct rs_http_origin {
+    char client[64]; /* "192.0.2.1:0" */
+    uint8_t key[8], key_len;
+};
+
 struct rs_http_conn {
     struct rs_http_server *server;
     struct rs_front_conn *front;
@@ -61,6 +76,10 @@ struct rs_http_conn {
     struct rs_buf fields;        /* CLIENT, SERVER, SCHEME */
     uint8_t client[8];           /* whom rate limits of key "client" are about */
     uint8_t client_len;
+    bool trusted;                /* a proxy: its headers tell who asks */
+    size_t server_at, scheme_at; /* in `fields` */
+    struct rs_http_origin
+        *origin; /* of the request under way if it is `forwarded`; made when needed */
 };
 
 /* Where the request is, as seen from libmicrohttpd. */
@@ -93,6 +112,7 @@ struct rs_http_request {
     bool abort;     /* cut the connection at the next chance */
     bool discard;   /* there is an answer already: the rest of the body is thrown away */
     bool cut_off;   /* the answer was written past libmicrohttpd; the connection ends */
+    bool forwarded; /* by a trusted proxy, for conn->origin */
     bool is_head;
     bool stay; /* x-request-disconnect-disabled */
     bool http_10;
@@ -181,13 +201,24 @@ bool rs_http_expects_continue(const struct rs_http_request *req);
 
 /* --- ingress_limit.c --------------------------------------------------------------------------- */
 
-void rs_http_client_key(struct rs_http_conn *c, const struct sockaddr *peer);
+void rs_http_client_key(const struct sockaddr *peer, uint8_t key[8], uint8_t *len);
 /* Answers a routed request that the application's rules refuse. */
 void rs_http_enforce(struct rs_http_request *req);
 /* Bytes of body that are taken; UINT64_MAX: any. */
 uint64_t rs_http_max_body(const struct rs_http_request *req);
 /* Notes the cause; returns `out`, the text of the answer. */
 const char *rs_http_body_too_large(struct rs_http_request *req, char *out, size_t size);
+
+/* --- ingress_origin.c -------------------------------------------------------------------------- */
+
+/* Whose connection it is. */
+void rs_http_origin_open(struct rs_http_conn *c, int fd);
+void rs_http_origin_close(struct rs_http_conn *c);
+/* For rs_front_conn.on_proxy. */
+void rs_http_origin_proxied(struct rs_front_conn *front, const struct rs_proxy_header *h,
+                            const struct rs_error *why);
+/* CLIENT, SERVER and SCHEME of a request that came through a trusted proxy. */
+void rs_http_origin_put(struct rs_http_request *req, const struct rs_http_via *via);
 
 /* --- ingress_header.c -------------------------------------------------------------------------- */
 

@@ -92,6 +92,25 @@ static void on_timeout_header(struct rs_http_request *req, const char *value)
     req->timeout_s = t > 0 && t < 1e9 ? t : 0;
 }
 
+static void add_element(struct rs_buf *list, const char *value, size_t len)
+{
+    if (rs_buf_len(list))
+        rs_buf_append(list, ",", 1);
+    rs_buf_append(list, value, len);
+}
+
+/* What only a trusted proxy may say. */
+static void look_at_via(struct rs_http_via *via, const char *name, size_t name_len,
+                        const char *value, size_t len)
+{
+    if (same(name, name_len, "x-forwarded-for"))
+        add_element(&via->chain, value, len);
+    else if (same(name, name_len, "x-forwarded-proto"))
+        add_element(&via->proto, value, len);
+    else if (same(name, name_len, "forwarded"))
+        add_element(&via->forwarded, value, len);
+}
+
 /* What the ingress itself has to know, by the name's length to begin with. */
 static void look_at(struct header_walk *w, const char *name, size_t name_len, const char *value,
                     size_t len, struct span where)
@@ -239,6 +258,8 @@ static enum MHD_Result on_header(void *arg, enum MHD_ValueKind kind, const char 
     to[key_len + 1 + len] = '\0';
     look_at(w, to, key_len, to + key_len + 1, len,
             (struct span){rs_buf_len(meta) + key_len + 1, len});
+    if (req->conn->trusted)
+        look_at_via(&req->server->via, to, key_len, to + key_len + 1, len);
     if (!same(to, key_len, "transfer-encoding"))
         rs_buf_commit(meta, key_len + len + 2);
     return MHD_YES;
@@ -354,6 +375,9 @@ static void put_headers(struct rs_http_request *req, size_t kind_at)
     struct rs_buf *meta = &req->r.meta;
     size_t at;
 
+    rs_buf_clear(&req->server->via.chain);
+    rs_buf_clear(&req->server->via.proto);
+    rs_buf_clear(&req->server->via.forwarded);
     rs_field_put(meta, RS_TAG_HEADERS, "", 0);
     at = rs_buf_len(meta);
     (void)MHD_get_connection_values_n(req->mc, MHD_HEADER_KIND, on_header, &w);
@@ -520,7 +544,8 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
         kind_at = rs_buf_len(meta) + FIELD_HEAD;
         rs_buf_append(meta, rs_buf_head(&c->fields), rs_buf_len(&c->fields));
     }
-    rs_buf_append(meta, rs_buf_head(&req->conn->fields), rs_buf_len(&req->conn->fields));
+    if (!req->conn->trusted)
+        rs_buf_append(meta, rs_buf_head(&req->conn->fields), rs_buf_len(&req->conn->fields));
     rs_field_put_str(meta, RS_TAG_HTTP_METHOD, req->method);
     if (base[0]) {
         size_t at;
@@ -539,6 +564,8 @@ static void encode(struct rs_http_request *req, struct rs_route *route, const ch
         rs_field_put(meta, RS_TAG_QUERY, "", 0);
     rs_field_put_str(meta, RS_TAG_HTTP_VERSION, version);
     put_headers(req, kind_at);
+    if (req->conn->trusted)
+        rs_http_origin_put(req, &req->server->via);
 }
 
 /* Before the header is read: what that says goes over it. */

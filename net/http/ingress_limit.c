@@ -13,21 +13,21 @@
 /* A body that is no longer is read, so that the connection can be used again. */
 enum { READ_ANYWAY = 64 << 10 };
 
-void rs_http_client_key(struct rs_http_conn *c, const struct sockaddr *peer)
+void rs_http_client_key(const struct sockaddr *peer, uint8_t key[8], uint8_t *len)
 {
     const struct sockaddr_in *v4 = (const void *)peer;
     const struct sockaddr_in6 *v6 = (const void *)peer;
 
-    c->client_len = 0;
+    *len = 0;
     if (peer->sa_family == AF_INET) {
-        memcpy(c->client, &v4->sin_addr, 4);
-        c->client_len = 4;
+        memcpy(key, &v4->sin_addr, 4);
+        *len = 4;
     } else if (peer->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr)) {
-        memcpy(c->client, v6->sin6_addr.s6_addr + 12, 4);
-        c->client_len = 4;
+        memcpy(key, v6->sin6_addr.s6_addr + 12, 4);
+        *len = 4;
     } else if (peer->sa_family == AF_INET6) { /* who has one address of a /64 has all of them */
-        memcpy(c->client, v6->sin6_addr.s6_addr, 8);
-        c->client_len = 8;
+        memcpy(key, v6->sin6_addr.s6_addr, 8);
+        *len = 8;
     }
 }
 
@@ -39,8 +39,8 @@ static const void *who(const struct rs_http_request *req, const struct rs_rate_l
     *len = 0;
     switch (limit->key) {
     case RS_RATE_CLIENT:
-        *len = req->conn->client_len;
-        return req->conn->client;
+        *len = req->forwarded ? req->conn->origin->key_len : req->conn->client_len;
+        return req->forwarded ? req->conn->origin->key : req->conn->client;
     case RS_RATE_HEADER:
         value = MHD_lookup_connection_value(req->mc, MHD_HEADER_KIND, limit->header);
         *len = value ? strlen(value) : 0;

@@ -65,12 +65,17 @@ static int64_t wall(struct rs_http_log *log, int64_t now)
 }
 
 /* The text of the connection's CLIENT field. */
-static void set_client(struct rs_access *a, const struct rs_http_conn *conn)
+static void set_client(struct rs_access *a, const struct rs_http_request *req)
 {
+    const struct rs_http_conn *conn = req->conn;
     struct rs_fields f;
 
-    if (rs_fields_parse(rs_buf_head(&conn->fields), rs_buf_len(&conn->fields), &f, NULL) == 0 &&
-        rs_fields_has(&f, RS_TAG_CLIENT)) {
+    if (req->forwarded) {
+        a->client = conn->origin->client;
+        a->client_len = strlen(a->client);
+    } else if (rs_fields_parse(rs_buf_head(&conn->fields), rs_buf_len(&conn->fields), &f, NULL) ==
+                   0 &&
+               rs_fields_has(&f, RS_TAG_CLIENT)) {
         a->client = f.at[RS_TAG_CLIENT].data;
         a->client_len = f.at[RS_TAG_CLIENT].len;
     } else {
@@ -102,6 +107,6 @@ void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now)
 
     if (!line)
         return;
-    set_client(&a, req->conn);
+    set_client(&a, req);
     rs_access_line(line, &log->form, &a);
 }

@@ -170,14 +170,6 @@ void rs_http_idle(struct rs_http_conn *c)
         rs_timer_start(&s->tired, s->lane->loop, c->idle_since + REST_AFTER);
 }
 
-static void put_address(struct rs_buf *b, enum rs_tag tag, const struct rs_address *a)
-{
-    char text[80];
-
-    rs_address_print(a, text, sizeof(text));
-    rs_field_put_str(b, tag, text);
-}
-
 /* At the limit libmicrohttpd stops accepting. It accepts again in the run after the one in which a
  * connection ended, so that one is needed. */
 static void count_conns(struct rs_http_server *s, int more)
@@ -203,16 +195,9 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
         MHD_get_connection_info(mc, MHD_CONNECTION_INFO_CONNECTION_FD);
     int fd = info->connect_fd;
     struct rs_http_conn *c = rs_alloc(sizeof(*c));
-    struct rs_address peer = {.len = sizeof(peer.sa)}, local = {.len = sizeof(local.sa)};
 
     c->server = s;
-    if (getpeername(fd, (struct sockaddr *)&peer.sa, &peer.len) == 0) {
-        put_address(&c->fields, RS_TAG_CLIENT, &peer);
-        rs_http_client_key(c, (const struct sockaddr *)&peer.sa);
-    }
-    if (getsockname(fd, (struct sockaddr *)&local.sa, &local.len) == 0)
-        put_address(&c->fields, RS_TAG_SERVER, &local);
-    rs_field_put_str(&c->fields, RS_TAG_SCHEME, s->front.tls ? "https" : "http");
+    rs_http_origin_open(c, fd);
     if (rs_mhd_fd_open(&s->events, &c->fd, fd) < 0)
         c->gone = true; /* out of memory: nothing is served that cannot be cancelled */
     rs_list_init(&c->link);
@@ -223,6 +208,8 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
     c->pool = rs_mhd_pool_newest();
     rs_http_idle(c);
     c->front = rs_front_open(&s->front, fd);
+    if (s->conf->proxy_protocol && c->trusted)
+        rs_front_expect_proxy(c->front, rs_http_origin_proxied, c);
     *socket_context = c;
 }
 
@@ -242,7 +229,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     rs_list_remove(&c->rest);
     rs_list_remove(&c->hung);
     count_conns(c->server, -1);
-    rs_buf_fini(&c->fields);
+    rs_http_origin_close(c);
     rs_front_release(c->front);
     free(c);
     *socket_context = NULL;
@@ -463,6 +450,7 @@ int rs_http_server_new(struct rs_http_server **ret, struct rs_lane *lane, uint16
     s->lane = lane;
     s->conf = conf;
     s->n_conns_max = connection_limit(conf);
+    rs_trusted_init(&s->trusted, conf->trusted_proxies);
     s->events = (struct rs_mhd_events){.wake = on_events, .hup = on_hup};
     rs_mhd_events_init(&s->events, lane->loop);
     rs_front_init(&s->front, lane->loop, conf->max_header, conf->header_timeout);
@@ -540,6 +528,10 @@ void rs_http_server_free(struct rs_http_server *s)
     rs_timer_stop(&s->tired);
     rs_http_log_close(s);
     rs_front_fini(&s->front);
+    rs_trusted_fini(&s->trusted);
+    rs_buf_fini(&s->via.chain);
+    rs_buf_fini(&s->via.proto);
+    rs_buf_fini(&s->via.forwarded);
     rs_mhd_events_fini(&s->events);
     while (!rs_list_empty(&s->requests)) { /* those whose clients have gone */
         struct rs_http_request *req =

@@ -141,6 +141,7 @@ static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf
         d->n_lanes = LANES_MAX;
     d->conf.lanes = d->n_lanes;
     d->conf.tls = (struct rs_tls_conf){0}; /* only read here */
+    d->conf.trusted_proxies = json_deep_copy(conf->trusted_proxies);
 }
 
 static int take_certificate(struct rs_dataplane *d, const struct rs_tls_conf *conf,
@@ -263,6 +264,9 @@ int rs_dataplane_listen(struct rs_dataplane *d, const struct rs_ingress_conf *co
     d->conf.port = conf->port;
     d->conf.request_timeout = conf->request_timeout;
     d->conf.keep_alive_timeout = conf->keep_alive_timeout;
+    d->conf.proxy_protocol = conf->proxy_protocol;
+    json_decref((json_t *)(uintptr_t)d->conf.trusted_proxies);
+    d->conf.trusted_proxies = json_deep_copy(conf->trusted_proxies);
     (void)sem_init(&w.done, 0, 0);
     for (unsigned i = 0; i < d->n_lanes && w.r == 0; i++) {
         rs_dataplane_order(d, i, (struct rs_order){.carry_out = do_listen, .wait = &w});
@@ -325,6 +329,7 @@ static void free_maps(struct rs_dataplane *d)
 
 static void free_conf(struct rs_ingress_conf *conf)
 {
+    json_decref((json_t *)(uintptr_t)conf->trusted_proxies);
     free((char *)(uintptr_t)conf->host);
     free((char *)(uintptr_t)conf->root_path);
     free((char *)(uintptr_t)conf->access_log);
