@@ -146,7 +146,8 @@ void rs_task_to_cache(struct rs_task *t, int64_t now)
         other->entry = NULL;
         rs_task_end(other, t->outcome, rs_value_ref(t->output));
     }
-    if (t->outcome == RS_OUTCOME_OK && t->output->status >= 200 && t->output->status < 300)
+    if (t->outcome == RS_OUTCOME_OK && t->output->status >= 200 && t->output->status < 300 &&
+        (t->output->fd < 0 || rs_value_own(t->output, true) == 0)) /* the stage has the other one */
         rs_cache_keep(cache_of(t), e, t->output, now + t->step->cache.ttl);
     else
         rs_cache_drop(cache_of(t), e);

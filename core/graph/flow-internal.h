@@ -57,8 +57,8 @@ struct rs_flow {
     struct rs_hash_key key;
     rs_flow_observe *observe;
     void *arg;
-    struct rs_list runs, dead_runs, dead, spare, todo;
-    unsigned n_runs, n_spare;
+    struct rs_list runs, dead_runs, spare_runs, dead, spare, todo;
+    unsigned n_runs, n_spare, n_spare_runs;
     bool pumping;
     double tokens;
     struct rs_cache *caches;

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
+#include "core/base/text.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 #define PAUSE_NS INT64_C(10000000) /* before the second try where there was no room; then doubled */
 #define SAVED_MAX 10.0             /* retries */
 
-enum { SAID_MAX = 200 }; /* of what a stage that failed had to say */
+enum { SAID_MAX = 200 }; /* columns of what a stage that failed had to say */
 
 /* --- calls ------------------------------------------------------------------------------------- */
 
@@ -90,22 +91,25 @@ static struct rs_value *explain(const struct rs_task *t, enum rs_outcome o, stru
     struct rs_error err;
     char label[192];
     bool is_text = !type || strncmp(type, "text/", 5) == 0 || strstr(type, "json");
-    size_t n = v->len < SAID_MAX ? (size_t)v->len : SAID_MAX;
+    size_t n = v->len < 4 * SAID_MAX ? (size_t)v->len : 4 * SAID_MAX;
+    rs_auto(rs_buf_fini) struct rs_buf said = {0};
+    rs_auto(rs_freep) char *text = NULL;
     struct rs_value *line;
 
     if (!is_text || rs_value_bytes(v, &data, &err) < 0)
         n = 0;
     while (n && (data[n - 1] == '\n' || data[n - 1] == '\r'))
         n--;
+    text = rs_strndup(data, n);
+    rs_text_fit(&said, text, SAID_MAX);
     rs_task_label(t, label, sizeof(label));
     line = rs_value_line(o == RS_OUTCOME_OVERLOAD  ? 503
                          : o == RS_OUTCOME_TIMEOUT ? 504
                                                    : 502,
-                         "%s: it answered %u%s%.*s", label, v->status, n ? ": " : "", (int)n, data);
-    if (later) {
-        rs_buf_append(&line->headers, "retry-after", sizeof("retry-after"));
-        rs_buf_append(&line->headers, later, strlen(later) + 1);
-    }
+                         "%s: it answered %u%s%s", label, v->status, rs_buf_len(&said) ? ": " : "",
+                         rs_buf_text(&said));
+    if (later)
+        rs_value_put_header(line, "retry-after", later);
     return line;
 }
 

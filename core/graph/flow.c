@@ -40,6 +40,7 @@ struct rs_flow *rs_flow_new(struct rs_plan *plan, const struct rs_hash_key *key,
     f->tokens = SAVED_MAX;
     rs_list_init(&f->runs);
     rs_list_init(&f->dead_runs);
+    rs_list_init(&f->spare_runs);
     rs_list_init(&f->dead);
     rs_list_init(&f->spare);
     rs_list_init(&f->todo);
@@ -70,7 +71,12 @@ static void recycle(struct rs_flow *f)
         struct rs_run *run = rs_container_of(it, struct rs_run, link);
 
         rs_flow_info_unref(run->info);
-        free(run);
+        if (f->n_spare_runs >= SPARE_MAX) {
+            free(run);
+            continue;
+        }
+        f->n_spare_runs++;
+        rs_list_push_front(&f->spare_runs, &run->link);
     }
 }
 
@@ -84,6 +90,8 @@ void rs_flow_free(struct rs_flow *f)
     recycle(f);
     while ((it = rs_list_pop_front(&f->spare)))
         free(rs_container_of(it, struct rs_task, link));
+    while ((it = rs_list_pop_front(&f->spare_runs)))
+        free(rs_container_of(it, struct rs_run, link));
     for (unsigned i = 0; i < f->plan->n_caches; i++)
         rs_cache_fini(&f->caches[i]);
     rs_value_unref(f->handed);
@@ -284,10 +292,11 @@ void rs_task_abort(struct rs_task *t, int64_t now)
 struct rs_run *rs_run_new(struct rs_flow *f, struct rs_flow_info *info, const struct rs_step *root,
                           struct rs_value *input)
 {
-    struct rs_run *run = rs_alloc(sizeof(*run));
+    struct rs_list *it = rs_list_pop_front(&f->spare_runs);
+    struct rs_run *run = it ? rs_container_of(it, struct rs_run, link) : rs_alloc(sizeof(*run));
 
-    run->flow = f;
-    run->info = info;
+    f->n_spare_runs -= it != NULL;
+    *run = (struct rs_run){.flow = f, .info = info};
     info->refs++;
     rs_list_init(&run->link);
     rs_list_push_back(&f->runs, &run->link);
@@ -443,18 +452,22 @@ void rs_flow_answered(struct rs_flow *f, struct rs_task *t, struct rs_value *val
 }
 
 void rs_flow_failed(struct rs_flow *f, struct rs_task *t, enum rs_outcome o, const char *why,
-                    int64_t now)
+                    unsigned later, int64_t now)
 {
     static const unsigned status[RS_OUTCOME_COUNT] = {502, 502, 504, 503, 502};
-    char label[192];
+    struct rs_value *v;
+    char label[192], seconds[16];
 
     if (t->state != RS_TASK_CALLING)
         return;
     t->state = RS_TASK_WORKING;
-    rs_task_judge(t, o == RS_OUTCOME_OK ? RS_OUTCOME_ERROR : o,
-                  rs_value_line(status[o], "%s: %s", rs_task_label(t, label, sizeof(label)),
-                                why ? why : "it failed"),
-                  now);
+    v = rs_value_line(status[o], "%s: %s", rs_task_label(t, label, sizeof(label)),
+                      why ? why : "it failed");
+    if (later) {
+        snprintf(seconds, sizeof(seconds), "%u", later);
+        rs_value_put_header(v, "retry-after", seconds);
+    }
+    rs_task_judge(t, o == RS_OUTCOME_OK ? RS_OUTCOME_ERROR : o, v, now);
     rs_flow_pump(f, now);
 }
 

@@ -88,9 +88,10 @@ void rs_flow_cancel(struct rs_flow *f, struct rs_run *run, int64_t now);
 void rs_flow_close(struct rs_flow *f, int64_t now);
 /* A whole answer; taken. */
 void rs_flow_answered(struct rs_flow *f, struct rs_task *t, struct rs_value *value, int64_t now);
-/* No answer: what became of it, in one line. */
+/* No answer: what became of it, in one line. `later`: in how many seconds there may be room; 0: not
+ * known. */
 void rs_flow_failed(struct rs_flow *f, struct rs_task *t, enum rs_outcome o, const char *why,
-                    int64_t now);
+                    unsigned later, int64_t now);
 /* An answer below 400 begins that is not whole. True: it is the run's answer, to be passed on as it
  * comes; rs_flow_streamed (or rs_flow_cancel) ends the run. False: it is to be gathered. */
 bool rs_flow_begun(struct rs_flow *f, struct rs_task *t);

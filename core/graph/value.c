@@ -1,13 +1,16 @@
 #include "core/graph/value.h"
 
 #include "core/base/alloc.h"
+#include "core/base/cleanup.h"
 #include "core/base/json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct rs_value *rs_value_new(void)
@@ -37,7 +40,7 @@ void rs_value_unref(struct rs_value *v)
     free(v);
 }
 
-static void put_header(struct rs_value *v, const char *name, const char *text)
+void rs_value_put_header(struct rs_value *v, const char *name, const char *text)
 {
     rs_buf_append(&v->headers, name, strlen(name) + 1);
     rs_buf_append(&v->headers, text, strlen(text) + 1);
@@ -49,7 +52,7 @@ struct rs_value *rs_value_made(unsigned status, const char *type, const void *da
 
     v->status = status;
     if (type)
-        put_header(v, "content-type", type);
+        rs_value_put_header(v, "content-type", type);
     if (len)
         rs_buf_append(&v->body, data, len);
     v->len = len;
@@ -69,6 +72,57 @@ struct rs_value *rs_value_line(unsigned status, const char *fmt, ...)
             *p = ' ';
     }
     return rs_value_made(status, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+int rs_memfd_write(int fd, const char *data, size_t len, uint64_t at)
+{
+    while (len) {
+        ssize_t n = pwrite(fd, data, len, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        data += n;
+        at += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_fd(int from, int to, uint64_t len)
+{
+    char piece[16 << 10];
+
+    for (uint64_t at = 0; at < len;) {
+        size_t want = len - at < sizeof(piece) ? (size_t)(len - at) : sizeof(piece);
+        ssize_t n = pread(from, piece, want, (off_t)at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0 || rs_memfd_write(to, piece, (size_t)n, at) < 0)
+            return -1;
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+int rs_value_own(struct rs_value *v, bool sealed)
+{
+    rs_auto(rs_closep) int fd = memfd_create("rserve-value", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    if (fd < 0)
+        return -1;
+    if (v->fd < 0 ? rs_memfd_write(fd, rs_buf_head(&v->body), (size_t)v->len, 0) < 0
+                  : copy_fd(v->fd, fd, v->len) < 0)
+        return -1;
+    if (sealed &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+        return -1;
+    rs_buf_clear(&v->body);
+    rs_closep(&v->fd);
+    v->fd = rs_steal_fd(&fd);
+    return 0;
 }
 
 const char *rs_value_header(const struct rs_value *v, const char *name)

@@ -37,6 +37,14 @@ struct rs_value *rs_value_made(unsigned status, const char *type, const void *da
 /* One line of text for people. */
 struct rs_value *rs_value_line(unsigned status, const char *fmt, ...) RS_PRINTF(2, 3);
 
+/* Copies the body into a memfd that nobody else has; `sealed`: and that nobody can change, whoever it is
+ * passed on to. -1 with errno: there is no room. */
+RS_MUST_CHECK int rs_value_own(struct rs_value *v, bool sealed);
+/* Bytes at an offset of a memfd. -1 with errno. */
+RS_MUST_CHECK int rs_memfd_write(int fd, const char *data, size_t len, uint64_t at);
+
+/* `name` in lower case. */
+void rs_value_put_header(struct rs_value *v, const char *name, const char *text);
 /* The first header of that name (lower case); NULL: none. */
 const char *rs_value_header(const struct rs_value *v, const char *name);
 /* The bytes, read once if they are in a memfd. -1: they cannot be read. */

@@ -246,10 +246,6 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
     for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
         struct rs_homed *dep = rs_map_at(&d->deployments, i, NULL);
 
-        if (dep && dep->graph && !dep->seen) {
-            order_graph(d, dep, NULL);
-            dep->graph = false;
-        }
         if (dep && dep->routed && !dep->seen)
             rs_dataplane_order(d, dep->lane,
                                (struct rs_order){.carry_out = do_forget,
@@ -257,6 +253,7 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
                                                  .deployment = rs_strdup(dep->name)});
         if (dep) {
             dep->routed = dep->seen && !dep->graph;
+            dep->gone = dep->graph && !dep->seen;
             dep->seen = false;
         }
     }
@@ -268,6 +265,15 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
             (struct rs_order){.carry_out = do_route,
                               .table = rs_route_table_new(routes, rules, lane_of, d)});
     free(rules);
+    /* And a graph goes when no lane sends requests to it any more. */
+    for (size_t i = 0; i < rs_map_slots(&d->deployments); i++) {
+        struct rs_homed *dep = rs_map_at(&d->deployments, i, NULL);
+
+        if (!dep || !dep->gone)
+            continue;
+        order_graph(d, dep, NULL);
+        dep->graph = dep->gone = false;
+    }
 }
 
 static struct rs_order to_replica(const char *replica_id,

@@ -30,7 +30,7 @@ struct rs_homed {
     struct rs_figures figures;
     json_t *router; /* of its own: its configuration; NULL: none */
     bool routed, seen;
-    bool graph; /* it is one, see stage.h */
+    bool graph, gone; /* it is a graph, see stage.h; that the routes have no more */
 };
 
 /* A replica that a lane has. */

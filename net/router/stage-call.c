@@ -146,11 +146,11 @@ static void drop(struct rs_stage_call *c)
     settle(c);
 }
 
-static void failed(struct rs_stage_call *c, enum rs_outcome o, const char *why)
+static void failed(struct rs_stage_call *c, enum rs_outcome o, const char *why, unsigned later)
 {
     struct rs_live_graph *g = c->graph;
 
-    rs_flow_failed(g->flow, c->task, o, why, now_of(g));
+    rs_flow_failed(g->flow, c->task, o, why, later, now_of(g));
 }
 
 /* A piece of an answer that is to be whole. False: it is not wanted any more. */
@@ -162,11 +162,11 @@ static bool gather(struct rs_stage_call *c, struct rs_chunk *body, bool end)
     if (c->answer->len + n > max) {
         snprintf(why, sizeof(why), "it answered more than max_body, %llu bytes",
                  (unsigned long long)max);
-        failed(c, RS_OUTCOME_ERROR, why);
+        failed(c, RS_OUTCOME_ERROR, why, 0);
         return false;
     }
     if (rs_stage_gather(c->answer, body) < 0) {
-        failed(c, RS_OUTCOME_ERROR, "no memory for its answer");
+        failed(c, RS_OUTCOME_ERROR, "no memory for its answer", 0);
         return false;
     }
     if (!end && n)
@@ -216,7 +216,7 @@ static void on_answer(struct rs_request *r, const struct rs_answer *a, struct rs
     }
     c->replying = true;
     if (!a->status) {
-        failed(c, RS_OUTCOME_ERROR, "it did not answer as HTTP does");
+        failed(c, RS_OUTCOME_ERROR, "it did not answer as HTTP does", 0);
         if (!end)
             doom(c);
         done_with(c, end);
@@ -318,7 +318,7 @@ static void on_fail(struct rs_request *r, const struct rs_failure *f)
         front->reply->fail(front, f);
     } else {
         explain(f, why, sizeof(why));
-        failed(c, outcome_of(f->code), why);
+        failed(c, outcome_of(f->code), why, f->retry_after);
     }
     done_with(c, true);
 }
@@ -362,14 +362,14 @@ static void put_header(struct rs_buf *b, const char *name, const char *value)
 }
 
 static void put_headers(struct rs_buf *meta, const struct rs_step *s, const struct rs_fields *f,
-                        const struct rs_value *input)
+                        const struct rs_value *input, struct rs_buf *out)
 {
     struct rs_http_headers h =
         rs_http_headers(f->at[RS_TAG_HEADERS].data, f->at[RS_TAG_HEADERS].len);
     const char *type = rs_value_header(input, "content-type");
-    rs_auto(rs_buf_fini) struct rs_buf out = {0};
     char length[24];
 
+    rs_buf_clear(out);
     while (rs_http_headers_next(&h)) {
         bool ours = strcmp(h.name, "content-length") == 0 || strcmp(h.name, "expect") == 0 ||
                     strcmp(h.name, "content-type") == 0 ||
@@ -378,17 +378,17 @@ static void put_headers(struct rs_buf *meta, const struct rs_step *s, const stru
         if (ours || rs_http_hop_by_hop(h.name) || (!s->tail && is_conditional(h.name)) ||
             is_replaced(s, h.name))
             continue;
-        put_header(&out, h.name, h.value);
+        put_header(out, h.name, h.value);
     }
     if (type && !is_replaced(s, "content-type"))
-        put_header(&out, "content-type", type);
+        put_header(out, "content-type", type);
     if (input->len) {
         snprintf(length, sizeof(length), "%llu", (unsigned long long)input->len);
-        put_header(&out, "content-length", length);
+        put_header(out, "content-length", length);
     }
     for (unsigned i = 0; i < s->n_headers; i += 2)
-        put_header(&out, s->headers[i], s->headers[i + 1]);
-    rs_field_put(meta, RS_TAG_HEADERS, rs_buf_head(&out), rs_buf_len(&out));
+        put_header(out, s->headers[i], s->headers[i + 1]);
+    rs_field_put(meta, RS_TAG_HEADERS, rs_buf_head(out), rs_buf_len(out));
 }
 
 static void copy_field(struct rs_buf *meta, const struct rs_fields *f, enum rs_tag tag)
@@ -399,7 +399,7 @@ static void copy_field(struct rs_buf *meta, const struct rs_fields *f, enum rs_t
 
 /* As the client's request, but for what the step says otherwise. */
 static void put_meta(struct rs_request *r, const struct rs_step *s, const struct rs_fields *f,
-                     const struct rs_value *input)
+                     const struct rs_value *input, struct rs_buf *scratch)
 {
     static const enum rs_tag same[] = {RS_TAG_REQUEST_ID,   RS_TAG_APP,      RS_TAG_ROOT_PATH,
                                        RS_TAG_CLIENT,       RS_TAG_SERVER,   RS_TAG_SCHEME,
@@ -422,17 +422,16 @@ static void put_meta(struct rs_request *r, const struct rs_step *s, const struct
     else
         copy_field(meta, f, RS_TAG_HTTP_METHOD);
     if (s->path) {
-        rs_auto(rs_buf_fini) struct rs_buf path = {0};
-
-        rs_buf_append(&path, root->data, root->len);
-        rs_buf_puts(&path, s->path);
-        rs_field_put(meta, RS_TAG_PATH, rs_buf_head(&path), rs_buf_len(&path));
+        rs_buf_clear(scratch);
+        rs_buf_append(scratch, root->data, root->len);
+        rs_buf_puts(scratch, s->path);
+        rs_field_put(meta, RS_TAG_PATH, rs_buf_head(scratch), rs_buf_len(scratch));
         rs_field_put_str(meta, RS_TAG_QUERY, s->query);
     } else {
         copy_field(meta, f, RS_TAG_PATH);
         copy_field(meta, f, RS_TAG_QUERY);
     }
-    put_headers(meta, s, f, input);
+    put_headers(meta, s, f, input, scratch);
 }
 
 static int put_body(struct rs_request *r, const struct rs_value *v)
@@ -481,11 +480,11 @@ void rs_stage_call(struct rs_live_graph *g, const struct rs_flow_action *a)
     rs_request_reset(&c->r, &reply);
     if (rs_fields_parse(meta, (size_t)(i->target - meta), &f, NULL) < 0 ||
         put_body(&c->r, a->value) < 0) {
-        failed(c, RS_OUTCOME_ERROR, "no more descriptors");
+        failed(c, RS_OUTCOME_ERROR, "no more descriptors", 0);
         settle(c);
         return;
     }
-    put_meta(&c->r, rs_task_step(a->task), &f, a->value);
+    put_meta(&c->r, rs_task_step(a->task), &f, a->value, &g->scratch);
     put_rules(&c->r, a, &f);
     c->active = true;
     rs_lane_submit(g->lane, &c->r, g->app, rs_task_step(a->task)->deployment);

@@ -16,6 +16,7 @@ struct rs_live_graph {
     struct rs_list passages, spare; /* spare: struct rs_stage_call */
     unsigned n_spare, calls;        /* calls: struct rs_stage_call in use */
     bool retired, acting;
+    struct rs_buf scratch;
     struct rs_stage_series *series; /* by step */
     struct rs_series *bytes;
     uint64_t bytes_shown;

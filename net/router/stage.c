@@ -10,58 +10,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 /* --- bodies ------------------------------------------------------------------------------------ */
-
-static int write_at(int fd, const char *data, size_t len, uint64_t at)
-{
-    while (len) {
-        ssize_t n = pwrite(fd, data, len, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        data += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
-/* What is there goes into a memfd of our own, behind which others can be written. */
-static int into_memfd(struct rs_value *v)
-{
-    int fd = memfd_create("rserve-stage", MFD_CLOEXEC);
-    char piece[16 << 10];
-
-    if (fd < 0)
-        return -1;
-    if (v->fd < 0 && write_at(fd, rs_buf_head(&v->body), (size_t)v->len, 0) < 0) {
-        close(fd);
-        return -1;
-    }
-    for (uint64_t at = 0; v->fd >= 0 && at < v->len;) {
-        size_t want = v->len - at < sizeof(piece) ? (size_t)(v->len - at) : sizeof(piece);
-        ssize_t n = pread(v->fd, piece, want, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0 || write_at(fd, piece, (size_t)n, at) < 0) {
-            close(fd);
-            return -1;
-        }
-        at += (uint64_t)n;
-    }
-    rs_buf_clear(&v->body);
-    if (v->fd >= 0)
-        close(v->fd);
-    v->fd = fd;
-    return 0;
-}
 
 static int append_fd(struct rs_value *v, const struct rs_chunk *body)
 {
@@ -73,7 +25,7 @@ static int append_fd(struct rs_value *v, const struct rs_chunk *body)
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0 || write_at(v->fd, piece, (size_t)n, v->len) < 0)
+        if (n <= 0 || rs_memfd_write(v->fd, piece, (size_t)n, v->len) < 0)
             return -1;
         at += (uint64_t)n;
         v->len += (uint64_t)n;
@@ -96,12 +48,15 @@ int rs_stage_gather(struct rs_value *v, struct rs_chunk *body)
         return 0;
     }
     /* One that came from elsewhere may be sealed: the first piece behind it is refused. */
-    if (v->fd < 0 && into_memfd(v) < 0)
+    if (v->fd < 0 && rs_value_own(v, false) < 0)
         return -1;
     if (body->fd >= 0)
-        return append_fd(v, body) == 0 || (into_memfd(v) == 0 && append_fd(v, body) == 0) ? 0 : -1;
-    if (write_at(v->fd, body->data, (size_t)body->len, v->len) < 0 &&
-        (into_memfd(v) < 0 || write_at(v->fd, body->data, (size_t)body->len, v->len) < 0))
+        return append_fd(v, body) == 0 || (rs_value_own(v, false) == 0 && append_fd(v, body) == 0)
+                   ? 0
+                   : -1;
+    if (rs_memfd_write(v->fd, body->data, (size_t)body->len, v->len) < 0 &&
+        (rs_value_own(v, false) < 0 ||
+         rs_memfd_write(v->fd, body->data, (size_t)body->len, v->len) < 0))
         return -1;
     v->len += body->len;
     return 0;
@@ -136,6 +91,7 @@ static void free_if_done(struct rs_live_graph *g)
     }
     rs_flow_free(g->flow);
     rs_stage_metrics_fini(g);
+    rs_buf_fini(&g->scratch);
     free(g->app);
     free(g);
 }

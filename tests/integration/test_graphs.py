@@ -12,8 +12,8 @@ import threading
 import unittest
 from typing import Any, Dict, List, Tuple
 
-from harness import (C_ECHO, RSERVE, Answer, ServeTest, Server, call, free_port, main, rserve,
-                     wait_until)
+from harness import (C_ECHO, RSERVE, Answer, ServeTest, Server, call, free_port, main,
+                     read_process, rserve, wait_until)
 from websocket_client import handshake
 
 # A stage as a plain HTTP server. What it does is asked for by a header: `x-NAME: hang` and so on.
@@ -437,6 +437,17 @@ class Graphs(ServeTest):
         self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="hit"), 1)
         self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="miss"), 3)
 
+    def test_long_answers_are_kept(self) -> None:
+        s = self.start_graph("{call: aa, cache: {ttl_s: 60, max_bytes: 100000000, headers: [x-aa]}}")
+        first = s.call("/g", body=b"x", headers={"x-aa": "huge"})
+        self.assertEqual((first.status, len(first.body)), (200, 6000003))
+        for _ in range(3):
+            again = s.call("/g", body=b"x", headers={"x-aa": "huge"})
+            self.assertEqual(again.body, first.body)
+            self.assertEqual(again.headers["content-type"], "application/json")
+        self.assertEqual(self.count("aa"), 1)
+        self.assertGreater(self.metric(s, "rserve_graph_cache_bytes"), 6000000)
+
     def test_who_asked_first_may_leave(self) -> None:
         s = self.start_graph("{call: aa, cache: {ttl_s: 60, max_bytes: 100000}}")
         answers: List[Answer] = []
@@ -562,9 +573,10 @@ class Graphs(ServeTest):
             self.assertGreaterEqual(answer.json()["votes"], 2)
             self.assertEqual(answer.json()["of"], 3)
         self.assertEqual(s.call("/", body={"words": 1}).status, 400)
-        for p in s.pids("ensemble", "bayes"):  # one of three may be missing
-            os.kill(p, signal.SIGSTOP)
-            self.addCleanup(self.resume, p)
+        pid = wait_until("it is known", lambda: s.pids("ensemble", "bayes")).pop()
+        os.kill(pid, signal.SIGSTOP)  # one of three may be missing
+        self.addCleanup(self.resume, pid)
+        wait_until("it stands still", lambda: getattr(read_process(pid), "state", "") == "T")
         answer = s.call("/", body={"text": "a lovely evening with friendly people"})
         self.assertEqual((answer.status, answer.json()["of"]), (200, 2), answer.text)
 

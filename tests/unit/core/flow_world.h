@@ -219,7 +219,7 @@ static void world_fail(struct world *w, struct world_call *c, enum rs_outcome o)
     struct rs_task *t = c->task;
 
     c->open = false;
-    rs_flow_failed(w->flow, t, o, "it died", w->now);
+    rs_flow_failed(w->flow, t, o, "it died", 0, w->now);
     world_act(w);
 }
 

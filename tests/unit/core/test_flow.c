@@ -3,7 +3,10 @@
 
 #include "tests/unit/core/flow_world.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* --- one request, step by step ------------------------------------------------------------------- */
 
@@ -361,6 +364,79 @@ START_TEST(shadows_are_bounded)
 }
 END_TEST
 
+static char later[16];
+
+static void note_later(struct world *w, struct rs_run *run, struct rs_value *v)
+{
+    const char *text = rs_value_header(v, "retry-after");
+
+    ck_assert(w && run && v->status == 503);
+    snprintf(later, sizeof(later), "%s", text ? text : "");
+}
+
+/* When there may be room is told to who asked, whoever said so. */
+START_TEST(retry_after_is_told)
+{
+    struct world *w = world_new("{sequence: [{fallback: [a, b]}]}");
+    struct rs_value *v;
+    struct world_call *c;
+
+    w->on_answer = note_later;
+    world_start(w, "1", NULL, NULL, NULL);
+    world_fail(w, open_call(w, "a"), RS_OUTCOME_OVERLOAD);
+    c = open_call(w, "b");
+    c->open = false;
+    rs_flow_failed(w->flow, c->task, RS_OUTCOME_OVERLOAD, "full", 7, w->now);
+    world_act(w);
+    ck_assert_str_eq(later, "7");
+    world_start(w, "1", NULL, NULL, NULL);
+    world_fail(w, open_call(w, "a"), RS_OUTCOME_OVERLOAD);
+    c = open_call(w, "b");
+    c->open = false;
+    v = rs_value_made(503, NULL, "", 0);
+    rs_value_put_header(v, "retry-after", "30");
+    rs_flow_answered(w->flow, c->task, v, w->now);
+    world_act(w);
+    ck_assert_str_eq(later, "30");
+    world_free(w);
+}
+END_TEST
+
+/* What a cache has of a long answer is its own: who made the memfd cannot change it. */
+START_TEST(a_cache_owns_what_it_keeps)
+{
+    struct world *w = world_new("{call: a, cache: {ttl_s: 10, max_bytes: 65536}}");
+    struct rs_value *v = rs_value_new();
+    int fd = memfd_create("test", MFD_CLOEXEC), r = rs_memfd_write(fd, "true", 4, 0);
+    struct world_call *c;
+
+    ck_assert_int_eq(r, 0);
+    world_start(w, "1", NULL, NULL, NULL);
+    c = open_call(w, "a");
+    c->open = false;
+    v->status = 200;
+    v->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    v->len = 4;
+    rs_value_ref(v);
+    rs_flow_answered(w->flow, c->task, v, w->now);
+    world_act(w);
+    r = rs_memfd_write(fd, "evil", 4, 0);
+    ck_assert_int_eq(r, 0);
+    close(fd);
+    {
+        const char *data = NULL;
+        struct rs_error err = {0};
+
+        r = rs_value_bytes(v, &data, &err);
+        ck_assert_int_eq(r, 0);
+        ck_assert_int_eq(memcmp(data, "true", 4), 0);
+        ck_assert_int_lt(rs_memfd_write(v->fd, "evil", 4, 0), 0);
+    }
+    rs_value_unref(v);
+    world_free(w);
+}
+END_TEST
+
 START_TEST(a_graph_takes_so_many)
 {
     struct world *w = world_new("{call: a, max_ongoing_requests: 2}");
@@ -436,5 +512,6 @@ RS_CHECK_MAIN("flow", tcase_add_loop_test(tc, one_request, 0, RS_COUNT(cases));
               tcase_add_test(tc, a_cache_stays_within_its_bytes);
               tcase_add_test(tc, without_budget); tcase_add_test(tc, weights_are_kept_and_sticky);
               tcase_add_test(tc, shadows_are_bounded); tcase_add_test(tc, a_graph_takes_so_many);
-              tcase_add_test(tc, what_is_last_may_stream);
+              tcase_add_test(tc, what_is_last_may_stream); tcase_add_test(tc, retry_after_is_told);
+              tcase_add_test(tc, a_cache_owns_what_it_keeps);
               tcase_add_test(tc, a_stream_is_cancelled);)
