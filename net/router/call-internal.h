@@ -29,6 +29,7 @@ struct rs_call {
     bool granted;                    /* a slot is reserved; the call itself comes later */
     bool begun;                      /* some of its answer was written */
     uint64_t wire;                   /* the request that gets its items (wired.h); 0: the caller */
+    uint64_t items;                  /* of its answer, that the caller got */
     struct rs_call_objects *objects; /* NULL: nothing */
 };
 

@@ -69,6 +69,7 @@ static void reply_data(struct rs_request *r, struct rs_chunk *body, bool end)
     }
     if (call->wire && !end && rs_wired_item(call, body))
         return;
+    call->items++;
     rs_channel_write(call->ch, RS_MSG_BODY, end, call->stream, NULL, 0, body);
     if (end)
         rs_call_free(call);

@@ -177,7 +177,7 @@ static int on_response(struct rs_channel *ch, struct rs_frame *f, struct rs_erro
         rs_request_drop_body(r);
     rs_request_answer(r, &a, &body, end);
     if (!end && rs_fields_has(&fields, RS_TAG_BODY_OF))
-        rs_wired_begin(ch, r, rs_fields_uint(&fields, RS_TAG_BODY_OF, 0));
+        rs_wired_begin(ch, r, &fields);
     hand_back(f, &body);
     return 0;
 }
@@ -306,6 +306,8 @@ static void on_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         r = on_stream_frame(ch, f, &err);
     else if (f->h.type == RS_MSG_REFS && !ch->node)
         r = rs_channel_refs(ch, f, &err);
+    else if (f->h.type == RS_MSG_PASS && !ch->node)
+        r = rs_wired_pass(ch, f, &err);
     else
         r = ch->ops->on_message(ch, f, &err);
     if (r < 0)

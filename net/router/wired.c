@@ -13,17 +13,32 @@ enum {
     READ_MAX = 16 << 20,   /* a longer item in a memfd goes the long way */
 };
 
-void rs_wired_begin(struct rs_channel *ch, struct rs_request *r, uint64_t stream)
+void rs_wired_begin(struct rs_channel *ch, struct rs_request *r, const struct rs_fields *fields)
 {
+    uint64_t stream = rs_fields_uint(fields, RS_TAG_BODY_OF, 0);
     struct rs_call *call = ch->node ? NULL : rs_streams_get(&ch->in, stream);
 
-    if (!call || call->begun || call->objects || call->granted || call->wire || r->wire)
+    if (!call || call->items != rs_fields_uint(fields, RS_TAG_GOT, 0))
+        return;
+    if (call->objects || call->granted || call->wire || (r->wire && r->wire != stream))
         return;
     if (call->r.kind != RS_REQUEST_CALL ||
         (r->kind != RS_REQUEST_HTTP && r->kind != RS_REQUEST_CALL))
         return;
     call->wire = r->stream;
     r->wire = stream;
+}
+
+int rs_wired_pass(struct rs_channel *ch, const struct rs_frame *f, struct rs_error *err)
+{
+    struct rs_request *r = rs_streams_get(&ch->out, f->h.stream);
+    struct rs_fields fields;
+
+    if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0)
+        return -1;
+    if (r)
+        rs_wired_begin(ch, r, &fields);
+    return 0;
 }
 
 void rs_wired_head(struct rs_call *call, const struct rs_answer *a, bool end)

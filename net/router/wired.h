@@ -7,7 +7,9 @@
  * answer as it would have done with items of its own; so what it does at the end stays in its hands.
  * An item that cannot be passed on (not text, not bytes) goes to the replica, and all later ones.
  *
- * Only a call of whose answer nothing was written yet is wired: else items could overtake others.
+ * A call of which items went to the replica before is wired only if the replica has sent all of them
+ * on: else items could overtake others. It says how many it had (BODY_OF with GOT, in RESPONSE or
+ * later in PASS); where more are on their way to it, nothing changes, and it may ask again.
  * Both ends know each other by stream number, so that either may end first.
  * Thread: the lane of the replica's connection.
  */
@@ -16,9 +18,12 @@
 #include "net/router/channel.h"
 #include "net/router/request.h"
 
-/* The answer of `r`, which was sent over `ch`, is the items of the call with this number. Does
- * nothing where that cannot be. */
-void rs_wired_begin(struct rs_channel *ch, struct rs_request *r, uint64_t stream);
+/* The answer of `r`, which was sent over `ch`, is from now on the items of the call that BODY_OF
+ * names. Does nothing where that cannot be. */
+void rs_wired_begin(struct rs_channel *ch, struct rs_request *r, const struct rs_fields *fields);
+/* A PASS frame. */
+RS_MUST_CHECK int rs_wired_pass(struct rs_channel *ch, const struct rs_frame *f,
+                                struct rs_error *err);
 /* The head of the call's answer came: whether its items are what the node can pass on. */
 void rs_wired_head(struct rs_call *call, const struct rs_answer *a, bool end);
 /* An item of the call. False: it is for the replica. */

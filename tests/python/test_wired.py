@@ -92,14 +92,15 @@ class Wired(unittest.TestCase):
     def test_http(self) -> None:
         for path, told, body in (
             ("/", True, b"0 1 2 "),
-            ("/peek", False, b"1 2 "),
+            ("/peek", None, b"1 2 "),
             ("/generator", False, b"0 1 2 "),
             ("/ascii", False, b"0 1 2 "),
             ("/own", False, b"<0 ><1 ><2 >"),
         ):
             with self.subTest(path):
                 got = self.get(path)
-                self.assertTold(got.fields, told)
+                if told is not None:
+                    self.assertTold(got.fields, told)
                 self.assertEqual(got.body, body)
                 self.assertEqual(got.status, 200 if path == "/generator" else 201)
         ran, until = b"", time.monotonic() + 30

@@ -57,13 +57,14 @@ ASK = 38
 ANSWER = 39
 ENV_PROGRESS = 40
 ENV_READY = 41
+PASS = 58
 
 MESSAGES: Dict[str, int] = {
     name: globals()[name]
     for name in (
         "REQUEST BODY RESPONSE ERROR CANCEL WINDOW HOLD REFS HELLO INIT READY FAILED PING PONG "
         "RECONFIGURE STOP STATS LOOKUP FOUND CORE CORE_REPLY CHOOSE CHOSEN RESERVED BUILD GRAPH "
-        "FORK FORKED POLICY DECISION ASK ANSWER ENV_PROGRESS ENV_READY"
+        "FORK FORKED POLICY DECISION ASK ANSWER ENV_PROGRESS ENV_READY PASS"
     ).split()
 }
 #: Messages that only travel between nodes and the head; known here so that the tables are whole.
@@ -126,6 +127,7 @@ T_REPLICA = 56
 T_LIST = 57
 T_PID = 58
 T_BODY_OF = 59
+T_GOT = 60
 T_NODE = 64
 
 TAGS: Dict[str, int] = {name[2:]: n for name, n in list(globals().items()) if name.startswith("T_")}

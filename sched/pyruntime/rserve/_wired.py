@@ -62,13 +62,11 @@ def _channel(send: Any) -> Optional[Channel]:
 
 
 def _can(call: Call, response: Any) -> bool:
-    """Whether items of `response` may go where the answer of `call` goes. False once it has begun:
-    items may be here, and must not be overtaken."""
+    """Whether items of `response` may go where the answer of `call` goes."""
     link = response._link
     return bool(
         response._stream
         and not response._done
-        and not response._begun
         and call.link is link
         and not call.cancelled
         and not call.answered
@@ -86,10 +84,44 @@ def iterated(response: Any, frame: FrameType) -> None:
     channel = _channel(names.get("send"))
     if channel is None or not channel.status or channel.opened or charset != "utf-8":
         return
-    if _can(channel.call, response):
+    if not _can(channel.call, response):
+        return
+    if not response._begun:
         channel.opened = True
-        body_of = w.field_u64(w.T_BODY_OF, response._stream)
-        channel.call.open_answer(channel.meta() + body_of)
+        channel.call.open_answer(channel.meta() + _body_of(response))
+    elif response._in_items and response._content_type == w.PICKLE:
+        response._outlet = _Outlet(channel)
+
+
+class _Outlet:
+    """The answer that items go to which had begun to come before it was known."""
+
+    __slots__ = ("channel", "tries")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.tries = 3
+
+
+def ask_again(response: Any) -> None:
+    """All items that came were sent on: unless more are under way, the node can do the rest."""
+    outlet: _Outlet = response._outlet
+    channel, call = outlet.channel, outlet.channel.call
+    outlet.tries -= 1
+    if not outlet.tries:
+        response._outlet = None
+    if not _can(call, response):
+        return
+    fields = _body_of(response) + w.field_u64(w.T_GOT, response._got)
+    if channel.opened:
+        call.link.send(w.pack(w.PASS, 0, call.stream, fields))
+    else:
+        channel.opened = True
+        call.open_answer(channel.meta() + fields)
+
+
+def _body_of(response: Any) -> bytes:
+    return w.field_u64(w.T_BODY_OF, response._stream)
 
 
 def _stream_code(responses: Any) -> Any:
@@ -101,7 +133,7 @@ def returned(call: Call, value: Any, meta: bytes) -> bool:
     with the fields `meta`."""
     from ray.serve.handle import DeploymentResponseGenerator
 
-    if not isinstance(value, DeploymentResponseGenerator) or not _can(call, value):
+    if not isinstance(value, DeploymentResponseGenerator) or value._begun or not _can(call, value):
         return False
-    call.open_answer(meta + w.field_u64(w.T_BODY_OF, value._stream))
+    call.open_answer(meta + _body_of(value))
     return True

@@ -162,6 +162,49 @@ START_TEST(other_items_go_to_the_replica)
 }
 END_TEST
 
+/* Items came to the replica before: wired if it says that it had them all. */
+START_TEST(the_rest_of_the_items)
+{
+    struct rs_buf meta = {0};
+    uint64_t request;
+
+    begin(&lanes[_i]);
+    request = outer.h.stream;
+    open_items(RS_PICKLE_TYPE);
+    item("one ", 4);
+    item("two ", 4);
+    fake_expect(&outer, RS_MSG_RESPONSE);
+    fake_expect(&outer, RS_MSG_BODY);
+    fake_expect(&outer, RS_MSG_BODY);
+    outer.h.stream = request;
+    fake_answer(&outer, 200, "content-type: text/plain\n", "one ", 4, 0);
+    rs_field_put_uint(&meta, RS_TAG_BODY_OF, CALL);
+    rs_field_put_uint(&meta, RS_TAG_GOT, 1);
+    fake_send(&outer, RS_MSG_PASS, 0, request, &meta, NULL, 0);
+    fake_sync(&w, &outer, "o");
+    item("three ", 6); /* the second one was on its way: nothing changed */
+    fake_expect(&outer, RS_MSG_BODY);
+    ck_assert_uint_eq(outer.h.body_len, RS_PICKLE_HEAD + 6 + 1);
+    fake_send(&outer, RS_MSG_BODY, 0, request, NULL, "two ", 4);
+    fake_send(&outer, RS_MSG_BODY, 0, request, NULL, "three ", 6);
+    rs_buf_clear(&meta);
+    rs_field_put_uint(&meta, RS_TAG_BODY_OF, CALL);
+    rs_field_put_uint(&meta, RS_TAG_GOT, 3);
+    fake_send(&outer, RS_MSG_PASS, 0, request, &meta, NULL, 0);
+    fake_sync(&w, &outer, "o");
+    item("four", 4);
+    end_of_items();
+    fake_expect(&outer, RS_MSG_BODY);
+    ck_assert_uint_eq(outer.h.body_len, 0);
+    fake_send(&outer, RS_MSG_BODY, RS_FRAME_END, request, NULL, NULL, 0);
+    expect_answer("one two three four");
+    fake_send(&outer, RS_MSG_PASS, 0, request, &meta, NULL, 0); /* it is over: no harm */
+    fake_sync(&w, &outer, "o");
+    rs_buf_fini(&meta);
+    end();
+}
+END_TEST
+
 enum odd { UNKNOWN, BEGUN, NO_ITEMS, ITSELF, ODDS };
 
 /* Where items cannot be passed on, they come to the replica as ever. */
@@ -175,6 +218,8 @@ START_TEST(what_cannot_be_wired)
     if (odd == BEGUN) {
         open_items(RS_PICKLE_TYPE);
         fake_expect(&outer, RS_MSG_RESPONSE);
+        item("zero", 4);
+        fake_expect(&outer, RS_MSG_BODY);
         outer.h.stream = request;
     }
     wire_to(odd == UNKNOWN ? 77 : odd == ITSELF ? request : CALL);
@@ -322,6 +367,7 @@ END_TEST
 
 RS_CHECK_MAIN("wired", tcase_add_loop_test(tc, items_go_to_the_client, 0, RS_COUNT(lanes));
               tcase_add_loop_test(tc, other_items_go_to_the_replica, 0, RS_COUNT(lanes));
+              tcase_add_loop_test(tc, the_rest_of_the_items, 0, RS_COUNT(lanes));
               tcase_add_loop_test(tc, what_cannot_be_wired, 0, ODDS);
               tcase_add_loop_test(tc, credit_goes_to_where_items_come_from, 0, RS_COUNT(lanes));
               tcase_add_loop_test(tc, the_client_leaves, 0, RS_COUNT(lanes));

@@ -442,7 +442,10 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
     ) -> None:
         super().__init__(handle, link, request_id)
         self._begun = False  # the head of the answer is here
+        self._in_items = False  # it says that items follow
+        self._got = 0  # items that came
         self._items: Deque[bytes] = deque()
+        self._outlet: Any = None  # where the node might pass items on to by itself
         self._taken = 0
 
     def _as_pending(self) -> _node.PendingCall:
@@ -462,10 +465,12 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         if frame.type == w.RESPONSE:
             fields = w.parse_fields(frame.meta)
             self._begun = True
+            self._in_items = bool(w.number(fields, w.T_ITEMS))
             self._content_type = fields.get(w.T_CONTENT_TYPE, _values.OCTETS)
-            if not w.number(fields, w.T_ITEMS) and frame.flags & w.END:
+            if not self._in_items and frame.flags & w.END:
                 self._items.append(frame.body)
         elif not frame.flags & w.END or frame.body:
+            self._got += 1
             self._items.append(frame.body)
         if frame.flags & w.END:
             self._settle()
@@ -487,7 +492,7 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
         return _values.decode_value(self._content_type, body)
 
     def __aiter__(self) -> AsyncIterator[R]:
-        if self._stream and not self._begun:
+        if self._stream and not self._done:
             _wired.iterated(self, sys._getframe(1))
         return self
 
@@ -497,6 +502,8 @@ class DeploymentResponseGenerator(_DeploymentResponseBase, Generic[R]):
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
+            if self._outlet is not None:
+                _wired.ask_again(self)
             future = self._future()
             if future is not None:
                 try:
