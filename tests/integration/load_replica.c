@@ -4,7 +4,9 @@
  *     load_replica LOG THREADS
  *
  * Query:   id (text), n (bytes of the answer: the id again and again), ms (how long it takes), chunks
- *          (the answer is a stream of so many lines). POST: the body is the answer.
+ *          (the answer is a stream of so many lines), gate (waits until LOG.gate is there). POST: the
+ *          body is the answer. While LOG.slow.PID is there, ms are ten times as many. The answer
+ *          tells its process in x-pid.
  * LOG:     "begin ID" for each request that it begins, one write each; "over N" when more requests
  *          than `limit` of its user_config are under way at once.
  */
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 static int log_fd = -1;
+static char gate[4000], slow[4000];
 static atomic_int limit, under_way;
 
 static void note(const char *what, const char *value)
@@ -106,6 +109,12 @@ static int handle(const struct rserve_request *req, struct rserve_response *res,
     }
     query_text(req->query, "id", id, sizeof(id));
     note("begin", id);
+    snprintf(text, sizeof(text), "%ld", (long)getpid());
+    (void)rserve_add_header(res, "x-pid", text);
+    while (query_number(req->query, "gate") && access(gate, F_OK) < 0)
+        wait_ms(5);
+    if (ms && access(slow, F_OK) == 0)
+        ms *= 10;
     if (chunks)
         return stream(res, id, chunks, ms);
     if (ms)
@@ -148,6 +157,8 @@ int main(int argc, char *argv[])
 
     if (argc != 3 || (log_fd = open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644)) < 0)
         return 2;
+    snprintf(gate, sizeof(gate), "%s.gate", argv[1]);
+    snprintf(slow, sizeof(slow), "%s.slow.%ld", argv[1], (long)getpid());
     options.threads = (unsigned)strtoul(argv[2], NULL, 10);
     return rserve_serve_with(&options, handle, NULL);
 }

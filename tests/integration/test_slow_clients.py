@@ -178,7 +178,7 @@ class Slow(ServeTest):
             c.close()
 
     def test_no_descriptors_left(self) -> None:
-        """It says so once, does nothing, and goes on when there are some, whoever gave them back."""
+        """It says so once, rests, and goes on when there are some, whoever gave them back."""
         s = self.load_app("--lanes", "2")
         limits = resource.prlimit(s.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(s.pid, resource.RLIMIT_NOFILE, (held(s.pid).files + 10, limits[1]))
