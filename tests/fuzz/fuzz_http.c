@@ -1,6 +1,7 @@
 /* Bytes that an HTTP client sends, to a whole data plane: its ingress, its queue, and a replica that
  * sends back what it gets, WebSocket messages too. A connection may carry several requests; pieces of
- * the input that are divided by a byte 0xff are sent one after the other. */
+ * the input that are divided by a byte 0xff are sent one after the other. An input that begins with
+ * 0xfe goes to a listener that expects a PROXY header. */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "net/router/dataplane.h"
@@ -17,7 +18,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct rs_dataplane *dp;
+static struct rs_dataplane *dp, *behind_proxy;
 
 /* --- the replica ------------------------------------------------------------------------------- */
 
@@ -122,45 +123,51 @@ static void on_replica_gone(const char *id, const char *why, void *arg)
     abort();
 }
 
-static void start(void)
+static struct rs_dataplane *start(bool proxy)
 {
     static const struct rs_dataplane_ops ops = {on_replica, on_replica_gone, on_replica_event};
-    static const struct rs_ingress_conf conf = {.host = "127.0.0.1",
-                                                .request_timeout = RS_SEC,
-                                                .keep_alive_timeout = RS_SEC,
-                                                .buffer_body = 1000,
-                                                .max_body = 10000,
-                                                .max_header = 8 << 10,
-                                                .lanes = 1};
+    json_t *trusted = json_pack("[s]", "127.0.0.1");
+    struct rs_ingress_conf conf = {.host = "127.0.0.1",
+                                   .request_timeout = RS_SEC,
+                                   .keep_alive_timeout = RS_SEC,
+                                   .buffer_body = 1000,
+                                   .max_body = 10000,
+                                   .max_header = 8 << 10,
+                                   .proxy_protocol = proxy,
+                                   .trusted_proxies = trusted,
+                                   .lanes = 1};
     static const struct rs_route_app apps[] = {{"app", "/", "front"}, {"none", "/none", "absent"}};
     static const struct rs_route_deployment deployments[] = {
         {.app = "app", .name = "front", .max_ongoing = 100, .max_queued = 0},
         {.app = "none", .name = "absent", .max_ongoing = 1, .max_queued = 0, .retry_after_s = 0.5}};
-    static int pair[2];
+    int *pair = rs_alloc(2 * sizeof(int)); /* the thread's, for ever */
     struct rs_error err = {0};
+    struct rs_dataplane *d;
     struct rs_loop *control;
     pthread_t thread;
 
     if (rs_loop_new(&control, &err) < 0 ||
-        rs_dataplane_new(&dp, control, &conf, rs_metrics_new(), &ops, NULL, &err) < 0 ||
+        rs_dataplane_new(&d, control, &conf, rs_metrics_new(), &ops, NULL, &err) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
         pthread_create(&thread, NULL, replica_main, &pair[1]) != 0)
         abort();
-    rs_dataplane_routes(dp, &(struct rs_routes){.apps = apps,
-                                                .n_apps = 2,
-                                                .deployments = deployments,
-                                                .n_deployments = 2,
-                                                .populated = true});
-    rs_dataplane_attach(dp, "app", "front", "r1", pair[0]);
-    rs_dataplane_admit(dp, "r1");
+    rs_dataplane_routes(d, &(struct rs_routes){.apps = apps,
+                                               .n_apps = 2,
+                                               .deployments = deployments,
+                                               .n_deployments = 2,
+                                               .populated = true});
+    rs_dataplane_attach(d, "app", "front", "r1", pair[0]);
+    rs_dataplane_admit(d, "r1");
+    json_decref(trusted);
+    return d;
 }
 
 /* --- the client -------------------------------------------------------------------------------- */
 
-static int connect_to_it(void)
+static int connect_to_it(const struct rs_dataplane *d)
 {
     struct sockaddr_in at = {.sin_family = AF_INET,
-                             .sin_port = htons(rs_dataplane_port(dp)),
+                             .sin_port = htons(rs_dataplane_port(d)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -190,7 +197,7 @@ static void check_alive(void)
 {
     static const char ask[] = "GET /?s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     char first[16] = "";
-    int fd = connect_to_it();
+    int fd = connect_to_it(dp);
 
     if (send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL) < 0)
         abort();
@@ -206,12 +213,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static unsigned inputs;
     char first[16] = "";
-    bool open = true;
+    bool open = true, proxy = size && data[0] == 0xfe;
     int fd;
 
-    if (!dp)
-        start();
-    fd = connect_to_it();
+    if (!dp) {
+        dp = start(false);
+        behind_proxy = start(true);
+    }
+    data += proxy;
+    size -= proxy;
+    fd = connect_to_it(proxy ? behind_proxy : dp);
     while (open && size) {
         const uint8_t *gap = memchr(data, 0xff, size);
         size_t n = gap ? (size_t)(gap - data) : size;
