@@ -1053,6 +1053,40 @@ START_TEST(cancel_reaches_another_node)
 }
 END_TEST
 
+/* How much time is left, how urgent it is, and when to come back. */
+START_TEST(limits_reach_another_node)
+{
+    struct client *first = &c, *second = &c2;
+    uint64_t stream;
+
+    begin_peers();
+    client_send(first, "GET /1 HTTP/1.1\r\nHost: x\r\nx-request-timeout-ms: 900000\r\n"
+                       "x-request-priority: 1\r\n\r\n");
+    fake_expect(&b, RS_MSG_REQUEST);
+    ck_assert_uint_le(rs_fields_uint(&b.fields, RS_TAG_TIMEOUT_MS, 0), 900000);
+    ck_assert_uint_gt(rs_fields_uint(&b.fields, RS_TAG_TIMEOUT_MS, 0), 800000);
+    ck_assert_uint_eq(rs_fields_uint(&b.fields, RS_TAG_PRIORITY, 99), 1);
+    /* Here there is a second slot, over there none and no room to wait. */
+    world_routes_with(&other, (struct rs_route_deployment){
+                                  .max_ongoing = 1, .max_queued = 0, .retry_after_s = -1});
+    stream = b.h.stream;
+    fake_sync(&other, &b, "r2");
+    b.h.stream = stream;
+    client_open(second, &w);
+    client_get(second, "/2");
+    client_expect(second, 503, NULL);
+    ck_assert_str_eq(client_header(second, "retry-after"), "1");
+    fake_ok(&b, "one");
+    client_expect(first, 200, "one");
+    client_send(first, "GET /3 HTTP/1.1\r\nHost: x\r\nx-request-id: i\r\n"
+                       "x-request-timeout-ms: 30\r\n\r\n");
+    fake_expect(&b, RS_MSG_REQUEST);
+    fake_expect(&b, RS_MSG_CANCEL);
+    client_expect(first, 408, "Request i timed out after 0.03s.");
+    end_peers();
+}
+END_TEST
+
 START_TEST(a_lost_node_comes_back)
 {
     begin_peers();
@@ -1193,4 +1227,5 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, a_lost_node_comes_back); tcase_add_test(tc, a_lost_node_is_replaced);
     tcase_add_test(tc, another_node_runs_it_again);
     tcase_add_test(tc, a_node_without_slots_finishes);
-    tcase_add_test(tc, a_forwarded_request_stays); tcase_add_test(tc, a_peer_has_to_say_hello);)
+    tcase_add_test(tc, limits_reach_another_node); tcase_add_test(tc, a_forwarded_request_stays);
+    tcase_add_test(tc, a_peer_has_to_say_hello);)

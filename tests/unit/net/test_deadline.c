@@ -74,6 +74,7 @@ static void wait_done(unsigned n)
 static const struct {
     const char *headers;
     unsigned server_s, deployment_s, left_s; /* 0: none */
+    const char *policy;
 } limits[] = {
     {"", 1000, 0, 1000},
     {"x-request-timeout-ms: 500000\r\n", 1000, 0, 500},
@@ -90,6 +91,9 @@ static const struct {
     {"", 1000, 1500, 1500},
     {"", 0, 300, 300},
     {"grpc-timeout: 200S\r\n", 0, 300, 200},
+    {"", 1000, 300, 400, "{\"request_timeout_s\": 400}"},
+    {"", 1000, 300, 0, "{\"request_timeout_s\": null}"},
+    {"grpc-timeout: 500S\r\n", 0, 0, 400, "{\"request_timeout_s\": 400}"},
 };
 
 START_TEST(the_sooner_limit)
@@ -100,7 +104,7 @@ START_TEST(the_sooner_limit)
 
     conf.request_timeout = limits[_i].server_s * RS_SEC;
     front.request_timeout = limits[_i].deployment_s * RS_SEC;
-    begin(conf, front, NULL);
+    begin(conf, front, limits[_i].policy);
     get_with(&c, "/", limits[_i].headers);
     fake_expect(&a, RS_MSG_REQUEST);
     left = rs_fields_uint(&a.fields, RS_TAG_TIMEOUT_MS, 0);
