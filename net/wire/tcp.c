@@ -144,6 +144,20 @@ void rs_address_print(const struct rs_address *a, char *out, size_t size)
     snprintf(out, size, "%s:%u", host, rs_address_port(a));
 }
 
+/* No delay for short messages; and the kernel asks a silent machine whether it is there, so that one that
+ * vanished without a word is known to be gone after ten seconds or so. */
+static void set_up(int fd)
+{
+    static const struct {
+        int level, name, value;
+    } options[] = {{IPPROTO_TCP, TCP_NODELAY, 1},  {SOL_SOCKET, SO_KEEPALIVE, 1},
+                   {IPPROTO_TCP, TCP_KEEPIDLE, 4}, {IPPROTO_TCP, TCP_KEEPINTVL, 2},
+                   {IPPROTO_TCP, TCP_KEEPCNT, 3},  {IPPROTO_TCP, TCP_USER_TIMEOUT, 10000}};
+
+    for (size_t i = 0; i < RS_COUNT(options); i++)
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
+}
+
 static int on_readable(struct rs_io *io, uint32_t events)
 {
     struct rs_listener *l = rs_container_of(io, struct rs_listener, io);
@@ -157,7 +171,7 @@ static int on_readable(struct rs_io *io, uint32_t events)
             break; /* none left, or out of descriptors */
         }
         rs_starved_accepted(&l->starved);
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        set_up(fd);
         l->on_accept(fd, l->arg);
     }
     return 0;
@@ -210,7 +224,7 @@ int rs_tcp_connect(const struct rs_address *to, int *ret, struct rs_error *err)
     rs_address_print(to, text, sizeof(text));
     if (fd < 0)
         return rs_error_errno(err, errno, "cannot create a socket for %s", text);
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    set_up(fd);
     if (connect(fd, (const struct sockaddr *)&to->sa, to->len) < 0 && errno != EINPROGRESS) {
         rs_error_errno(err, errno, "cannot connect to %s", text);
         close(fd);

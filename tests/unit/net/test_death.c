@@ -112,12 +112,13 @@ static void say(struct fake *f, enum rs_msg type, const char *json)
 /* A replica that shares memory with the node, and what it shares: two rows of RS_STARTS. */
 static _Atomic uint64_t *attach_telling(struct fake *f, const char *id)
 {
+    rs_auto(rs_json_decrefp) json_t *init = json_object();
     void *at;
 
     fake_attach(&w, f, "front", id, false);
     say(f, RS_MSG_HELLO, "{\"starts\": true}");
     expect_event(&w, "HELLO", id);
-    rs_dataplane_tell(w.dp, id, RS_MSG_INIT, 0, json_object());
+    rs_dataplane_tell(w.dp, id, RS_MSG_INIT, 0, init);
     fake_expect(f, RS_MSG_INIT);
     ck_assert_uint_eq(f->h.fds, 1);
     ck_assert_int_eq(ftruncate(f->body_fd, 0), -1); /* it is not the replica's to take away */
