@@ -108,17 +108,24 @@ static void admit_all(void)
         rs_pool_admit(pool, &backends[i], true);
 }
 
-static struct rs_request *submit(size_t i)
+static struct rs_request *submit_with(size_t i, uint8_t priority, int64_t deadline)
 {
     struct rs_request *r = &requests[i];
 
     rs_request_reset(r, &reply_ops);
+    r->priority = priority;
+    r->deadline = deadline;
     rs_field_put(&r->meta, RS_TAG_REQUEST_ID, "q", 1);
     rs_field_put(&r->meta, RS_TAG_SESSION_ID, "s1", 2);
     r->kind = RS_REQUEST_CALL;
     r->body_end = true;
     rs_pool_submit(pool, r);
     return r;
+}
+
+static struct rs_request *submit(size_t i)
+{
+    return submit_with(i, RS_PRIORITY_DEFAULT, 0);
 }
 
 static void answer(uint64_t id, const char *text)
@@ -338,6 +345,31 @@ START_TEST(returned)
 }
 END_TEST
 
+/* All want the one slot of r2. */
+START_TEST(the_urgent_first_and_none_too_late)
+{
+    admit_all();
+    submit(0);
+    answer(ids[0], "{\"groups\": [[\"r2\"]]}");
+    submit_with(1, 5, 0);
+    submit_with(2, 9, 1); /* its time was over long ago */
+    submit_with(3, 2, 0);
+    submit_with(4, 7, 0);
+    for (size_t i = 1; i < 5; i++)
+        answer(ids[i], "{\"groups\": [[\"r2\"]]}");
+    ck_assert_uint_eq(n_sent, 1);
+    for (size_t i = 0; i < 4; i++)
+        finish(sent[i]);
+    ck_assert_uint_eq(n_sent, 4);
+    ck_assert_ptr_eq(sent[1], &requests[4]);
+    ck_assert_ptr_eq(sent[2], &requests[1]);
+    ck_assert_ptr_eq(sent[3], &requests[3]);
+    ck_assert_uint_eq(n_failed, 1);
+    ck_assert_uint_eq(atomic_load(&pool_figures.dropped[RS_DROP_EXPIRED]), 1);
+    ck_assert_uint_eq(pool->queue.queued, 0);
+}
+END_TEST
+
 START_TEST(told)
 {
     static const char *const events[] = {"routed", "completed"};
@@ -408,6 +440,7 @@ RS_CHECK_MAIN("choose", tcase_add_checked_fixture(tc, setup, teardown);
               tcase_add_loop_test(tc, groups, 0, RS_COUNT(answers));
               tcase_add_test(tc, no_blocking); tcase_add_test(tc, no_replica_yet);
               tcase_add_test(tc, away); tcase_add_test(tc, late); tcase_add_test(tc, asked_again);
-              tcase_add_test(tc, cancelled); tcase_add_test(tc, returned); tcase_add_test(tc, told);
+              tcase_add_test(tc, cancelled); tcase_add_test(tc, returned);
+              tcase_add_test(tc, the_urgent_first_and_none_too_late); tcase_add_test(tc, told);
               tcase_add_test(tc, router_removed); tcase_add_test(tc, deployment_gone);
               tcase_add_test(tc, replica_dies);)
