@@ -24,6 +24,7 @@ struct link {
     struct rs_conn *conn;
     char *node_id; /* NULL until it joined */
     int64_t heard_at;
+    bool within; /* the node is in this process: it speaks when there is something to say */
 };
 
 struct rs_head {
@@ -258,6 +259,7 @@ int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err)
         free(l);
         return -1;
     }
+    l->within = rs_conn_within(l->conn);
     rs_list_push_back(&h->links, &l->in);
     return 0;
 }
@@ -455,7 +457,7 @@ static void drop_silent(struct rs_head *h, int64_t now)
     rs_list_for_each (it, &h->links) {
         struct link *l = rs_container_of(it, struct link, in);
 
-        if (now - l->heard_at > SILENT_MS * RS_MS) {
+        if (!l->within && now - l->heard_at > SILENT_MS * RS_MS) {
             rs_log_warn("node is silent", "node=%s seconds=%d", l->node_id ? l->node_id : "?",
                         SILENT_MS / 1000);
             link_free(l);
@@ -479,6 +481,16 @@ static void forgive(struct rs_head *h, int64_t now)
     h->turned_at = now;
 }
 
+/* Nodes of other processes. */
+static bool has_guests(const struct rs_head *h)
+{
+    rs_list_for_each (it, &h->links) {
+        if (!rs_container_of(it, struct link, in)->within)
+            return true;
+    }
+    return false;
+}
+
 static int64_t on_turn(struct rs_after *a)
 {
     struct rs_head *h = rs_container_of(a, struct rs_head, hook);
@@ -491,7 +503,7 @@ static int64_t on_turn(struct rs_after *a)
     if (h->changed)
         keep_quietly(h);
     deadline = rs_controller_deadline(h->controller);
-    if (!rs_list_empty(&h->links) && deadline > now + LOOK_MS * RS_MS)
+    if (has_guests(h) && deadline > now + LOOK_MS * RS_MS)
         deadline = now + LOOK_MS * RS_MS;
     if (deadline == INT64_MAX)
         return -1;

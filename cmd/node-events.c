@@ -368,6 +368,7 @@ int rs_node_link(struct rs_node *n, int head_fd, struct rs_error *err)
 
     if (rs_conn_new(&n->head, n->loop, head_fd, &head_conn_ops, n, err) < 0)
         return -1;
+    n->within = rs_conn_within(n->head);
     join = json_pack("{s:i, s:s, s:s, s:s, s:s?, s:O, s:O}", "protocol", RS_WIRE_VERSION, "node_id",
                      n->node_id, "name", n->name, "version", rs_version(), "address", n->address,
                      "resources", n->resources, "labels", n->labels);

@@ -66,6 +66,8 @@ struct rs_node {
     bool long_reports; /* the last one had to be shortened */
     bool busy;         /* the last report told of requests under way */
     int64_t reported_at, reaped_at;
+    bool within;         /* the head is in this process */
+    unsigned still;      /* reports without news in a row */
     int64_t report_cost; /* ns that the last report took to make */
     double grace_s;      /* longest graceful_shutdown_timeout_s of what was deployed */
     enum { SERVING, FINISHING, DRAINING, KILLING, DRAINED } phase;

@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A report goes out at once on a change; while requests are under way its figures are kept fresh. */
+/* A report goes out at once on a change; while requests are under way its figures are kept fresh. A head
+ * in another process is shown that this one lives; one in this process knows, and after STILL_MAX
+ * reports without news hears nothing until there is some. */
+enum { STILL_MAX = 5 };
 enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5 };
 enum { REPORT_MAX = 1 << 20 }; /* bytes, where leaving out helps */
 
@@ -100,6 +103,7 @@ static void send_report(struct rs_node *n, int64_t now)
     for (size_t i = 0; i < report->n_deployments; i++)
         n->busy |= report->deployments[i].queued > 0;
     offer_report(n, report);
+    n->still = n->dirty || n->busy ? 0 : n->still + 1;
     n->dirty = false;
     n->reported_at = now;
     n->report_cost = rs_node_now(n) - now;
@@ -128,6 +132,13 @@ static int64_t report_gap(const struct rs_node *n)
     return n->dirty ? gap : (n->busy ? REPORT_BUSY_MS : REPORT_EVERY_MS) * RS_MS;
 }
 
+static int64_t report_at(const struct rs_node *n)
+{
+    if (!n->head || (n->within && n->still >= STILL_MAX && !n->dirty && !n->busy))
+        return INT64_MAX;
+    return n->reported_at + report_gap(n);
+}
+
 static int64_t until(int64_t deadline, int64_t now)
 {
     return deadline > now ? deadline - now : 0;
@@ -136,7 +147,7 @@ static int64_t until(int64_t deadline, int64_t now)
 static int64_t on_turn(struct rs_after *a)
 {
     struct rs_node *n = rs_container_of(a, struct rs_node, hook);
-    int64_t now = rs_clock_now(), next, report_at;
+    int64_t now = rs_clock_now(), next;
 
     if (rs_agent_deadline(n->agent) <= now)
         rs_agent_tick(n->agent, now);
@@ -146,19 +157,16 @@ static int64_t on_turn(struct rs_after *a)
     }
     if (n->phase != SERVING)
         drain_step(n, now);
-    report_at = n->reported_at + report_gap(n);
-    if (n->head && report_at <= now) {
+    if (report_at(n) <= now)
         send_report(n, now);
-        report_at = now + report_gap(n);
-    }
     next = rs_agent_deadline(n->agent);
-    next = n->head && report_at < next ? report_at : next;
+    next = report_at(n) < next ? report_at(n) : next;
     rs_helpers_tick(rs_advice_helpers(n->advice), now);
     if (rs_helpers_deadline(rs_advice_helpers(n->advice)) < next)
         next = rs_helpers_deadline(rs_advice_helpers(n->advice));
     if (n->phase == FINISHING && now + 10 * RS_MS < next)
         next = now + 10 * RS_MS;
-    return until(next, now);
+    return next == INT64_MAX ? -1 : until(next, now);
 }
 
 /* --- life ---------------------------------------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 enum { BATCH = 128 };
+#define LONGEST (86400 * RS_SEC) /* asleep: epoll_wait counts in an int */
 
 struct posted {
     void (*fn)(void *arg);
@@ -275,7 +276,7 @@ int rs_loop_turn(struct rs_loop *l, int64_t max_wait)
 {
     int64_t wait = sleep_time(l, max_wait);
     /* Round up: waking a little late beats spinning through the last millisecond. */
-    int ms = wait < 0 ? -1 : (int)((wait + RS_MS - 1) / RS_MS);
+    int ms = wait < 0 ? -1 : wait > LONGEST ? LONGEST / RS_MS : (int)((wait + RS_MS - 1) / RS_MS);
     int r;
 
     l->batch_at = 0;

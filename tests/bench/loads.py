@@ -149,7 +149,7 @@ def idle(program: str, target: Target, pid: int, connections: int, seconds: floa
     try:
         if not holder.stdout or not holder.stdin or not holder.stdout.readline():
             raise SystemExit("bench: %s does not hold %d connections" % (target.what, connections))
-        time.sleep(1.5)  # what the last requests left to do
+        time.sleep(8)  # what the last requests left to do: memory, reports to the head
         before = activity(pid)
         time.sleep(seconds)
         after = activity(pid)

@@ -72,8 +72,8 @@ def start_programs(args: argparse.Namespace, procs: Processes, name: str,
     path = os.path.join(procs.folder, name + ".json")
     with open(path, "w") as f:
         json.dump({"applications": [{"name": name, "route_prefix": "/", "deployments": [{
-            "name": "Stage", "max_ongoing_requests": 100, "ray_actor_options": {"num_cpus": 0.1},
-            "rserve": stage}]}]}, f)
+            "name": "Stage", "max_ongoing_requests": 100, "health_check_period_s": 600,
+            "ray_actor_options": {"num_cpus": 0.1}, "rserve": stage}]}]}, f)
     return Rserve(args, procs, name, path)
 
 
