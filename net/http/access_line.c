@@ -70,11 +70,40 @@ static char *put_odd(char *to, const char **at, const char *end, bool json)
     return to;
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Not 0 if a byte of `w` is below `n` <= 0x80. */
+static uint64_t below(uint64_t w, unsigned char n)
+{
+    return (w - EACH(n)) & ~w & EACH(0x80);
+}
+
+/* All eight are plain. */
+static bool are_plain(uint64_t w, bool json)
+{
+    uint64_t odd = (w | (w + EACH(1))) & EACH(0x80); /* 0x7f and above */
+
+    odd |= below(w, json ? ' ' : ' ' + 1) | below(w ^ EACH('\\'), 1);
+    if (json)
+        odd |= below(w ^ EACH('"'), 1);
+    return odd == 0;
+}
+
 static char *put_text(char *to, const char *text, size_t len, bool json)
 {
     const char *end = text + len;
+    uint64_t w;
 
     while (text < end) {
+        if (end - text >= (ptrdiff_t)sizeof(w)) {
+            memcpy(&w, text, sizeof(w));
+            if (are_plain(w, json)) {
+                memcpy(to, &w, sizeof(w));
+                to += sizeof(w);
+                text += sizeof(w);
+                continue;
+            }
+        }
         if (is_plain((unsigned char)*text, json))
             *to++ = *text++;
         else
@@ -94,10 +123,10 @@ static char *put_stamp(char *to, struct rs_access_form *form, int64_t wall)
 
         localtime_r(&t, &local);
         if (!strftime(form->stamp, sizeof(form->stamp), "%Y-%m-%d %H:%M:%S", &local))
-            form->stamp[0] = '\0';
+            memset(form->stamp, '-', sizeof(form->stamp)); /* a year of five digits */
         form->second = second;
     }
-    to = put(to, form->stamp, strlen(form->stamp));
+    to = put(to, form->stamp, sizeof(form->stamp) - 1);
     *to++ = ',';
     *to++ = (char)('0' + ms / 100);
     *to++ = (char)('0' + ms / 10 % 10);
@@ -123,7 +152,7 @@ static char *text_line(char *to, struct rs_access_form *form, const struct rs_ac
     to = PUT(to, " proxy ");
     to = put(to, form->node, strlen(form->node));
     *to++ = ' ';
-    to = put_text(to, a->request_id, strlen(a->request_id), false);
+    to = put_text(to, a->request_id, a->request_id_len, false);
     to = PUT(to, " -- ");
     to = put_text(to, a->client, a->client_len, false);
     *to++ = ' ';
@@ -136,8 +165,7 @@ static char *text_line(char *to, struct rs_access_form *form, const struct rs_ac
     to = put_ms(to, a->took, 1);
     to = PUT(to, "ms bytes=");
     to = put_number(to, a->bytes);
-    to = put_field(to, "application", a->app);
-    to = put_field(to, "deployment", a->deployment);
+    to = put(to, rs_buf_head(a->where), rs_buf_len(a->where));
     to = put_field(to, "replica", a->replica);
     to = put_field(to, "cause", a->cause);
     *to++ = '\n';
@@ -173,7 +201,7 @@ static char *json_line(char *to, struct rs_access_form *form, const struct rs_ac
     to = put_number(to, (uint64_t)a->wall);
     to = PUT(to, ", \"component_name\": \"proxy\"");
     to = MEMBER_STR(to, "component_id", form->node);
-    to = MEMBER_STR(to, "request_id", a->request_id);
+    to = MEMBER(to, "request_id", a->request_id, a->request_id_len);
     to = MEMBER(to, "client", a->client, a->client_len);
     to = MEMBER_STR(to, "method", a->method);
     to = MEMBER(to, "path", a->path, a->path_len);
@@ -183,20 +211,35 @@ static char *json_line(char *to, struct rs_access_form *form, const struct rs_ac
     to = put_ms(to, a->took, 3);
     to = PUT(to, ", \"bytes\": ");
     to = put_number(to, a->bytes);
-    to = MEMBER_STR(to, "route", a->route);
-    to = MEMBER_STR(to, "application", a->app);
-    to = MEMBER_STR(to, "deployment", a->deployment);
+    to = put(to, rs_buf_head(a->where), rs_buf_len(a->where));
     to = MEMBER_STR(to, "replica", a->replica);
     to = MEMBER_STR(to, "cause", a->cause);
     return PUT(to, "}\n");
 }
 
+void rs_access_where(struct rs_buf *out, const struct rs_access_form *form, const char *route,
+                     const char *app, const char *deployment)
+{
+    char *start =
+        rs_buf_reserve(out, (strlen(route) + strlen(app) + strlen(deployment)) * WIDEST + FRAME);
+    char *to = start;
+
+    if (form->json) {
+        to = MEMBER_STR(to, "route", route);
+        to = MEMBER_STR(to, "application", app);
+        to = MEMBER_STR(to, "deployment", deployment);
+    } else {
+        to = put_field(to, "application", app);
+        to = put_field(to, "deployment", deployment);
+    }
+    rs_buf_commit(out, (size_t)(to - start));
+}
+
 void rs_access_line(struct rs_buf *out, struct rs_access_form *form, const struct rs_access *a)
 {
-    size_t texts = a->client_len + 2 * (a->path_len + strlen(a->method)) + strlen(a->request_id) +
-                   strlen(a->route) + strlen(a->app) + strlen(a->deployment) + strlen(a->replica) +
-                   strlen(a->cause) + strlen(form->node);
-    char *start = rs_buf_reserve(out, texts * WIDEST + FRAME);
+    size_t texts = a->client_len + 2 * (a->path_len + strlen(a->method)) + a->request_id_len +
+                   strlen(a->replica) + strlen(a->cause) + strlen(form->node);
+    char *start = rs_buf_reserve(out, texts * WIDEST + rs_buf_len(a->where) + FRAME);
     char *end = form->json ? json_line(start, form, a) : text_line(start, form, a);
 
     rs_buf_commit(out, (size_t)(end - start));

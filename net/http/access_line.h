@@ -21,14 +21,17 @@ struct rs_access_form {
 struct rs_access {
     int64_t wall; /* ns since the epoch */
     int64_t took; /* ns */
-    const char *client, *path;
-    size_t client_len, path_len;
-    const char *method, *request_id;
-    /* "" where there is none. */
-    const char *route, *app, *deployment, *replica, *cause;
+    const char *client, *path, *request_id;
+    size_t client_len, path_len, request_id_len;
+    const char *method;
+    const struct rs_buf *where;  /* what rs_access_where made */
+    const char *replica, *cause; /* "" where there is none */
     unsigned status;
     uint64_t bytes; /* of the answer's body */
 };
 
+/* What the lines of one route have in common, made once; "" where there is none. */
+void rs_access_where(struct rs_buf *out, const struct rs_access_form *form, const char *route,
+                     const char *app, const char *deployment);
 /* Appends the line with its newline. */
 void rs_access_line(struct rs_buf *out, struct rs_access_form *form, const struct rs_access *a);

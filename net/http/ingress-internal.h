@@ -271,6 +271,7 @@ struct rs_http_route_cache {
     size_t route_at;      /* of ROUTE's value */
     struct rs_route_target *target;
     struct rs_http_series *series;
+    struct rs_buf where;                      /* in the access log */
     struct rs_series *causes[RS_CAUSE_COUNT]; /* NULL: none counted yet */
 };
 void rs_http_route_cache_free(void *cache);

@@ -64,20 +64,20 @@ static int64_t wall(struct rs_http_log *log, int64_t now)
     return now + log->ahead;
 }
 
-/* The text of the connection's CLIENT field. */
+/* The text of the connection's CLIENT field, which comes first. */
 static void set_client(struct rs_access *a, const struct rs_http_request *req)
 {
+    enum { HEAD = 5 }; /* tag and length of a field */
     const struct rs_http_conn *conn = req->conn;
-    struct rs_fields f;
+    const unsigned char *f = (const unsigned char *)rs_buf_head(&conn->fields);
+    size_t len = rs_buf_len(&conn->fields);
 
     if (req->forwarded) {
         a->client = conn->origin->client;
         a->client_len = strlen(a->client);
-    } else if (rs_fields_parse(rs_buf_head(&conn->fields), rs_buf_len(&conn->fields), &f, NULL) ==
-                   0 &&
-               rs_fields_has(&f, RS_TAG_CLIENT)) {
-        a->client = f.at[RS_TAG_CLIENT].data;
-        a->client_len = f.at[RS_TAG_CLIENT].len;
+    } else if (len >= HEAD && f[0] == RS_TAG_CLIENT && len - HEAD >= f[1]) {
+        a->client = (const char *)f + HEAD;
+        a->client_len = f[1]; /* an address is short */
     } else {
         a->client = "-";
         a->client_len = 1;
@@ -87,7 +87,7 @@ static void set_client(struct rs_access *a, const struct rs_http_request *req)
 void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now)
 {
     struct rs_http_log *log = req->server->log;
-    const struct rs_route *route = req->route;
+    struct rs_http_route_cache *cache = req->route->cache; /* made when it was counted */
     struct rs_buf *line = rs_access_log_line(log->file);
     struct rs_access a = {
         .wall = wall(log, now),
@@ -96,9 +96,8 @@ void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now)
         .path_len = req->path_len,
         .method = req->method ? req->method : req->label,
         .request_id = rs_buf_text(&req->id),
-        .route = route->prefix ? route->prefix : "",
-        .app = route->app,
-        .deployment = route->ingress ? route->ingress : "",
+        .request_id_len = rs_buf_len(&req->id),
+        .where = &cache->where,
         .replica = req->replica,
         .cause = rs_http_cause_name(req->cause),
         .status = status,
@@ -107,6 +106,12 @@ void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now)
 
     if (!line)
         return;
+    if (!cache->where.data) {
+        const struct rs_route *r = req->route;
+
+        rs_access_where(&cache->where, &log->form, r->prefix ? r->prefix : "", r->app,
+                        r->ingress ? r->ingress : "");
+    }
     set_client(&a, req);
     rs_access_line(line, &log->form, &a);
 }

@@ -101,5 +101,6 @@ void rs_http_route_cache_free(void *cache)
         c->series = next;
     }
     rs_buf_fini(&c->fields);
+    rs_buf_fini(&c->where);
     free(c);
 }

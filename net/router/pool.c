@@ -246,7 +246,11 @@ static struct rs_request *of(struct rs_waiter *w)
 
 static void note_replica(struct rs_request *r, const struct rs_backend *b)
 {
-    snprintf(r->replica, RS_REPLICA_ID_SHOWN, "%s", b->replica_id ? b->replica_id : "remote");
+    const char *id = b->replica_id ? b->replica_id : "remote";
+    size_t len = strnlen(id, RS_REPLICA_ID_SHOWN - 1);
+
+    memcpy(r->replica, id, len);
+    r->replica[len] = '\0';
 }
 
 /* The slot is taken; without one it is too late. */

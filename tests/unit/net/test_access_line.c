@@ -20,9 +20,7 @@ static struct rs_access sample(void)
         .path_len = 7,
         .method = "GET",
         .request_id = "id-1",
-        .route = "/shop",
-        .app = "shop",
-        .deployment = "Front",
+        .request_id_len = 4,
         .replica = "r1",
         .cause = "",
         .status = 200,
@@ -30,12 +28,17 @@ static struct rs_access sample(void)
     };
 }
 
-static const char *line(bool json, const struct rs_access *a)
+static const char *route = "/shop", *app = "shop", *deployment = "Front";
+
+static const char *line(bool json, struct rs_access *a)
 {
-    static struct rs_buf out;
+    static struct rs_buf out, where;
     struct rs_access_form form = {.json = json, .node = "10.0.0.1"};
 
     rs_buf_clear(&out);
+    rs_buf_clear(&where);
+    rs_access_where(&where, &form, route, app, deployment);
+    a->where = &where;
     rs_access_line(&out, &form, a);
     return rs_buf_text(&out);
 }
@@ -49,7 +52,7 @@ START_TEST(as_ray_writes_it)
         "INFO 2026-11-21 18:41:02,123 proxy 10.0.0.1 id-1 -- 10.0.0.9:4711 GET /shop/x "
         "200 12.3ms bytes=1234567890123 application=shop deployment=Front "
         "replica=r1\n");
-    a.app = a.deployment = a.replica = "";
+    app = deployment = a.replica = "";
     a.cause = "no_route";
     a.status = 404;
     a.took = -5;
@@ -101,19 +104,52 @@ static const struct {
     {"\xed\xa0\x80", "\\xed\\xa0\\x80", "\\u00ed\\u00a0\\u0080"}, /* half of a pair */
 };
 
+/* Eight bytes are looked at together: each byte at each place among them. */
+START_TEST(every_byte_at_every_place)
+{
+    for (int c = 1; c < 256; c++) {
+        bool plain = c > ' ' && c < 0x7f && c != '\\';
+
+        for (size_t at = 0; at < 17; at++) {
+            char text[18] = "abcdefghijklmnopq", want[60];
+            struct rs_access a = sample();
+            bool as_it_is;
+
+            text[at] = (char)c;
+            a.request_id = text;
+            a.request_id_len = 17;
+            if (plain)
+                snprintf(want, sizeof(want), " %s -- ", text);
+            else if (c == '\\')
+                snprintf(want, sizeof(want), " %.*s\\\\%s -- ", (int)at, text, text + at + 1);
+            else
+                snprintf(want, sizeof(want), " %.*s\\x%02x%s -- ", (int)at, text, c, text + at + 1);
+            if (!strstr(line(false, &a), want))
+                ck_abort_msg("%d at %zu: %s", c, at, line(false, &a));
+            snprintf(want, sizeof(want), "_id\": \"%s\"", text);
+            as_it_is = strstr(line(true, &a), want) != NULL;
+            if (as_it_is != (c == ' ' || (plain && c != '"')))
+                ck_abort_msg("%d at %zu: %s", c, at, line(true, &a));
+        }
+    }
+}
+END_TEST
+
 START_TEST(odd_bytes)
 {
     struct rs_access a = sample();
     char want[200];
 
     a.request_id = odd[_i].given;
+    a.request_id_len = strlen(odd[_i].given);
     snprintf(want, sizeof(want), " proxy 10.0.0.1 %s -- ", odd[_i].text);
     ck_assert_msg(strstr(line(false, &a), want) != NULL, "%s", line(false, &a));
     snprintf(want, sizeof(want), "\"request_id\": \"%s\", ", odd[_i].json);
     ck_assert_msg(strstr(line(true, &a), want) != NULL, "%s", line(true, &a));
     a.client = a.path = odd[_i].given;
     a.client_len = a.path_len = strlen(odd[_i].given);
-    a.method = a.route = a.app = a.deployment = a.replica = a.cause = odd[_i].given;
+    a.method = a.replica = a.cause = odd[_i].given;
+    route = app = deployment = odd[_i].given;
     ck_assert_ptr_eq(strchr(line(false, &a), '\n') + 1, line(false, &a) + strlen(line(false, &a)));
     rs_auto(rs_json_decrefp) json_t *j = json_loads(line(true, &a), 0, NULL);
 
@@ -136,7 +172,7 @@ START_TEST(random_bytes)
             text[k] = (char)(1 + (seed >> 16) % 255);
         }
         a.path = a.request_id = a.method = text;
-        a.path_len = sizeof(text) - 1;
+        a.path_len = a.request_id_len = sizeof(text) - 1;
         got = line(i % 2, &a);
         for (const char *p = got; *p; p++) {
             if ((unsigned char)*p < ' ' && !(*p == '\n' && !p[1]))
@@ -161,4 +197,4 @@ static void in_utc(void)
 RS_CHECK_MAIN("access_line", tcase_add_checked_fixture(tc, in_utc, NULL);
               tcase_add_test(tc, as_ray_writes_it); tcase_add_test(tc, an_object_per_line);
               tcase_add_loop_test(tc, odd_bytes, 0, RS_COUNT(odd));
-              tcase_add_test(tc, random_bytes);)
+              tcase_add_test(tc, every_byte_at_every_place); tcase_add_test(tc, random_bytes);)
