@@ -89,25 +89,33 @@ static bool are_plain(uint64_t w, bool json)
     return odd == 0;
 }
 
+/* May write up to 7 bytes more than it puts. */
 static char *put_text(char *to, const char *text, size_t len, bool json)
 {
     const char *end = text + len;
-    uint64_t w;
 
     while (text < end) {
-        if (end - text >= (ptrdiff_t)sizeof(w)) {
+        size_t n = (size_t)(end - text);
+        uint64_t w = EACH('a');
+
+        if (n >= sizeof(w)) {
+            n = sizeof(w);
             memcpy(&w, text, sizeof(w));
-            if (are_plain(w, json)) {
-                memcpy(to, &w, sizeof(w));
-                to += sizeof(w);
-                text += sizeof(w);
-                continue;
-            }
+        } else {
+            memcpy(&w, text, n);
         }
-        if (is_plain((unsigned char)*text, json))
-            *to++ = *text++;
-        else
-            to = put_odd(to, &text, end, json);
+        if (are_plain(w, json)) {
+            memcpy(to, &w, sizeof(w));
+            to += n;
+            text += n;
+            continue;
+        }
+        for (const char *part = text + n; text < part;) {
+            if (is_plain((unsigned char)*text, json))
+                *to++ = *text++;
+            else
+                to = put_odd(to, &text, end, json);
+        }
     }
     return to;
 }
