@@ -114,9 +114,9 @@ class Load:
 
     async def offer(self, rate: float, seconds: float, make: Callable[[int], Request]) -> None:
         """`rate` requests a second."""
-        begin, sent, tasks = time.monotonic(), 0, []
-        while sent < rate * seconds:
-            due = min(int((time.monotonic() - begin) * rate) + 1, int(rate * seconds) + 1)
+        begin, sent, total, tasks = time.monotonic(), 0, int(rate * seconds), []
+        while sent < total:
+            due = min(int((time.monotonic() - begin) * rate) + 1, total)
             for _ in range(sent, due):
                 self.pending += 1
                 tasks.append(asyncio.ensure_future(self._send(make(sent), time.monotonic())))
