@@ -88,7 +88,7 @@ const char *rs_task_label(const struct rs_task *t, char *buf, size_t size);
 /* --- flow-steps.c ------------------------------------------------------------------------------ */
 
 void rs_task_execute(struct rs_task *t, int64_t now);
-void rs_task_kid_ended(struct rs_task *t, struct rs_task *kid, int64_t now);
+void rs_task_kid_ended(struct rs_task *t, struct rs_task *from, int64_t now);
 void rs_task_call(struct rs_task *t, int64_t now);
 /* The answer of a stage, or why there is none: perhaps another try. `value` is taken. */
 void rs_task_judge(struct rs_task *t, enum rs_outcome o, struct rs_value *value, int64_t now);

@@ -118,7 +118,9 @@ static void on_origin_message(void *arg);
 static void twin_ended(struct rs_relay *y)
 {
     y->over = true;
-    unref(y); /* the sender of the last message still holds it */
+    rs_request_let_go(
+        &y->twin); /* what this lane counts: the last one to let go may be the other */
+    unref(y);      /* the sender of the last message still holds it */
 }
 
 static void on_home_message(void *arg);

@@ -157,6 +157,7 @@ static void failed(struct rs_stage_call *c, enum rs_outcome o, const char *why, 
 static bool gather(struct rs_stage_call *c, struct rs_chunk *body, bool end)
 {
     uint64_t max = rs_flow_plan(c->graph->flow)->max_body, n = body->len;
+    struct rs_passage *p;
     char why[96];
 
     if (c->answer->len + n > max) {
@@ -169,6 +170,9 @@ static bool gather(struct rs_stage_call *c, struct rs_chunk *body, bool end)
         failed(c, RS_OUTCOME_ERROR, "no memory for its answer", 0);
         return false;
     }
+    p = rs_run_data(rs_task_run(c->task));
+    if (p) /* a shadow's is bounded by its limit */
+        rs_passage_hold(p, n);
     if (!end && n)
         rs_request_window(&c->r, n);
     return true;

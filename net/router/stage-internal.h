@@ -31,6 +31,7 @@ struct rs_passage {
     struct rs_value *input;       /* while the body comes in */
     struct rs_run *run;           /* after that */
     struct rs_stage_call *stream; /* whose answer is passed on as it comes */
+    int64_t held;                 /* bytes of bodies that came since, as the lane counts them */
 };
 
 /* What a task needs of the lane: a call, a timer, or both. */
@@ -53,6 +54,8 @@ struct rs_stage_call {
 void rs_stage_act(struct rs_live_graph *g);
 /* More of a body behind a value's: a memfd from a certain length on. -1: there is no room. */
 RS_MUST_CHECK int rs_stage_gather(struct rs_value *v, struct rs_chunk *body);
+/* So many bytes more are held until it is over. */
+void rs_passage_hold(struct rs_passage *p, uint64_t n);
 /* The passage is over; its front is the caller's to tell. */
 void rs_passage_free(struct rs_passage *p);
 

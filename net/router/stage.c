@@ -135,8 +135,16 @@ void rs_stage_configure(struct rs_lane *l, const char *app, const json_t *graph)
 
 /* --- answers ----------------------------------------------------------------------------------- */
 
+void rs_passage_hold(struct rs_passage *p, uint64_t n)
+{
+    p->held += (int64_t)n;
+    rs_memory_add(&p->graph->lane->memory, RS_HELD_WAITING, (int64_t)n);
+}
+
 void rs_passage_free(struct rs_passage *p)
 {
+    if (p->held)
+        rs_memory_add(&p->graph->lane->memory, RS_HELD_WAITING, -p->held);
     rs_list_remove(&p->link);
     p->front->passage = NULL;
     rs_flow_info_unref(p->info);
@@ -337,6 +345,7 @@ void rs_stage_feed(struct rs_request *r, struct rs_chunk *body, bool end)
                                                        .message = "no memory for the body"});
         return;
     }
+    rs_passage_hold(p, n);
     if (end)
         start(p);
     else if (n)

@@ -438,7 +438,8 @@ class Graphs(ServeTest):
         self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="miss"), 3)
 
     def test_long_answers_are_kept(self) -> None:
-        s = self.start_graph("{call: aa, cache: {ttl_s: 60, max_bytes: 100000000, headers: [x-aa]}}")
+        s = self.start_graph("{call: aa, cache: {ttl_s: 60, max_bytes: 100000000, "
+                             "headers: [x-aa]}}")
         first = s.call("/g", body=b"x", headers={"x-aa": "huge"})
         self.assertEqual((first.status, len(first.body)), (200, 6000003))
         for _ in range(3):
