@@ -5,6 +5,7 @@ The replicas sleep, so the machine is not what is short: only ratios are looked 
 machine can spoil them, each comparison has three attempts.
 """
 
+import json
 import os
 import re
 import shutil
@@ -125,6 +126,28 @@ class Overload(ServeTest):
             wait_until("the status says it too", lambda a=app, c=cause, n=n:
                        self.extra(s, a)["dropped"][c] == n)
             self.assertEqual(self.extra(s, app)["dropped"]["queue_full"], 0)
+
+    def test_switched_on_while_it_runs(self) -> None:
+        """Nothing is shed unless it is asked for, and then without new replicas."""
+        def config(shed: Dict[str, Any]) -> Dict[str, Any]:
+            return {"applications": [{"name": "shed", "route_prefix": "/shed", "deployments": [{
+                "name": "Slow", "num_replicas": 4, "max_ongoing_requests": 1,
+                "ray_actor_options": {"num_cpus": 0.1},
+                "rserve": {"kind": "exec", "cwd": self.folder, "shed": shed,
+                           "command": [os.path.join(self.folder, "slow"), str(MS)]}}]}]}
+
+        s = self.serve(self.write("live.json", json.dumps(config({}))), "--num-cpus", "1")
+        pids = s.pids("shed", "Slow")
+        self.assertEqual({r.status for r in offer(s.port, 200, 1.5, plain("/shed"))}, {200})
+        for shed, wanted in (({"target_delay_s": 0.3, "interval_s": 0.1}, {200, 503}),
+                             ({"target_delay_s": None}, {200})):
+            document = config(shed)
+            self.assertEqual(s.rest("PUT", document).status, 200)
+            wait_until("the change is there", lambda d=document: s.app("shed")[
+                "deployed_app_config"]["deployments"] == d["applications"][0]["deployments"])
+            s.wait_apps()
+            self.assertEqual({r.status for r in offer(s.port, 200, 1.5, plain("/shed"))}, wanted)
+        self.assertEqual(s.pids("shed", "Slow"), pids)
 
     def test_replicas_die_meanwhile(self) -> None:
         s = self.serve(self.config, "--num-cpus", "1")
