@@ -97,11 +97,11 @@ void rs_http_origin_put(struct rs_http_request *req, const struct rs_http_via *v
     struct rs_ip ip;
 
     if (rs_buf_len(&via->chain) || rs_buf_len(&via->proto)) {
-        scheme = rs_forwarded_proto(rs_buf_head(&via->proto), rs_buf_len(&via->proto));
+        scheme = rs_forwarded_proto(rs_buf_text(&via->proto), rs_buf_len(&via->proto));
         req->forwarded =
-            rs_forwarded_for(t, rs_buf_head(&via->chain), rs_buf_len(&via->chain), &ip);
+            rs_forwarded_for(t, rs_buf_text(&via->chain), rs_buf_len(&via->chain), &ip);
     } else if (rs_buf_len(&via->forwarded)) {
-        req->forwarded = rs_forwarded(t, rs_buf_head(&via->forwarded), rs_buf_len(&via->forwarded),
+        req->forwarded = rs_forwarded(t, rs_buf_text(&via->forwarded), rs_buf_len(&via->forwarded),
                                       &ip, &scheme);
     }
     if (req->forwarded) {

@@ -2,6 +2,7 @@
 """HTTP as it is in the wild: testdata/wild holds requests by the status that they deserve. What is
 refused is answered, ends its connection, and reaches no replica, nor does what was hidden in it."""
 
+import gzip
 import json
 import os
 import re
@@ -179,6 +180,60 @@ class Wild(ServeTest):
             status, body = c.answer()
         self.assertEqual((status, b"checksum" in body), (200, False))
         self.assertIn(b'"body":"hello"', body)
+
+    def test_encodings_are_left_alone(self) -> None:
+        """Nothing is packed or unpacked on the way, in either direction."""
+        s = self.serve_code("""\
+            import gzip
+            from ray import serve
+            from starlette.requests import Request
+            from starlette.responses import Response
+
+            @serve.deployment
+            class Gzip:
+                async def __call__(self, request: Request):
+                    assert request.headers["accept-encoding"] == "gzip, br;q=0.5"
+                    body = await request.body()
+                    assert gzip.decompress(body) == b"hello" * 1000
+                    return Response(body, headers={"content-encoding": "gzip"})
+
+            app = Gzip.bind()
+            """)
+        packed = gzip.compress(b"hello" * 1000)
+        answer = s.call("/", body=packed, headers={"content-encoding": "gzip",
+                                                   "accept-encoding": "gzip, br;q=0.5"})
+        self.assertEqual((answer.status, answer.headers["content-encoding"], answer.body),
+                         (200, "gzip", packed))
+        self.assertEqual(answer.headers["content-length"], str(len(packed)))
+
+    def test_expect_continue(self) -> None:
+        s = self.serve_code(ECHO)
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n"
+        with Client(s) as c:
+            c.send(head)
+            while b"\r\n\r\n" not in c.data:
+                self.assertTrue(c.more())
+            self.assertTrue(c.data.startswith(b"HTTP/1.1 100 "), c.data)
+            c.send(b"hello")
+            self.assertEqual(c.answer()[0], 200)
+        with Client(s) as c:  # told at once, before the body, and without 100
+            c.send(b"POST / HTTP/1.1\r\nHost: x\r\nHost: y\r\nContent-Length: 5\r\n"
+                   b"Expect: 100-continue\r\n\r\n")
+            self.assertTrue(c.rest().startswith(b"HTTP/1.1 400 "))
+        with Client(s) as c:  # an expectation that nobody knows is no obstacle, as under uvicorn
+            c.send(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: the-unexpected\r\n\r\n")
+            self.assertEqual(c.answer()[0], 200)
+
+    def test_other_upgrades_are_not_made(self) -> None:
+        """The request is served as HTTP, and so is what follows on the connection."""
+        s = self.serve_code(ECHO)
+        upgrade = (b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n")
+        for protocol in (b"h2c", b"TLS/1.0", b"websockets-not", b"foo/2, bar"):
+            with self.subTest(protocol), Client(s) as c:
+                c.send(upgrade % protocol)
+                self.assertEqual(c.answer()[0], 200)
+                c.send(b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n")
+                self.assertIn(b'"/b"', c.answer()[1])
 
     def test_pipelining(self) -> None:
         """A hundred requests in one write, with and without bodies, are answered in order."""

@@ -51,6 +51,9 @@ def _http(options: Any) -> Dict[str, Any]:
     given = _plain(options) if options is not None else {}
     for key in ("location", "num_cpus", "middlewares", "root_url"):
         given.pop(key, None)  # of the Python class only, not of the file
+    for key in ("ssl_keyfile", "ssl_certfile", "ssl_ca_certs"):
+        if given.get(key):
+            given[key] = os.path.abspath(given[key])  # the node's folder may be another one
     given.setdefault("host", os.environ.get("RAY_SERVE_DEFAULT_HTTP_HOST") or "127.0.0.1")
     keep_alive = os.environ.get("RAY_SERVE_HTTP_KEEP_ALIVE_TIMEOUT_S") or "0"
     if keep_alive.isdigit() and int(keep_alive):
