@@ -71,6 +71,7 @@ struct rs_node {
     int64_t report_cost; /* ns that the last report took to make */
     double grace_s;      /* longest graceful_shutdown_timeout_s of what was deployed */
     enum { SERVING, FINISHING, DRAINING, KILLING, DRAINED } phase;
+    int64_t ended_at; /* the last process did, while the node stops; 0: not yet */
     int64_t finish_by;
 };
 

@@ -16,7 +16,7 @@
  * in another process is shown that this one lives; one in this process knows, and after STILL_MAX
  * reports without news hears nothing until there is some. */
 enum { STILL_MAX = 5 };
-enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5 };
+enum { REPORT_EVERY_MS = 1000, REPORT_BUSY_MS = 200, REPORT_GAP_MS = 5, LAST_ANSWERS_MS = 1000 };
 enum { REPORT_MAX = 1 << 20 }; /* bytes, where leaving out helps */
 
 /* --- what is due after each turn ----------------------------------------------------------------- */
@@ -116,10 +116,16 @@ static void drain_step(struct rs_node *n, int64_t now)
         rs_helpers_stop(rs_advice_helpers(n->advice));
         rs_agent_drain(n->agent, now);
     }
-    if ((n->phase == DRAINING || n->phase == KILLING) && rs_agent_done(n->agent)) {
-        n->phase = DRAINED;
-        n->ops.on_drained(n->arg);
-    }
+    if ((n->phase != DRAINING && n->phase != KILLING) || !rs_agent_done(n->agent))
+        return;
+    if (!n->ended_at)
+        n->ended_at = now;
+    /* Whose replica had no more time reads so. */
+    if (n->phase == DRAINING && rs_dataplane_ongoing(n->dataplane) > 0 &&
+        now < n->ended_at + LAST_ANSWERS_MS * RS_MS)
+        return;
+    n->phase = DRAINED;
+    n->ops.on_drained(n->arg);
 }
 
 /* ns. What is long to write is long to read: with very many processes reports come less often. */
@@ -164,7 +170,7 @@ static int64_t on_turn(struct rs_after *a)
     rs_helpers_tick(rs_advice_helpers(n->advice), now);
     if (rs_helpers_deadline(rs_advice_helpers(n->advice)) < next)
         next = rs_helpers_deadline(rs_advice_helpers(n->advice));
-    if (n->phase == FINISHING && now + 10 * RS_MS < next)
+    if ((n->phase == FINISHING || (n->phase == DRAINING && n->ended_at)) && now + 10 * RS_MS < next)
         next = now + 10 * RS_MS;
     return next == INT64_MAX ? -1 : until(next, now);
 }

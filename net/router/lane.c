@@ -135,6 +135,8 @@ void rs_lane_route(struct rs_lane *l, struct rs_route_table *t)
         const char *key;
         struct rs_pool *p = rs_map_at(&l->pools, i, &key);
 
+        if (p)
+            rs_pool_stop(p, t->draining);
         if (!p || !is_unused(p))
             continue;
         rs_map_remove(&l->pools, key);

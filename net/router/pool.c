@@ -309,15 +309,17 @@ static void refuse_unavailable(struct rs_pool *p, struct rs_request *r)
 {
     char message[512];
 
-    snprintf(message, sizeof(message),
-             "Deployment(name='%s', app='%s') is unavailable because it %s.", p->name, p->app,
-             p->known ? "failed to deploy" : "was deleted");
+    snprintf(message, sizeof(message), "Deployment(name='%s', app='%s') is unavailable because %s.",
+             p->name, p->app,
+             !p->known   ? "it was deleted"
+             : p->failed ? "it failed to deploy"
+                         : "its node stops");
     refuse(r, RS_WIRE_UNAVAILABLE, message);
 }
 
 static bool is_closed(const struct rs_pool *p)
 {
-    return !p->known || (p->failed && !rs_queue_open(&p->queue));
+    return !p->known || ((p->failed || p->stopping) && !rs_queue_open(&p->queue));
 }
 
 static void enqueue(struct rs_pool *p, struct rs_request *r)
@@ -418,6 +420,13 @@ void rs_pool_router(struct rs_pool *p, const json_t *conf)
         p->chooser = NULL;
         rs_pool_pump(p);
     }
+}
+
+void rs_pool_stop(struct rs_pool *p, bool stopping)
+{
+    p->stopping = stopping;
+    if (stopping)
+        rs_pool_refuse_waiting(p);
 }
 
 void rs_pool_forget(struct rs_pool *p)

@@ -35,8 +35,9 @@ struct rs_pool {
     struct rs_queue queue;
     struct rs_retry_budget budget;
     int max_ongoing;
-    bool known;  /* the route table has it */
-    bool failed; /* it failed to deploy */
+    bool known;    /* the route table has it */
+    bool failed;   /* it failed to deploy */
+    bool stopping; /* the node stops */
     bool pumping;
     struct rs_figures *figures;
     const struct rs_router_metrics *metrics;
@@ -64,6 +65,8 @@ void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue
                        bool failed);
 /* It has a router of its own from now on: request_router_config; NULL: it has none. */
 void rs_pool_router(struct rs_pool *p, const json_t *conf);
+/* The node stops: where nothing takes requests any more, nothing will. */
+void rs_pool_stop(struct rs_pool *p, bool stopping);
 /* The route table has it no longer: those who wait are refused. */
 void rs_pool_forget(struct rs_pool *p);
 

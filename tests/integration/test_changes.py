@@ -232,6 +232,44 @@ class Ends(ChangeTest):
             thread.join(60)
         self.assertEqual([got["end"] for got in results], ["clean"] * 4)
 
+    SLOW = """\
+        import asyncio
+        from ray import serve
+
+        @serve.deployment(graceful_shutdown_timeout_s=0.5, max_ongoing_requests=10)
+        class A:
+            async def __call__(self, request):
+                await asyncio.sleep(float(request.query_params["s"]))
+                return request.query_params["n"]
+
+        app = A.bind()
+        """
+
+    def test_requests_that_outlast_the_grace_period(self) -> None:
+        """The node stops: nobody is left to run what is safe, so it is not waited for."""
+        s = self.serve_code(self.SLOW)
+        loads = [OpenLoop(s.port, 100, path="/?s=100&", method=m, most=1) for m in ("GET", "POST")]
+        wait_until("they are under way", lambda: 'ray_serve_replica_processing_queries{' in
+                   s.rest(path="/metrics").text and " 2.0\n" in s.rest(path="/metrics").text)
+        self.assertEqual(s.stop(), 0)
+        for load in loads:
+            (outcome,) = load.join()
+            self.assertIn(outcome.status, (502, 503), outcome)
+
+    def test_requests_that_outlast_a_replica(self) -> None:
+        """Fewer replicas: what is safe goes on with those that stay."""
+        s = self.serve_code(self.SLOW, deployments="- {name: A, num_replicas: 2}\n")
+        loads = [OpenLoop(s.port, 100, path="/?s=2&", method="GET", most=1, first=n)
+                 for n in range(4)]
+        wait_until("they are under way", lambda: s.rest(path="/metrics").text.count(
+            "ray_serve_replica_processing_queries{") == 2 and all(
+                " 2.0" in line for line in s.rest(path="/metrics").text.splitlines()
+                if line.startswith("ray_serve_replica_processing_queries{")))
+        self.put(s, [{"name": "A", "num_replicas": 1}])
+        for n, load in enumerate(loads):
+            (outcome,) = load.join()
+            self.assertEqual((outcome.status, outcome.text), (200, str(n)))
+
     def test_the_node_stops(self) -> None:
         """What it took it answers; what comes later is refused by the kernel, not lost."""
         s = self.serve_code(WORKER, "--num-cpus", "2")
