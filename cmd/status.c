@@ -1,6 +1,7 @@
 /* rserve status: asks the REST API of a running rserve and prints what it says. */
 #include "cmd/status.h"
 
+#include "cmd/refused.h"
 #include "cmd/remote.h"
 #include "cmd/terminal.h"
 #include "cmd/verb.h"
@@ -32,6 +33,17 @@ static const struct rs_option status_options[] = {
     {NULL},
 };
 
+/* Figures that the details do not have; without them the rest is shown. */
+static void add_refused(const struct rs_remote *remote, json_t *details)
+{
+    struct rs_http_answer answer = {0};
+    struct rs_error err = {0};
+
+    if (rs_remote_call(remote, "GET", "/metrics", NULL, &answer, &err) == 0 && answer.status == 200)
+        rs_refused_add(details, rs_buf_text(&answer.body));
+    rs_http_answer_fini(&answer);
+}
+
 /* One look. What there is to print goes to `out`. */
 static int look(const struct status_options *o, const struct rs_terminal *terminal,
                 struct rs_buf *out, struct rs_error *err)
@@ -46,6 +58,8 @@ static int look(const struct status_options *o, const struct rs_terminal *termin
         rs_remote_details(&remote, &details, err) < 0)
         return -1;
     style.address = remote.base;
+    if (!o->yaml)
+        add_refused(&remote, details);
     if (o->yaml)
         return rs_status_yaml(details, o->name, out, err);
     if (!o->json)

@@ -255,6 +255,23 @@ static void put_start(const struct table *t, const json_t *extra, bool explained
     put_reason(t, text, 2);
 }
 
+/* Requests that got an answer of the ingress instead of the application's. */
+static void put_refused(const struct table *t, json_t *refused)
+{
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
+    const char *cause;
+    json_t *n;
+
+    json_object_foreach (refused, cause, n)
+        rs_buf_printf(&text, "%s %lld %s", rs_buf_len(&text) ? "," : "",
+                      (long long)json_integer_value(n), cause);
+    if (!rs_buf_len(&text))
+        return;
+    rs_buf_puts(t->out, "  refused by the head's node:");
+    rs_text_fit(t->out, rs_buf_text(&text), t->style->width - 29);
+    rs_buf_puts(t->out, "\n");
+}
+
 static void put_application(const struct table *t, const char *name, const json_t *app)
 {
     struct row r = {.name = name};
@@ -275,6 +292,7 @@ static void put_application(const struct table *t, const char *name, const json_
     if (!is_well(state) && message[0])
         put_reason(t, message, 2);
     put_start(t, extras(app), !is_well(state) && message[0]);
+    put_refused(t, json_object_get(extras(app), "refused"));
     json_object_foreach (json_object_get(app, "deployments"), key, d)
         put_deployment(t, key, d);
 }

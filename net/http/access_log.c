@@ -13,13 +13,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROOM = 256 << 10 };
+enum { ROOM = 256 << 10, ENOUGH = 16 << 10 };
+
+#define PATIENCE (50 * RS_MS)
 
 struct rs_access_log {
     struct rs_loop *loop;
     char *path; /* NULL: standard output */
     struct rs_series *dropped;
     struct rs_io io; /* while a pipe is full */
+    struct rs_timer due;
     bool is_file, is_socket;
     dev_t dev;
     ino_t ino;
@@ -157,6 +160,7 @@ void rs_access_log_flush(struct rs_access_log *l)
 {
     int64_t now = rs_loop_now(l->loop);
 
+    rs_timer_stop(&l->due);
     if (!rs_buf_len(&l->lines) || l->io.loop)
         return;
     look(l, now);
@@ -184,6 +188,20 @@ void rs_access_log_flush(struct rs_access_log *l)
     }
     l->warned = false;
     l->again_at = 0;
+}
+
+static int on_due(struct rs_timer *t)
+{
+    rs_access_log_flush(rs_container_of(t, struct rs_access_log, due));
+    return 0;
+}
+
+void rs_access_log_turn(struct rs_access_log *l)
+{
+    if (rs_buf_len(&l->lines) >= ENOUGH)
+        rs_access_log_flush(l);
+    else if (rs_buf_len(&l->lines) && !l->due.loop)
+        rs_timer_start(&l->due, l->loop, rs_loop_now(l->loop) + PATIENCE);
 }
 
 struct rs_buf *rs_access_log_line(struct rs_access_log *l)
@@ -214,6 +232,7 @@ int rs_access_log_open(struct rs_access_log **ret, struct rs_loop *loop, const c
     l->path = strcmp(path, "-") == 0 ? NULL : rs_strdup(path);
     l->dropped = dropped;
     l->io = (struct rs_io){.fd = -1, .fn = on_room};
+    l->due.fn = on_due;
     if (open_it(l, err) < 0)
         return -1;
     *ret = rs_steal(l);
@@ -237,6 +256,7 @@ void rs_access_log_free(struct rs_access_log *l)
     if (l->io.fd >= 0)
         rs_access_log_flush(l);
     rs_io_stop(&l->io);
+    rs_timer_stop(&l->due);
     drop(l);
     rs_closep(&l->io.fd);
     rs_buf_fini(&l->lines);

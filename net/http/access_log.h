@@ -1,7 +1,8 @@
 /* Where the lines of a lane's access log go: a file, or standard output.
  *
- * Lines gather in memory and are written once in a turn of the loop, by the lane itself. Each lane has its
- * own descriptor on the file and appends whole lines.
+ * Lines gather in memory and are written together, by the lane itself: when there are 16 KiB of them, at
+ * the end of that turn of the loop, and else 50 ms after the first. Each lane has its own descriptor on
+ * the file and appends whole lines.
  *
  * Trouble:   nothing waits for the log. A pipe that nobody reads, a full disk, a reader that left: lines
  *            are dropped and counted (rserve_access_log_dropped_lines_total), one warning tells of it, and
@@ -30,6 +31,7 @@ RS_DEFINE_AUTO(struct rs_access_log *, rs_access_log_free);
 
 /* Where the next line is to be appended, with its newline; NULL: there is no room, it was dropped. */
 struct rs_buf *rs_access_log_line(struct rs_access_log *l);
-/* At the end of a turn. */
-void rs_access_log_flush(struct rs_access_log *l);
+/* At the end of a turn: writes what is due. */
+void rs_access_log_turn(struct rs_access_log *l);
+void rs_access_log_flush(struct rs_access_log *l); /* now */
 void rs_access_log_reopen(struct rs_access_log *l);

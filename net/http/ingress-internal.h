@@ -260,7 +260,7 @@ RS_MUST_CHECK int rs_http_log_open(struct rs_http_server *s, struct rs_error *er
 void rs_http_log_close(struct rs_http_server *s);
 /* Only where s->log. */
 void rs_http_log(struct rs_http_request *req, unsigned status, int64_t now);
-void rs_http_log_flush(struct rs_http_server *s);
+void rs_http_log_turn(struct rs_http_server *s);
 
 /* --- ingress_metrics.c ------------------------------------------------------------------------- */
 

@@ -44,9 +44,9 @@ void rs_http_log_close(struct rs_http_server *s)
     s->log = NULL;
 }
 
-void rs_http_log_flush(struct rs_http_server *s)
+void rs_http_log_turn(struct rs_http_server *s)
 {
-    rs_access_log_flush(s->log->file);
+    rs_access_log_turn(s->log->file);
 }
 
 void rs_http_server_reopen_log(struct rs_http_server *s)

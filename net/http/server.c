@@ -372,7 +372,7 @@ static int64_t on_after(struct rs_after *a)
     s->settle = s->in_after = false;
     show_ongoing(s);
     if (s->log)
-        rs_http_log_flush(s);
+        rs_http_log_turn(s);
     if (!is_done(s, &ms))
         return 0;
     end_hung(s);

@@ -85,6 +85,8 @@ class Limits(RoutesTest):
         wait_until("all are counted", lambda: metric(
             s, "rserve_http_refused_requests_total", cause="rate_limited") == 70 + 11 + 14 + 1)
         self.assertEqual(metric(s, "ray_serve_num_http_requests_total", status_code="429"), 96)
+        status = rserve("status", "--address", "http://127.0.0.1:%d" % s.dashboard)
+        self.assertIn("refused by the head's node: 96 rate_limited\n", status.stdout)
 
     def test_each_client_has_a_bucket(self) -> None:
         s = self.serve_config(config(rate_limit={"requests_per_s": 0.001, "burst": 2}))

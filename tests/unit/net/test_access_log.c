@@ -3,6 +3,7 @@
 #include "tests/unit/check_main.h"
 
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -98,6 +99,31 @@ START_TEST(lines_are_written_together)
     rs_access_log_flush(l);
     expect_file(path, "one\ntwo\nthree\nfour\n");
     ck_assert(lost() == 0);
+}
+END_TEST
+
+/* Enough of them are written at the end of the turn, fewer a little later. */
+START_TEST(lines_that_are_due)
+{
+    char text[100] = "";
+    struct stat st;
+
+    memset(text, 'x', 99);
+    open_log(path);
+    say("soon");
+    rs_access_log_turn(l);
+    expect_file(path, "");
+    for (int i = 0; i < 1000; i++) {
+        ck_assert_int_eq(rs_loop_turn(loop, 100 * RS_MS), 0);
+        if (stat(path, &st) == 0 && st.st_size)
+            break;
+    }
+    expect_file(path, "soon\n");
+    for (int i = 0; i < 164; i++)
+        say(text);
+    rs_access_log_turn(l);
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_int_eq(st.st_size, 5 + 16400);
 }
 END_TEST
 
@@ -251,7 +277,7 @@ END_TEST
 
 RS_CHECK_MAIN("access_log", tcase_add_checked_fixture(tc, setup, teardown);
               tcase_add_test(tc, lines_are_written_together);
-              tcase_add_test(tc, reopened_when_told);
+              tcase_add_test(tc, lines_that_are_due); tcase_add_test(tc, reopened_when_told);
               tcase_add_loop_test(tc, reopened_when_renamed, 0, 2);
               tcase_add_test(tc, what_cannot_be_opened);
               tcase_add_test(tc, the_old_file_stays_if_there_is_no_new_one);
