@@ -295,37 +295,6 @@ END_TEST
 
 #define POST(path) "POST " path " HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 
-/* What may have had an effect is not run twice, and its client reads what happened. */
-START_TEST(death_ends_what_was_started_only)
-{
-    begin();
-    routes(1, -1);
-    fake_attach(&w, &a, "front", "r1", true);
-    client_open(&c, &w);
-    client_open(&c2, &w);
-    client_send(&c, POST("/1"));
-    fake_expect(&a, RS_MSG_REQUEST);
-    client_get(&c2, "/2");
-    wait_queued(&w, "front", 1);
-    fake_end(&a);
-    expect_event(&w, "gone", "r1");
-    rs_dataplane_detach(w.dp, "r1", "its process was killed by SIGKILL (9)");
-    client_expect(&c, 502, NULL);
-    ck_assert_str_eq(client_header(&c, "content-type"), "text/plain; charset=utf-8");
-    ck_assert_ptr_nonnull(strstr(rs_buf_text(&c.body), client_header(&c, "x-request-id")));
-    ck_assert_ptr_nonnull(
-        strstr(rs_buf_text(&c.body), "replica r1 of deployment 'front' (application 'app') died"));
-    ck_assert_ptr_nonnull(
-        strstr(rs_buf_text(&c.body), "its process was killed by SIGKILL (9); it was not run "));
-    fake_attach(&w, &b, "front", "r2", true);
-    fake_expect(&b, RS_MSG_REQUEST);
-    ck_assert_str_eq(fake_text(&b, RS_TAG_PATH), "/2");
-    fake_ok(&b, "two");
-    client_expect(&c2, 200, "two");
-    end();
-}
-END_TEST
-
 /* What it did not even read was not started: the next one gets it. */
 START_TEST(what_a_dying_replica_did_not_read_goes_on)
 {
@@ -1207,7 +1176,6 @@ RS_CHECK_MAIN(
     tcase_add_test(tc, refuses_what_does_not_fit);
     tcase_add_test(tc, a_failed_deployment_is_unavailable);
     tcase_add_test(tc, a_deleted_deployment_refuses_who_waits);
-    tcase_add_test(tc, death_ends_what_was_started_only);
     tcase_add_test(tc, what_a_dying_replica_did_not_read_goes_on);
     tcase_add_test(tc, retire_waits_for_the_last_request);
     tcase_add_test(tc, detach_closes_and_ends_requests);

@@ -12,14 +12,15 @@
 
 static struct world w;
 static struct fake a, b;
-static struct client c;
+static struct client c, c2;
 
 static void begin(void)
 {
     memset(&c, 0, sizeof(c));
+    memset(&c2, 0, sizeof(c2));
     memset(&a, 0, sizeof(a));
     memset(&b, 0, sizeof(b));
-    a.fd = b.fd = a.body_fd = b.body_fd = c.fd = -1;
+    a.fd = b.fd = a.body_fd = b.body_fd = c.fd = c2.fd = -1;
     world_begin(&w, NULL);
     world_routes(&w);
 }
@@ -27,10 +28,43 @@ static void begin(void)
 static void end(void)
 {
     client_close(&c);
+    client_close(&c2);
     world_end(&w);
     fake_end(&a);
     fake_end(&b);
 }
+
+/* What may have had an effect is not run twice, and its client reads what happened. */
+START_TEST(death_ends_what_was_started_only)
+{
+    begin();
+    world_routes_with(
+        &w, (struct rs_route_deployment){.max_ongoing = 1, .max_queued = -1, .retry_after_s = -1});
+    fake_attach(&w, &a, "front", "r1", true);
+    client_open(&c, &w);
+    client_open(&c2, &w);
+    client_send(&c, POST("/1"));
+    fake_expect(&a, RS_MSG_REQUEST);
+    client_get(&c2, "/2");
+    wait_queued(&w, "front", 1);
+    fake_end(&a);
+    expect_event(&w, "gone", "r1");
+    rs_dataplane_detach(w.dp, "r1", "its process was killed by SIGKILL (9)");
+    client_expect(&c, 502, NULL);
+    ck_assert_str_eq(client_header(&c, "content-type"), "text/plain; charset=utf-8");
+    ck_assert_ptr_nonnull(strstr(rs_buf_text(&c.body), client_header(&c, "x-request-id")));
+    ck_assert_ptr_nonnull(
+        strstr(rs_buf_text(&c.body), "replica r1 of deployment 'front' (application 'app') died"));
+    ck_assert_ptr_nonnull(
+        strstr(rs_buf_text(&c.body), "its process was killed by SIGKILL (9); it was not run "));
+    fake_attach(&w, &b, "front", "r2", true);
+    fake_expect(&b, RS_MSG_REQUEST);
+    ck_assert_str_eq(fake_text(&b, RS_TAG_PATH), "/2");
+    fake_ok(&b, "two");
+    client_expect(&c2, 200, "two");
+    end();
+}
+END_TEST
 
 static const char *const safe_requests[] = {
     "GET /1 HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -208,7 +242,8 @@ START_TEST(what_a_retired_one_had_not_begun_is_taken_back)
 }
 END_TEST
 
-RS_CHECK_MAIN("death", tcase_add_loop_test(tc, death_and_what_is_safe, 0, RS_COUNT(safe_requests));
+RS_CHECK_MAIN("death", tcase_add_test(tc, death_ends_what_was_started_only);
+              tcase_add_loop_test(tc, death_and_what_is_safe, 0, RS_COUNT(safe_requests));
               tcase_add_test(tc, death_without_a_reason);
               tcase_add_test(tc, death_in_the_middle_of_an_answer);
               tcase_add_test(tc, what_it_had_not_begun_goes_on);
