@@ -276,7 +276,8 @@ int rs_loop_turn(struct rs_loop *l, int64_t max_wait)
 {
     int64_t wait = sleep_time(l, max_wait);
     /* Round up: waking a little late beats spinning through the last millisecond. */
-    int ms = wait < 0 ? -1 : wait > LONGEST ? LONGEST / RS_MS : (int)((wait + RS_MS - 1) / RS_MS);
+    int64_t left = wait > LONGEST ? LONGEST : wait;
+    int ms = wait < 0 ? -1 : (int)((left + RS_MS - 1) / RS_MS);
     int r;
 
     l->batch_at = 0;

@@ -44,7 +44,7 @@ bool rs_http_hop_by_hop(const char *name)
     };
 
     for (size_t i = 0; i < RS_COUNT(names); i++)
-        if (strcasecmp(name, names[i]) == 0)
+        if ((name[0] | 0x20) == names[i][0] && strcasecmp(name, names[i]) == 0)
             return true;
     return false;
 }
