@@ -520,6 +520,8 @@ static void rserve_i_run(struct rserve_i *c, struct rserve_i_job *j)
             rserve_fail(&j->res, RSERVE_INTERNAL, "RuntimeError",
                         "the handler returned without an answer");
         rserve_i_lock(c);
+        if (j->res.cancelled) /* its slot is free again */
+            rserve_i_send_error(c, j->res.stream, RSERVE_CANCELLED, NULL, "cancelled");
     }
     for (at = &c->running; *at != j;)
         at = &(*at)->next;
@@ -660,6 +662,7 @@ static void rserve_i_on_cancel(struct rserve_i *c, uint64_t stream)
     }
     if (j) {
         rserve_i_recycle(c, j);
+        rserve_i_send_error(c, stream, RSERVE_CANCELLED, NULL, "cancelled");
         return;
     }
     for (j = c->running; j; j = j->next)

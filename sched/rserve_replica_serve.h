@@ -75,7 +75,7 @@ static void rserve_i_send_state(struct rserve_i *c, const char *phase, const cha
         rserve_i_puts(&b, c->options.check_health ? "true" : "false");
         rserve_i_puts(&b, ",\"has_reconfigure\":");
         rserve_i_puts(&b, c->options.reconfigure ? "true" : "false");
-        rserve_i_puts(&b, c->starts ? ",\"starts\":true}" : "}");
+        rserve_i_puts(&b, c->starts ? ",\"ends\":true,\"starts\":true}" : ",\"ends\":true}");
     }
     rserve_i_send_json(c, why ? RSERVE_I_FAILED : RSERVE_I_READY, 0, &b);
     free(b.data);

@@ -30,6 +30,10 @@ struct rs_backend_ops {
     /* Not wanted any more: stop the work and forget `r` before returning. Never called from inside
      * rs_request_answer, _data, _taken of the same request. */
     void (*cancel)(struct rs_backend *b, struct rs_request *r);
+    /* The same when it is no death, and the origin alone has no use for the answer: true if the work may
+     * go on for a while and its end will be told by rs_backend_ended. So long its slot is taken. NULL:
+     * never. */
+    bool (*abandon)(struct rs_backend *b, struct rs_request *r);
     /* Close and free. The router has ended all its requests before. */
     void (*free)(struct rs_backend *b);
 };
@@ -47,6 +51,7 @@ struct rs_backend {
     struct rs_series *processing;
     struct rs_series_cache *cache;
     bool gone;
+    unsigned abandoned;       /* slots of requests that were cancelled and still work */
     struct rs_timer mourning; /* lost requests wait to hear how it ended */
     char *last_why;
 };
@@ -54,6 +59,8 @@ struct rs_backend {
 /* It cannot take requests for now (true), or can again: a connection that is refused, a peer that is
  * away. Requests wait or go elsewhere meanwhile. */
 void rs_backend_block(struct rs_backend *b, bool blocked);
+/* Work that was abandoned has ended. */
+void rs_backend_ended(struct rs_backend *b);
 /* It cannot answer this request any more: back to the queue, or DIED. `started` is false only where it
  * is certain that no work on it began. The backend has forgotten it. */
 void rs_request_lost(struct rs_request *r, bool started, const char *why);

@@ -124,6 +124,13 @@ void rs_channel_cancel(struct rs_channel *ch, struct rs_request *r)
     rs_call_cancel_children(ch, stream);
 }
 
+/* The last frame of a stream that nobody here knows. */
+static void last_of_unknown(struct rs_channel *ch, uint64_t stream)
+{
+    if (ch->abandoned.count && rs_streams_take(&ch->abandoned, stream))
+        ch->ops->on_ended(ch);
+}
+
 /* The answer is complete: the other side may forget the stream once our half is closed too. */
 static void forget(struct rs_channel *ch, struct rs_request *r)
 {
@@ -164,8 +171,11 @@ static int on_response(struct rs_channel *ch, struct rs_frame *f, struct rs_erro
 
     if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0)
         return -1;
-    if (!r)
+    if (!r) {
+        if (end)
+            last_of_unknown(ch, f->h.stream);
         return 0;
+    }
     if (count_ahead(r, f, err) < 0)
         return -1;
     a.status = (unsigned)rs_fields_uint(&fields, RS_TAG_STATUS, 0);
@@ -194,8 +204,10 @@ static int on_error(struct rs_channel *ch, struct rs_frame *f, struct rs_error *
     if (rs_fields_parse(f->meta, f->h.meta_len, &fields, err) < 0)
         return -1;
     r = rs_streams_take(&ch->out, f->h.stream);
-    if (!r)
+    if (!r) {
+        last_of_unknown(ch, f->h.stream);
         return 0;
+    }
     code = rs_fields_uint(&fields, RS_TAG_ERROR_CODE, RS_WIRE_INTERNAL);
     failure.code = code >= RS_WIRE_USER && code <= RS_WIRE_INTERNAL ? (enum rs_wire_error)code
                                                                     : RS_WIRE_INTERNAL;
@@ -226,6 +238,8 @@ static int on_body(struct rs_channel *ch, struct rs_frame *f, struct rs_error *e
         rs_request_data(r, &body, end);
     } else if (call) {
         rs_call_feed(call, &body, end);
+    } else if (end) {
+        last_of_unknown(ch, f->h.stream);
     }
     hand_back(f, &body);
     return 0;
@@ -341,4 +355,5 @@ void rs_channel_fini(struct rs_channel *ch)
     rs_conn_free(conn);
     rs_streams_fini(&ch->out);
     rs_streams_fini(&ch->in);
+    rs_streams_fini(&ch->abandoned);
 }

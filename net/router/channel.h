@@ -20,6 +20,8 @@ struct rs_channel_ops {
     int (*on_message)(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err);
     /* Hang-up or garbage. Outgoing requests are the owner's to end; incoming ones were cancelled. */
     void (*on_close)(struct rs_channel *ch, const char *why);
+    /* A request of `abandoned` has ended at the other side. NULL: there are none. */
+    void (*on_ended)(struct rs_channel *ch);
 };
 
 struct rs_channel {
@@ -32,7 +34,8 @@ struct rs_channel {
     uint64_t next;         /* number of the next outgoing stream */
     struct rs_streams out; /* struct rs_request */
     struct rs_streams in;  /* struct rs_call */
-    struct rs_list calls;  /* incoming, all of them */
+    struct rs_streams abandoned; /* cancelled, and its end is waited for; the values mean nothing */
+    struct rs_list calls;        /* incoming, all of them */
     const struct rs_starts *starts; /* what the other side has begun; NULL: it does not tell */
     struct rs_object_refs refs;     /* of the process at the other side */
 };

@@ -93,6 +93,8 @@ static void bury(struct rs_pool *p, struct rs_backend *b, const char *why)
     rs_timer_stop(&b->mourning);
     while (!rs_list_empty(&b->requests))
         fail_died(rs_container_of(b->requests.next, struct rs_request, link), why);
+    for (; b->abandoned; b->abandoned--)
+        rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     free(b->last_why);
     b->last_why = NULL;
     rs_queue_remove_slots(&p->queue, &b->slots);

@@ -95,7 +95,8 @@ static void op_free(struct rs_backend *b)
     free(x);
 }
 
-static const struct rs_backend_ops backend_ops = {op_send, op_feed, op_window, op_cancel, op_free};
+static const struct rs_backend_ops backend_ops = {
+    .send = op_send, .feed = op_feed, .window = op_window, .cancel = op_cancel, .free = op_free};
 
 struct rs_backend *rs_peer_backend_new(struct rs_peer *p, const char *node_id)
 {
@@ -186,7 +187,7 @@ static void link_closed(struct rs_channel *ch, const char *why)
     connect_later(p);
 }
 
-static const struct rs_channel_ops link_ops = {link_message, link_closed};
+static const struct rs_channel_ops link_ops = {link_message, link_closed, NULL};
 
 static void connect_now(struct rs_peer *p)
 {
@@ -260,7 +261,7 @@ static void guest_closed(struct rs_channel *ch, const char *why)
     rs_loop_post(ch->lane->loop, free_guest, g); /* not from inside its own callback */
 }
 
-static const struct rs_channel_ops guest_ops = {guest_message, guest_closed};
+static const struct rs_channel_ops guest_ops = {guest_message, guest_closed, NULL};
 
 void rs_peer_accept(struct rs_lane *lane, int fd)
 {

@@ -3,7 +3,13 @@
 
 #include "net/router/pool.h"
 
-enum rs_unbind { RS_UNBIND_DONE, RS_UNBIND_FAILED, RS_UNBIND_CANCELLED, RS_UNBIND_RETURNED };
+enum rs_unbind {
+    RS_UNBIND_DONE,
+    RS_UNBIND_FAILED,
+    RS_UNBIND_CANCELLED,
+    RS_UNBIND_ABANDONED,
+    RS_UNBIND_RETURNED
+};
 
 /* The request leaves its backend and the slot is free again. `f`: with FAILED. */
 void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,

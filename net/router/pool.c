@@ -181,7 +181,7 @@ static void count(struct rs_pool *p, struct rs_backend *b, const struct rs_reque
         atomic_fetch_add_explicit(&b->figures->errors, 1, memory_order_relaxed);
         count_error(p, b, c, f);
     }
-    if (how != RS_UNBIND_CANCELLED)
+    if (how != RS_UNBIND_CANCELLED && how != RS_UNBIND_ABANDONED)
         rs_series_observe(c->latency, (double)(rs_loop_now(p->loop) - r->sent_at) / (double)RS_MS);
 }
 
@@ -213,7 +213,10 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     assert(b);
     r->backend = NULL;
     rs_list_remove(&r->link);
-    rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
+    if (how == RS_UNBIND_ABANDONED)
+        b->abandoned++;
+    else
+        rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     p->working -= b->figures != NULL;
     if (how != RS_UNBIND_RETURNED) { /* that one is on its way into the queue */
         if (r->deadline) /* how long it takes is of interest to those who have little time only */
@@ -226,6 +229,20 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
         rs_chooser_drop(p->chooser, r, b);
     if (b->retired && !b->gone && b->slots.in_flight == 0)
         p->ops->on_idle(b, p->arg);
+}
+
+void rs_backend_ended(struct rs_backend *b)
+{
+    struct rs_pool *p = b->pool;
+
+    if (!p || !b->abandoned)
+        return;
+    b->abandoned--;
+    rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
+    show_in_flight(b);
+    if (b->retired && !b->gone && b->slots.in_flight == 0)
+        p->ops->on_idle(b, p->arg);
+    rs_pool_pump(p);
 }
 
 void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b)

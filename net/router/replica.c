@@ -11,8 +11,9 @@
 struct replica {
     struct rs_backend b;
     struct rs_channel ch;
-    bool websocket; /* READY said that it takes WebSocket requests */
-    bool tells;     /* HELLO said that it can tell what it begins */
+    bool tells_ends; /* READY said that it tells when cancelled work has ended */
+    bool websocket;  /* READY said that it takes WebSocket requests */
+    bool tells;      /* HELLO said that it can tell what it begins */
     struct rs_starts *starts;
 };
 
@@ -46,6 +47,18 @@ static void op_cancel(struct rs_backend *b, struct rs_request *r)
     rs_channel_cancel(&of(b)->ch, r);
 }
 
+static bool op_abandon(struct rs_backend *b, struct rs_request *r)
+{
+    struct replica *x = of(b);
+    uint64_t stream = r->stream;
+
+    rs_channel_cancel(&x->ch, r);
+    if (!x->tells_ends || !x->ch.conn)
+        return false;
+    rs_streams_put(&x->ch.abandoned, stream, x);
+    return true;
+}
+
 static void op_free(struct rs_backend *b)
 {
     struct replica *x = of(b);
@@ -55,7 +68,8 @@ static void op_free(struct rs_backend *b)
     free(x);
 }
 
-static const struct rs_backend_ops backend_ops = {op_send, op_feed, op_window, op_cancel, op_free};
+static const struct rs_backend_ops backend_ops = {op_send,   op_feed,    op_window,
+                                                  op_cancel, op_abandon, op_free};
 
 /* --- what it says ------------------------------------------------------------------------------ */
 
@@ -109,6 +123,7 @@ static int on_message(struct rs_channel *ch, struct rs_frame *f, struct rs_error
     if (f->h.type == RS_MSG_READY) {
         x->websocket = rs_json_bool(j, "websocket", false);
         x->ch.starts = rs_json_bool(j, "starts", false) ? x->starts : NULL;
+        x->tells_ends = rs_json_bool(j, "ends", false);
     }
     if (f->h.type == RS_MSG_STATS && x->b.pool && json_object_get(j, "multiplexed"))
         rs_pool_models(x->b.pool, &x->b, json_object_get(j, "multiplexed"));
@@ -127,7 +142,12 @@ static void on_close(struct rs_channel *ch, const char *why)
     rs_backend_gone(&rs_container_of(ch, struct replica, ch)->b, why);
 }
 
-static const struct rs_channel_ops channel_ops = {on_message, on_close};
+static void on_ended(struct rs_channel *ch)
+{
+    rs_backend_ended(&rs_container_of(ch, struct replica, ch)->b);
+}
+
+static const struct rs_channel_ops channel_ops = {on_message, on_close, on_ended};
 
 int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd, struct rs_error *err)
 {

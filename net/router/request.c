@@ -244,6 +244,19 @@ void rs_request_dispatch(struct rs_request *r, const char *meta, size_t meta_len
     rs_pool_dispatch(r->pool, r);
 }
 
+/* True: its work may go on for a while. */
+static bool abandon(struct rs_request *r)
+{
+    struct rs_backend *b = r->backend;
+
+    if (r->wants == RS_WANTS_SLOT)
+        return false;
+    if (b->ops->abandon && !b->gone)
+        return b->ops->abandon(b, r);
+    b->ops->cancel(b, r);
+    return false;
+}
+
 void rs_request_cancel(struct rs_request *r)
 {
     struct rs_pool *p = r->pool;
@@ -259,9 +272,7 @@ void rs_request_cancel(struct rs_request *r)
     }
     r->pool = NULL;
     if (r->backend) {
-        if (r->wants != RS_WANTS_SLOT)
-            r->backend->ops->cancel(r->backend, r);
-        rs_pool_unbind(p, r, RS_UNBIND_CANCELLED, NULL);
+        rs_pool_unbind(p, r, abandon(r) ? RS_UNBIND_ABANDONED : RS_UNBIND_CANCELLED, NULL);
         rs_pool_pump(p);
     } else {
         if (rs_queue_cancel(&p->queue, &r->waiter, rs_loop_now(p->loop)))

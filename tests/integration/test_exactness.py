@@ -120,6 +120,98 @@ class Limits(WithReplica):
         self.assertEqual(self.over(), [])
 
 
+    def test_clients_that_leave(self) -> None:
+        """A slot is free when the work has ended, not when nobody wants it any more."""
+        s = self.start_replicas(num_replicas=1, max_ongoing_requests=2, user_config={"limit": 2})
+        self.leave(s, "/?id=a&n=3&ms=30", 40)
+        self.assertEqual(call(s.port, "/?id=b&n=3").text, "b|b")
+        self.assertEqual(self.over(), [])
+
+    def leave(self, s: Server, target: str, times: int) -> None:
+        for i in range(times):
+            crowd = [RawClient(s.port) for _ in range(3)]
+            for c in crowd:
+                c.send(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % target.encode())
+            time.sleep((0, 0.005, 0.02)[i % 3])
+            for c in crowd:
+                c.close(reset=i % 2 == 1)
+
+    def test_clients_that_leave_python(self) -> None:
+        s = self.serve_code("""\
+            import asyncio, threading, time
+            from ray import serve
+            from starlette.responses import StreamingResponse
+
+            class Counted:
+                now = most = begun = 0
+                lock = threading.Lock()
+
+                def __enter__(self):
+                    with self.lock:
+                        self.now += 1
+                        self.begun += 1
+                        self.most = max(self.most, self.now)
+
+                def __exit__(self, *exc):
+                    with self.lock:
+                        self.now -= 1
+
+            @serve.deployment(max_ongoing_requests=2, num_replicas=1)
+            class Sync(Counted):
+                def __call__(self):
+                    with self:
+                        time.sleep(0.03)
+
+                async def figures(self):
+                    return [self.most, self.now, self.begun > 5]
+
+            @serve.deployment(max_ongoing_requests=2, num_replicas=1)
+            class Async(Counted):
+                async def __call__(self):
+                    with self:
+                        try:
+                            await asyncio.sleep(0.03)
+                        finally:
+                            await asyncio.sleep(0.03)
+
+                async def items(self):
+                    with self:
+                        try:
+                            for i in range(100):
+                                yield "x"
+                                await asyncio.sleep(0.01)
+                        finally:
+                            await asyncio.sleep(0.03)
+
+                async def figures(self):
+                    return [self.most, self.now, self.begun > 5]
+
+            @serve.deployment(max_ongoing_requests=100)
+            class Front:
+                def __init__(self, sync, other):
+                    self.sync, self.other = sync, other
+
+                async def __call__(self, request):
+                    how = request.query_params["how"]
+                    if how == "sync":
+                        return await self.sync.remote()
+                    if how == "async":
+                        return await self.other.remote()
+                    if how == "items":
+                        return StreamingResponse(
+                            self.other.options(stream=True).items.remote())
+                    return [await self.sync.figures.remote(), await self.other.figures.remote()]
+
+            app = Front.bind(Sync.bind(), Async.bind())
+            """, "--num-cpus", "4")
+        for how in ("sync", "async", "items"):
+            self.leave(s, "/?how=" + how, 30)
+        for _ in range(20):  # no slot is lost
+            self.assertEqual(call(s.port, "/?how=sync").status, 200)
+            self.assertEqual(call(s.port, "/?how=async").status, 200)
+        self.assertEqual(call(s.port, "/?how=figures").json(), [[2, 0, True]] * 2)
+
+
 class SlowReplica(WithReplica):
     def times(self, s: Server, n: int) -> Dict[str, List[float]]:
         """Milliseconds by process."""

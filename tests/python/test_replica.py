@@ -128,6 +128,7 @@ class Http(unittest.TestCase):
                 "has_reconfigure": False,
                 "websocket": False,
                 "starts": False,
+                "ends": True,
             },
         )
 

@@ -108,6 +108,8 @@ class Executor:
             self._idle.clear()
 
     def _finish(self, call: Call) -> None:
+        if call.cancelled:
+            self.link.tell_end(call)
         if threading.get_ident() == self.link.thread_id:
             self._finished += 1
             if self._idle is not None:

@@ -32,6 +32,9 @@ ANSWERS = frozenset((w.FOUND, w.ANSWER, w.CORE_REPLY))
 #: Messages that always are about a call of this process.
 _TO_CALLS = frozenset((w.RESPONSE, w.ERROR, w.RESERVED))
 
+#: Fields of the ERROR that ends a call that was cancelled.
+_ENDED = w.field_u8(w.T_ERROR_CODE, w.E_CANCELLED)
+
 _current: Optional["NodeLink"] = None
 
 
@@ -212,6 +215,7 @@ class NodeLink:
         while fresh:
             call = fresh.popleft()
             if call.cancelled:
+                self.tell_end(call)
                 continue
             if starts is not None:
                 stream = call.stream
@@ -373,6 +377,10 @@ class NodeLink:
             self._leave(w.pack(w.RESPONSE, w.END, call.stream, meta, body))
         else:
             self.send_from_any(w.RESPONSE, w.END, call.stream, meta, body)
+
+    def tell_end(self, call: Call) -> None:
+        """The work for a call that was cancelled has ended: its slot is free. From any thread."""
+        self.send_from_any(w.ERROR, w.END, call.stream, _ENDED, b"")
 
     def reply_error(self, call: Call, frame: bytes) -> None:
         """Ends a call with an ERROR frame. From any thread."""

@@ -214,6 +214,7 @@ class Replica:
                 "has_reconfigure": callable(getattr(servable, "reconfigure", None)),
                 "websocket": self._executor.asgi_app is not None,
                 "starts": self._link.starts is not None,
+                "ends": True,
             },
         )
 
