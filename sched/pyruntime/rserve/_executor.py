@@ -442,7 +442,9 @@ class Executor:
                     if not opened:
                         opened = True
                         call.open_answer(_ITEMS)
-                    await call.send_body(_values.dumps(item))
+                    data = _values.dumps(item)
+                    if not call.try_send(data):
+                        await call.send_body(data)
             finally:
                 close = getattr(value, "aclose", None)
                 if close is not None:
@@ -515,7 +517,8 @@ class Executor:
                     if not opened:
                         opened = True
                         call.open_answer(_ITEMS)
-                    await call.send_body(item)
+                    if not call.try_send(item):
+                        await call.send_body(item)
                 if error is not None:
                     raise error
                 if ended or call.cancelled:

@@ -160,7 +160,8 @@ class Channel:
                 if not more:
                     call.end_answer(body)
                 elif body:
-                    await call.send_body(body)
+                    if not call.try_send(body):
+                        await call.send_body(body)
                 return
             self.opened = True
             meta = self.meta()

@@ -105,6 +105,9 @@ def _pickle(value: Any, aside: Optional[_Aside]) -> bytes:
 def dumps(value: Any) -> bytes:
     """One pickle, buffers and all, for where no metadata goes along: objects that it refers to are
     kept as long as this process lives."""
+    kind = type(value)
+    if kind is str or kind is bytes:  # what most streams consist of
+        return _dumps(value, 5)
     data = _pickle(value, None)
     if pickled.ids is not None:
         from rserve import _objects
