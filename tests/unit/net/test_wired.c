@@ -97,6 +97,13 @@ static void expect_answer(const char *body)
     ck_assert_mem_eq(rs_buf_head(&client.body), body, strlen(body));
 }
 
+static void client_wait(const char *text)
+{
+    while (rs_buf_len(&client.in) == 0 ||
+           !memmem(rs_buf_head(&client.in), rs_buf_len(&client.in), text, strlen(text)))
+        ck_assert(client_fill(&client));
+}
+
 START_TEST(items_go_to_the_client)
 {
     static char big[100001];
@@ -283,8 +290,7 @@ START_TEST(the_client_leaves)
     fake_sync(&w, &outer, "o");
     open_items(RS_PICKLE_TYPE);
     item("one", 3);
-    while (!memmem(rs_buf_head(&client.in), rs_buf_len(&client.in), "one", 3))
-        ck_assert(client_fill(&client));
+    client_wait("one");
     client_close(&client);
     fake_expect(&inner, RS_MSG_CANCEL);
     fake_expect(&outer, RS_MSG_RESPONSE);
@@ -309,8 +315,7 @@ START_TEST(a_replica_dies)
     fake_sync(&w, &outer, "o");
     open_items(RS_PICKLE_TYPE);
     item("one", 3);
-    while (!memmem(rs_buf_head(&client.in), rs_buf_len(&client.in), "one", 3))
-        ck_assert(client_fill(&client));
+    client_wait("one");
     if (inner_one) {
         fake_end(&inner);
         fake_expect(&outer, RS_MSG_RESPONSE);
