@@ -103,6 +103,7 @@ class Limits(RoutesTest):
     def test_never_more_than_the_rate(self) -> None:
         s = self.serve_config(config(rate_limit={"requests_per_s": 20, "burst": 5}), "--lanes", "3")
         times: List[float] = []
+        odd: List[int] = []
         begin = time.monotonic()
 
         def work() -> None:
@@ -110,13 +111,14 @@ class Limits(RoutesTest):
                 answer = s.call("/shop")
                 if answer.status == 200:
                     times.append(time.monotonic())
-                else:
-                    self.assertEqual(answer.status, 429)
+                elif answer.status != 429:
+                    odd.append(answer.status)
         threads = [threading.Thread(target=work) for _ in range(6)]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(odd, [])
         for i, t in enumerate(times):  # each is admitted before it is answered
             self.assertLessEqual(i + 1, 5 + 20 * (t - begin) + 1)
 
@@ -210,7 +212,7 @@ class AccessLog(RoutesTest):
         conf = config(max_body=10)
         conf["http_options"] = {"rserve": {"access_log": "access.log",
                                            "access_log_format": "JSON"}}
-        s = self.serve_config(conf, "--lanes", "2")
+        s = self.serve_config(conf, "--lanes", "1")  # one lane writes in order
         log = os.path.join(self.folder, "access.log")
         s.call("/shop/a%20b?secret=1", headers={"x-request-id": "one\ttwo"})
         s.call("/nowhere")
