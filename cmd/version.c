@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <llhttp.h>
 #include <microhttpd.h>
+#include <openssl/crypto.h>
 #include <yaml.h>
 
 const char *rs_version(void)
@@ -24,9 +25,11 @@ static int run_version(int argc, char *argv[], struct rs_error *err)
     printf("rserve %s\n", RSERVE_VERSION);
     printf("commit: %s\n", RSERVE_COMMIT);
     printf("build: %s\n", RSERVE_BUILDTYPE);
-    printf("libraries: libmicrohttpd %s, jansson %s, libyaml %s, llhttp %d.%d.%d, c-ares %s\n",
+    printf("libraries: libmicrohttpd %s, jansson %s, libyaml %s, llhttp %d.%d.%d, c-ares %s, "
+           "OpenSSL %s\n",
            MHD_get_version(), jansson_version_str(), yaml_get_version_string(),
-           LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH, ares_version(NULL));
+           LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH, ares_version(NULL),
+           OpenSSL_version(OPENSSL_VERSION_STRING));
     return 0;
 }
 

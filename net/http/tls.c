@@ -88,8 +88,10 @@ static long bio_ctrl(BIO *bio, int what, long number, void *arg)
 
 static BIO_METHOD *method;
 
-static void make_method(void)
+/* Once. The machine's openssl.cnf may name modules, which a static program cannot load: it is not read. */
+static void start_openssl(void)
 {
+    (void)OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
     method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "rserve");
     if (!method)
         return;
@@ -335,7 +337,7 @@ int rs_tls_new(struct rs_tls **ret, const struct rs_tls_conf *conf, enum rs_tls_
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     rs_auto(rs_tls_freep) struct rs_tls *t = rs_alloc(sizeof(*t));
 
-    (void)pthread_once(&once, make_method);
+    (void)pthread_once(&once, start_openssl);
     (void)pthread_mutex_init(&t->lock, NULL);
     for (int i = 0; i < RS_TLS_FILES; i++)
         t->of[i] = conf->of[i] ? rs_strdup(conf->of[i]) : NULL;
