@@ -26,7 +26,7 @@ APPS = os.path.join(SOURCE, "testdata", "apps")
 C_ECHO = os.environ.get("RSERVE_C_ECHO", "")
 SLOW = float(os.environ.get("RSERVE_TEST_SLOW", "1"))  # sanitizers: how much more time to allow
 # A run that a test did not expect to end must end by itself some day.
-LIFE_LIMIT = 120 * SLOW
+LIFE_LIMIT = float(os.environ.get("RSERVE_TEST_LIFE_S", 120 * SLOW))
 
 SANITIZER = re.compile(r"(?:Address|Leak|Thread|UndefinedBehavior)Sanitizer.*|runtime error: .*")
 
