@@ -1,19 +1,18 @@
 #!/usr/bin/env python3
-"""Declared graphs: stages of all kinds, what goes wrong in them, and the samples."""
+"""Declared graphs: stages of all kinds, and what goes wrong in them."""
 
 import http.client
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import threading
 import unittest
-from typing import Any, Dict, List, Tuple
+from typing import Any, List
 
 from harness import (C_ECHO, RSERVE, Answer, ServeTest, Server, call, free_port, main,
-                     read_process, rserve, wait_until)
+                     rserve, wait_until)
 from websocket_client import handshake
 
 # A stage as a plain HTTP server. What it does is asked for by a header: `x-NAME: hang` and so on.
@@ -129,18 +128,6 @@ class Graphs(ServeTest):
                     '%s="%s"' % i in line for i in labels.items()):
                 total += float(line.rsplit(" ", 1)[1])
         return total
-
-    def send_many(self, s: Server, requests: List[Tuple[bytes, Dict[str, str]]]) -> List[Answer]:
-        answers: List[Any] = [None] * len(requests)
-
-        def one(i: int) -> None:
-            answers[i] = s.call("/g", body=requests[i][0], headers=requests[i][1])
-        threads = [threading.Thread(target=one, args=(i,)) for i in range(len(requests))]
-        for t in threads:
-            t.start()
-        for t in threads:
-            t.join(60)
-        return answers
 
     # --- what stages are asked, and what comes out ---
 
@@ -561,69 +548,6 @@ class Graphs(ServeTest):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("rserve.graph: stage 'B' calls deployment 'B', which does not exist",
                       done.stderr)
-
-    # --- samples ---
-
-    def test_sample_ensemble(self) -> None:
-        s = self.serve(self.copy_app("ensemble"), "--num-cpus", "2")
-        for text, label in (("a lovely evening with friendly people", "good"),
-                            ("what a waste of money, it was broken", "bad")):
-            answer = s.call("/", body={"text": text})
-            self.assertEqual(answer.status, 200, answer.text)
-            self.assertEqual(answer.json()["label"], label)
-            self.assertGreaterEqual(answer.json()["votes"], 2)
-            self.assertEqual(answer.json()["of"], 3)
-        self.assertEqual(s.call("/", body={"words": 1}).status, 400)
-        pid = wait_until("it is known", lambda: s.pids("ensemble", "bayes")).pop()
-        os.kill(pid, signal.SIGSTOP)  # one of three may be missing
-        self.addCleanup(self.resume, pid)
-        wait_until("it stands still", lambda: getattr(read_process(pid), "state", "") == "T")
-        answer = s.call("/", body={"text": "a lovely evening with friendly people"})
-        self.assertEqual((answer.status, answer.json()["of"]), (200, 2), answer.text)
-
-    @staticmethod
-    def resume(pid: int) -> None:
-        try:
-            os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass
-
-    def test_sample_ab_split(self) -> None:
-        s = self.serve(self.copy_app("ab-split"), "--num-cpus", "2")
-        text = b"The cat sat. Rain falls on rain and rain. Good night."
-        seen: Dict[str, str] = {}
-        for i in range(200):
-            user = "user-%d" % i
-            seen[user] = s.call("/", body=text, headers={"x-user": user}).json()["version"]
-        canary = [u for u, v in seen.items() if v == "2"]
-        self.assertTrue(5 <= len(canary) <= 40, canary)
-        for user in canary[:3]:
-            answer = s.call("/", body=text, headers={"x-user": user})
-            self.assertEqual(answer.json(), {"version": "2",
-                                             "summary": "Rain falls on rain and rain."})
-        for p in s.pids("ab-split", "version-2"):  # nobody notices
-            os.kill(p, signal.SIGKILL)
-        answer = s.call("/", body=text, headers={"x-user": canary[0]})
-        self.assertEqual(answer.status, 200)
-
-    def test_sample_cached_embeddings(self) -> None:
-        s = self.serve(self.copy_app("cached-embeddings"), "--num-cpus", "2")
-
-        def embed(text: Any, **headers: str) -> Answer:
-            return s.call("/v1/embeddings", body={"model": "m", "input": text}, headers=headers)
-        first = embed("hello world")
-        self.assertEqual(first.status, 200, first.text)
-        vector = first.json()["data"][0]["embedding"]
-        self.assertEqual((len(vector), first.json()["object"]), (256, "list"))
-        for _ in range(20):
-            self.assertEqual(embed("hello world").body, first.body)
-        self.assertEqual(len(embed(["hello", "world"]).json()["data"]), 2)
-        embed("hello world", authorization="Bearer other")
-        self.assertEqual(embed(3).status, 400)
-        self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="hit"), 20)
-        self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="miss"), 4)
-        done = self.metric(s, "ray_serve_deployment_request_counter_total", deployment="embedder")
-        self.assertEqual(done, 4)
 
 
 if __name__ == "__main__":

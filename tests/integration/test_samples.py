@@ -5,12 +5,13 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import time
 import unittest
-from typing import List
+from typing import Any, Dict, List
 from urllib.parse import quote
 
-from harness import C_ECHO, ServeTest, Server, call, main, wait_until
+from harness import C_ECHO, Answer, ServeTest, Server, call, main, read_process, wait_until
 
 # What pip's message says when there is no network.
 UNREACHABLE = "cannot be reached|connection broken|Name or service not known|No route to host"
@@ -173,6 +174,75 @@ class Samples(ServeTest):
             self.assertEqual([x["note"] for x in answer["sources"]][0], note, answer)
             self.assertGreater(answer["sources"][0]["score"], 0.2)
         self.assertIn("error", s.call("/").json())
+
+    def metric(self, s: Server, name: str, **labels: str) -> float:
+        total = 0.0
+        for line in call(s.dashboard, "/metrics").text.splitlines():
+            if line.startswith(name + "{") and all(
+                    '%s="%s"' % i in line for i in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def test_ensemble(self) -> None:
+        s = self.serve(self.copy_app("ensemble"), "--num-cpus", "2")
+        for text, label in (("a lovely evening with friendly people", "good"),
+                            ("what a waste of money, it was broken", "bad")):
+            answer = s.call("/", body={"text": text})
+            self.assertEqual(answer.status, 200, answer.text)
+            self.assertEqual(answer.json()["label"], label)
+            self.assertGreaterEqual(answer.json()["votes"], 2)
+            self.assertEqual(answer.json()["of"], 3)
+        self.assertEqual(s.call("/", body={"words": 1}).status, 400)
+        pid = wait_until("it is known", lambda: s.pids("ensemble", "bayes")).pop()
+        os.kill(pid, signal.SIGSTOP)  # one of three may be missing
+        self.addCleanup(self.resume, pid)
+        wait_until("it stands still", lambda: getattr(read_process(pid), "state", "") == "T")
+        answer = s.call("/", body={"text": "a lovely evening with friendly people"})
+        self.assertEqual((answer.status, answer.json()["of"]), (200, 2), answer.text)
+
+    @staticmethod
+    def resume(pid: int) -> None:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass
+
+    def test_ab_split(self) -> None:
+        s = self.serve(self.copy_app("ab-split"), "--num-cpus", "2")
+        text = b"The cat sat. Rain falls on rain and rain. Good night."
+        seen: Dict[str, str] = {}
+        for i in range(200):
+            user = "user-%d" % i
+            seen[user] = s.call("/", body=text, headers={"x-user": user}).json()["version"]
+        canary = [u for u, v in seen.items() if v == "2"]
+        self.assertTrue(5 <= len(canary) <= 40, canary)
+        for user in canary[:3]:
+            answer = s.call("/", body=text, headers={"x-user": user})
+            self.assertEqual(answer.json(), {"version": "2",
+                                             "summary": "Rain falls on rain and rain."})
+        for p in s.pids("ab-split", "version-2"):  # nobody notices
+            os.kill(p, signal.SIGKILL)
+        answer = s.call("/", body=text, headers={"x-user": canary[0]})
+        self.assertEqual(answer.status, 200)
+
+    def test_cached_embeddings(self) -> None:
+        s = self.serve(self.copy_app("cached-embeddings"), "--num-cpus", "2")
+
+        def embed(text: Any, **headers: str) -> Answer:
+            return s.call("/v1/embeddings", body={"model": "m", "input": text}, headers=headers)
+        first = embed("hello world")
+        self.assertEqual(first.status, 200, first.text)
+        vector = first.json()["data"][0]["embedding"]
+        self.assertEqual((len(vector), first.json()["object"]), (256, "list"))
+        for _ in range(20):
+            self.assertEqual(embed("hello world").body, first.body)
+        self.assertEqual(len(embed(["hello", "world"]).json()["data"]), 2)
+        embed("hello world", authorization="Bearer other")
+        self.assertEqual(embed(3).status, 400)
+        self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="hit"), 20)
+        self.assertEqual(self.metric(s, "rserve_graph_cache_total", result="miss"), 4)
+        done = self.metric(s, "ray_serve_deployment_request_counter_total", deployment="embedder")
+        self.assertEqual(done, 4)
 
     def test_every_sample_is_tested(self) -> None:
         from harness import APPS
