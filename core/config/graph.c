@@ -497,18 +497,18 @@ static json_t *expand_list(struct expansion *x, const json_t *from)
 
 static json_t *expand_switch(struct expansion *x, const json_t *from)
 {
-    json_t *to = json_copy((json_t *)(uintptr_t)from), *cases, *list, *v;
+    json_t *to = json_copy((json_t *)(uintptr_t)from), *cases, *shares, *v;
     const char *key;
 
     if (get(from, "weight")) {
-        list = json_array();
+        shares = json_array();
         json_object_foreach (json_object_get(from, "weight"), key, v) {
             rs_auto(rs_json_decrefp) json_t *name = json_string_nocheck(key);
 
-            json_array_append_new(list, json_pack("{s:f, s:o}", "weight", json_number_value(v),
-                                                  "to", expand(x, name, NULL)));
+            json_array_append_new(shares, json_pack("{s:f, s:o}", "weight", json_number_value(v),
+                                                    "to", expand(x, name, NULL)));
         }
-        json_object_set_new(to, "weight", list);
+        json_object_set_new(to, "weight", shares);
         return to;
     }
     cases = json_object();
