@@ -327,7 +327,7 @@ static int rserve_i_whole(struct rserve_response *res, const void *body, size_t 
     struct rserve_i_job *j =
         (struct rserve_i_job *)(void *)((char *)res - offsetof(struct rserve_i_job, res));
 
-    if (!len || !j->map || body != j->map || len != j->map_len || res->pickle)
+    if (len <= RSERVE_I_MEMFD_MIN || !j->map || body != j->map || len != j->map_len || res->pickle)
         return -1;
     return fcntl(j->req.body_fd, F_DUPFD_CLOEXEC, 3);
 }
