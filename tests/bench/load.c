@@ -23,7 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -203,8 +203,7 @@ static int open_loop(char **argv)
     double rate = atof(argv[2]), seconds = atof(argv[4]);
     uint64_t wanted = (uint64_t)(rate * seconds), sent = 0;
     int64_t began, ended;
-    struct epoll_event timer_event = {.events = EPOLLIN}, events[256];
-    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    struct epoll_event events[256];
 
     r.n = (size_t)atoi(argv[3]);
     r.conns = calloc(r.n, sizeof(*r.conns));
@@ -214,32 +213,22 @@ static int open_loop(char **argv)
     for (size_t i = 0; i < r.n; i++)
         open_conn(&r, &r.conns[i]);
     prctl(PR_SET_TIMERSLACK, 1UL);
-    if (epoll_ctl(r.epoll, EPOLL_CTL_ADD, timer, &timer_event) < 0)
-        die("epoll_ctl");
     began = now_ns();
     ended = began + (int64_t)((seconds + 10) * 1e9); /* ten more seconds for the stragglers */
     while ((sent < wanted || r.free_len < r.n) && now_ns() < ended) {
         int64_t due = began + (int64_t)((double)sent / rate * 1e9), now = now_ns();
+        struct timespec wait = {1, 0}; /* for answers, if no request can be sent before one */
         int n;
 
         while (sent < wanted && r.free_len && due <= now) {
             start(&r, due);
             due = began + (int64_t)((double)++sent / rate * 1e9);
         }
-        if (sent < wanted && r.free_len) {
-            struct itimerspec at = {.it_value = {due / 1000000000, due % 1000000000}};
-
-            timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
-        }
-        n = epoll_wait(r.epoll, events, 256, 1000);
-        for (int i = 0; i < n; i++) {
-            uint64_t ticks;
-
-            if (events[i].data.ptr)
-                receive(&r, events[i].data.ptr);
-            else if (read(timer, &ticks, sizeof(ticks)) < 0 && errno != EAGAIN)
-                die("timer");
-        }
+        if (sent < wanted && r.free_len && due - now < 1000000000)
+            wait = (struct timespec){0, due > now ? due - now : 0};
+        n = (int)syscall(SYS_epoll_pwait2, r.epoll, events, 256, &wait, NULL, 0);
+        for (int i = 0; i < n; i++)
+            receive(&r, events[i].data.ptr);
     }
     printf("{\"wanted\": %llu, \"done\": %llu, \"errors\": %llu, \"rate\": %.1f, \"p50_ms\": %.4f, "
            "\"p99_ms\": %.4f, \"p999_ms\": %.4f, \"max_ms\": %.4f}\n",
