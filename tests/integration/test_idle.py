@@ -1,5 +1,5 @@
-"""What rserve does when there is nothing to do: nothing. No timer polls, no thread looks whether there
-is something, and connections that only stay open take next to no memory."""
+"""What rserve does when there is nothing to do: nothing. No timer polls, no thread looks whether
+there is something, and connections that only stay open take next to no memory."""
 
 import http.client
 import os
