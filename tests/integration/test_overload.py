@@ -40,7 +40,7 @@ CONFIG = """\
         num_replicas: 4
         max_ongoing_requests: 1
         ray_actor_options: {num_cpus: 0.1}
-        rserve: {kind: exec, command: [./slow, "%(ms)d"]}
+        rserve: {kind: exec, command: [./slow, "%(ms)d", alone]}
     """
 
 
@@ -126,6 +126,16 @@ class Overload(ServeTest):
             wait_until("the status says it too", lambda a=app, c=cause, n=n:
                        self.extra(s, a)["dropped"][c] == n)
             self.assertEqual(self.extra(s, app)["dropped"]["queue_full"], 0)
+
+    def test_cancelled_work_keeps_its_slot(self) -> None:
+        """No request has the time that it takes; a replica that is given a second one ends."""
+        s = self.serve(self.config, "--num-cpus", "1")
+        pids = s.pids("late", "Slow")
+        replies = offer(s.port, 200, 3, lambda i: get("late", "/late", x_request_timeout_ms=str(
+            MS * 3 // 4)))
+        self.assertEqual({r.status for r in replies}, {408})
+        self.assertEqual(s.call("/late").status, 200)
+        self.assertEqual(s.pids("late", "Slow"), pids)
 
     def test_switched_on_while_it_runs(self) -> None:
         """Nothing is shed unless it is asked for, and then without new replicas."""
