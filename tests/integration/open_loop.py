@@ -22,7 +22,10 @@ def percentile(values: List[float], p: float) -> float:
 
 
 class OpenLoop:
-    """`rate` requests per second to PATH?n=NUMBER (or PATHn=NUMBER, where that has a query), over as many connections as that takes."""
+    """`rate` requests per second, over as many connections as that takes.
+
+    They go to PATH?n=NUMBER, or PATHn=NUMBER where the path has a query.
+    """
 
     def __init__(self, port: int, rate: float, path: str = "/", method: str = "GET",
                  body: bytes = b"", headers: Optional[Dict[str, str]] = None,
@@ -91,7 +94,8 @@ class OpenLoop:
         fit = False
         try:
             writer.write(("%s %s%sn=%d HTTP/1.1\r\nhost: x\r\n%scontent-length: %d\r\n\r\n" % (
-                self.method, self.path, "" if "?" in self.path else "?", number, self.headers, len(self.body))).encode() + self.body)
+                self.method, self.path, "" if "?" in self.path else "?", number, self.headers,
+                len(self.body))).encode() + self.body)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             if "transfer-encoding: chunked" in head:
                 data = b""
