@@ -245,12 +245,16 @@ class Ends(ChangeTest):
         app = A.bind()
         """
 
+    def processing(self, s: Server) -> List[float]:
+        """How many requests each replica has."""
+        return [float(line.rsplit(" ", 1)[1]) for line in s.rest(path="/metrics").text.splitlines()
+                if line.startswith("ray_serve_replica_processing_queries{")]
+
     def test_requests_that_outlast_the_grace_period(self) -> None:
         """The node stops: nobody is left to run what is safe, so it is not waited for."""
         s = self.serve_code(self.SLOW)
         loads = [OpenLoop(s.port, 100, path="/?s=100&", method=m, most=1) for m in ("GET", "POST")]
-        wait_until("they are under way", lambda: 'ray_serve_replica_processing_queries{' in
-                   s.rest(path="/metrics").text and " 2.0\n" in s.rest(path="/metrics").text)
+        wait_until("they are under way", lambda: self.processing(s) == [2])
         self.assertEqual(s.stop(), 0)
         for load in loads:
             (outcome,) = load.join()
@@ -261,10 +265,7 @@ class Ends(ChangeTest):
         s = self.serve_code(self.SLOW, deployments="- {name: A, num_replicas: 2}\n")
         loads = [OpenLoop(s.port, 100, path="/?s=2&", method="GET", most=1, first=n)
                  for n in range(4)]
-        wait_until("they are under way", lambda: s.rest(path="/metrics").text.count(
-            "ray_serve_replica_processing_queries{") == 2 and all(
-                " 2.0" in line for line in s.rest(path="/metrics").text.splitlines()
-                if line.startswith("ray_serve_replica_processing_queries{")))
+        wait_until("they are under way", lambda: self.processing(s) == [2, 2])
         self.put(s, [{"name": "A", "num_replicas": 1}])
         for n, load in enumerate(loads):
             (outcome,) = load.join()
