@@ -49,7 +49,8 @@ static size_t round_up(size_t n, size_t to)
 
 static char *map(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0); /* most is never touched */
 
     return p == MAP_FAILED ? NULL : p;
 }
