@@ -104,7 +104,8 @@ static void collect(void *arg)
 }
 
 static const struct rs_api_ops ops = {details, apply, delete_all, delete_app, scale, collect};
-static const struct rs_api_ops ops_unready = {no_details, apply, delete_all, delete_app, scale, NULL};
+static const struct rs_api_ops ops_unready = {no_details, apply, delete_all,
+                                              delete_app, scale, NULL};
 
 static void *turn(void *arg)
 {

@@ -265,8 +265,10 @@ static const struct {
     size_t size;
     bool taken, in_body;
 } longs[] = {
-    {RS_MSG_TARGET, 1000, true, false},           {RS_MSG_TARGET, 3 << 20, true, true},
-    {RS_MSG_REPORT, (16 << 20) - 20, true, true}, {RS_MSG_TARGET, 16 << 20, false, false},
+    {RS_MSG_TARGET, 1000, true, false},
+    {RS_MSG_TARGET, 3 << 20, true, true},
+    {RS_MSG_REPORT, (16 << 20) - 20, true, true},
+    {RS_MSG_TARGET, 16 << 20, false, false},
 };
 
 START_TEST(carries_long_messages)

@@ -242,6 +242,15 @@ static void failed(uint64_t stream, int code, const char *type, const char *mess
     has_text(RSERVE_I_MESSAGE, message);
 }
 
+/* Its slot is free again. */
+static void was_cancelled(uint64_t stream)
+{
+    char c = RSERVE_CANCELLED;
+
+    receive(RSERVE_I_ERROR, stream);
+    has(RSERVE_I_ERROR_CODE, &c, 1);
+}
+
 static const char init_json[] =
     "{\"app\":\"rag\",\"deployment\":\"Echo\",\"replica_id\":\"r1\",\"args\":{\"n\":3}}";
 

@@ -41,7 +41,7 @@ START_TEST(lives)
     start(echo, &o);
     ck_assert_str_eq(got.meta,
                      "{\"methods\":[\"embed\",\"count\"],\"asgi\":false,\"docs_path\":null,"
-                     "\"has_check_health\":false,\"has_reconfigure\":true}");
+                     "\"has_check_health\":false,\"has_reconfigure\":true,\"ends\":true}");
     send_json(RSERVE_I_PING, 7, "");
     ck_assert_str_eq(receive(RSERVE_I_PONG, 7)->meta, "{\"ok\":true}");
     send_json(RSERVE_I_RECONFIGURE, 0, "[1]");
@@ -227,6 +227,7 @@ START_TEST(gathers_streamed_bodies)
     send_frame(RSERVE_I_REQUEST, 0, 12, meta, meta_len, body, 10);
     receive(RSERVE_I_WINDOW, 12);
     send_frame(RSERVE_I_CANCEL, 0, 12, NULL, 0, NULL, 0);
+    was_cancelled(12);
     request(14, "after", 5);
     answered(14, "after", 5);
     stop();
@@ -320,6 +321,7 @@ START_TEST(waits_for_credit)
     request(4, "", 0);
     request(6, "", 0);
     send_frame(RSERVE_I_CANCEL, 0, 4, NULL, 0, NULL, 0); /* it has not begun: it never will */
+    was_cancelled(4);
     rserve_i_put((unsigned char *)credit + 5, 10 << 20, 4);
     send_frame(RSERVE_I_WINDOW, 0, 2, credit, 9, NULL, 0);
     for (; had < PIECES * PIECE; had += got.body_len)
@@ -338,6 +340,7 @@ START_TEST(stops_a_cancelled_stream)
     for (int i = 0; i < 6; i++)
         receive(RSERVE_I_BODY, 2);
     send_frame(RSERVE_I_CANCEL, 0, 2, NULL, 0, NULL, 0);
+    was_cancelled(2);
     request(4, "", 0);
     answered(4, "short", 5);
     request(6, "x", 1); /* and one that waits when the node goes */
@@ -501,6 +504,7 @@ START_TEST(calls_others)
     receive(RSERVE_I_REQUEST, 5);
     send_frame(RSERVE_I_CANCEL, 0, 8, NULL, 0, NULL, 0);
     receive(RSERVE_I_CANCEL, 5);
+    was_cancelled(8);
     answer_meta("text/plain"); /* late */
     send_frame(RSERVE_I_RESPONSE, RSERVE_I_END, 5, meta, meta_len, "x", 1);
     request(10, "", 0);
@@ -540,6 +544,7 @@ START_TEST(works_in_threads)
     receive(RSERVE_I_PONG, 5);
     ck_assert_int_eq(running, 4);
     send_frame(RSERVE_I_CANCEL, 0, 2 * MANY, NULL, 0, NULL, 0); /* waits in the queue */
+    was_cancelled(2 * MANY);
     send_json(RSERVE_I_PING, 6, "");
     receive(RSERVE_I_PONG, 6);
     let_go = 1;
