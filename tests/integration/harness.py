@@ -7,6 +7,7 @@ for a condition, never for a time. When a test fails, what its servers wrote is 
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -34,11 +35,15 @@ given: Set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on and that this program was not given before."""
+    """A port that nothing listens on and that this program was not given before: below those that
+    the kernel gives to connections, which may take one before it is listened on."""
     while True:
+        port = random.randrange(12000, 32000)
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in given:
             given.add(port)
             return port
