@@ -47,7 +47,7 @@ class Killed(ServeTest):
             if status == 502:
                 self.assertIn("died while it worked on the request", text)
                 self.assertIn("was killed by SIGKILL (9)", text)
-        self.assertEqual(s.app(app)["status"], "RUNNING")
+        s.wait_apps()
         self.assertNoZombies(s)
 
     def test_python_replica(self) -> None:
@@ -165,7 +165,7 @@ class Stopped(ServeTest):
                    and victim not in s.pids("app", "Worker"), 20)
         wait_until("it is gone", lambda: read_process(victim) is None, 15)
         self.assertEqual({s.call().status for _ in range(20)}, {200})
-        self.assertEqual(s.app("app")["status"], "RUNNING")
+        s.wait_apps()
 
 
 class NeverStarts(ServeTest):
@@ -334,7 +334,7 @@ class Garbage(ServeTest):
                 self.assertEqual(s.call().text, "fine")
                 wait_until("a new replica", lambda b=before: s.pids("app", "Noise")
                            and not b & s.pids("app", "Noise"))
-        self.assertEqual(s.app("app")["status"], "RUNNING")
+        s.wait_apps()
         self.assertNoZombies(s)
 
     def test_what_is_safe_survives_all_of_that(self) -> None:

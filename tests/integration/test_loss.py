@@ -73,7 +73,7 @@ class Killed(LossTest):
         load = OpenLoop(s.port, 150)
         self.killing(s, "app", "Worker", load, 20)
         self.assertNoneLost(load)
-        self.assertEqual(s.app("app")["status"], "RUNNING")
+        s.wait_apps()
         self.assertIn('rserve_interrupted_requests_total{deployment="Worker",application="app",'
                       'outcome="again"}', s.rest(path="/metrics").text)
         self.assertNoZombies(s)
