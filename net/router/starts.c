@@ -60,10 +60,9 @@ bool rs_starts_begun(const struct rs_starts *s, uint64_t stream)
 
 /* The replica writes its mark and then reads ours, we write ours and then read its: one of the two sees
  * the other's, if neither read goes before its write. The replica, which is in a hurry, has no barrier;
- * the kernel makes it pass one for us. */
+ * the kernel makes it pass one for us, and us too. */
 static void barrier(void)
 {
-    atomic_thread_fence(memory_order_seq_cst);
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }
 
