@@ -21,6 +21,7 @@
 
 enum { READ_SIZE = 64 << 10, CALL_ANSWER_MAX = 256 << 20, SPARE_MAX = 64 };
 #define IDLE_TIME RS_SEC /* servers wait longer: 2 s (nginx) to 5 s (uvicorn, Node.js) and more */
+#define FRESH_TIME (50 * RS_MS)
 #define WINDOW_MOST ((uint64_t)1 << 40)
 #define RETRY_FIRST (20 * RS_MS)
 #define RETRY_MOST RS_SEC
@@ -322,11 +323,17 @@ static void note(struct exchange *x)
         rs_after_add(u->loop, &u->work);
 }
 
+/* To send it twice does no harm. */
+static bool may_repeat(const struct exchange *x)
+{
+    return x->whole && (x->fw.idempotent || x->r->retry.safe);
+}
+
 /* The connection broke. Another try, or the end. `reset`: by a server that had not read all of the
  * request, most likely nothing: it died before it accepted the connection. */
 static void lost(struct exchange *x, const char *why, bool reset)
 {
-    bool may = x->whole && (x->fw.idempotent || x->r->retry.safe) && (x->c->reused || reset);
+    bool may = may_repeat(x) && (x->c->reused || reset);
     bool again = !x->got_bytes && !x->retried && (x->out.sent == 0 || may);
 
     conn_close(x->c);
@@ -392,6 +399,13 @@ static void push(struct exchange *x)
     watch(x, n == RS_SENDING_BLOCKED);
 }
 
+/* Servers say 408 on a connection that was idle for too long before they close it: that is no answer to
+ * what was sent meanwhile. */
+static bool is_farewell(const struct exchange *x)
+{
+    return x->in.status == 408 && x->c->reused && !x->answered && !x->retried && may_repeat(x);
+}
+
 /* False: the exchange has ended. */
 static bool pull(struct exchange *x)
 {
@@ -410,6 +424,11 @@ static bool pull(struct exchange *x)
         r = rs_answer_eof(&x->in, err);
     } else {
         r = rs_error_errno(err, errno, "reading its answer");
+    }
+    if (r == 0 && is_farewell(x)) {
+        x->got_bytes = false;
+        lost(x, "it closed a kept connection", false);
+        return false;
     }
     if (r == 0)
         return reply(x, used != (size_t)n || n == 0);
@@ -453,13 +472,17 @@ static int on_io(struct rs_io *io, uint32_t events)
 
 /* --- connections --------------------------------------------------------------------------------- */
 
-static struct conn *take_idle(struct upstream *u)
+/* One that was used just now is not looked at where nothing is lost if it is of no use any more. */
+static struct conn *take_idle(struct upstream *u, const struct exchange *x)
 {
+    int64_t fresh = may_repeat(x) ? rs_loop_now(u->loop) - FRESH_TIME : INT64_MAX;
+
     while (!rs_list_empty(&u->idle)) {
         struct conn *c = rs_container_of(u->idle.next, struct conn, link);
         char byte;
 
-        if (recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN) {
+        if (c->since > fresh ||
+            (recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN)) {
             rs_list_remove(&c->link);
             return c;
         }
@@ -489,7 +512,7 @@ static void start(struct exchange *x)
 {
     struct upstream *u = x->u;
 
-    x->c = x->retried ? NULL : take_idle(u);
+    x->c = x->retried ? NULL : take_idle(u, x);
     if (!x->c && open_conn(u, &x->c, &x->problem) < 0) {
         unreachable(x);
         return;
