@@ -36,9 +36,10 @@ APP = """\
 
         def note(self, *what):
             self.log.append(what)
-            with open(os.path.join(FOLDER, "log~"), "w") as f:
+            mine = os.path.join(FOLDER, "log~%d" % os.getpid())  # each node has a router
+            with open(mine, "w") as f:
                 json.dump({"pid": os.getpid(), "log": self.log[-200:]}, f)
-            os.replace(os.path.join(FOLDER, "log~"), os.path.join(FOLDER, "log"))
+            os.replace(mine, os.path.join(FOLDER, "log"))
 
         async def choose_replicas(self, candidate_replicas, pending_request=None):
             how = mode()
