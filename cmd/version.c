@@ -6,6 +6,7 @@
 #include <llhttp.h>
 #include <microhttpd.h>
 #include <openssl/crypto.h>
+#include <sqlite3.h>
 #include <yaml.h>
 
 const char *rs_version(void)
@@ -26,10 +27,10 @@ static int run_version(int argc, char *argv[], struct rs_error *err)
     printf("commit: %s\n", RSERVE_COMMIT);
     printf("build: %s\n", RSERVE_BUILDTYPE);
     printf("libraries: libmicrohttpd %s, jansson %s, libyaml %s, llhttp %d.%d.%d, c-ares %s, "
-           "OpenSSL %s\n",
+           "OpenSSL %s, SQLite %s\n",
            MHD_get_version(), jansson_version_str(), yaml_get_version_string(),
            LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, LLHTTP_VERSION_PATCH, ares_version(NULL),
-           OpenSSL_version(OPENSSL_VERSION_STRING));
+           OpenSSL_version(OPENSSL_VERSION_STRING), sqlite3_libversion());
     return 0;
 }
 

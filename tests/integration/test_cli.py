@@ -84,7 +84,7 @@ class Version(unittest.TestCase):
             r.stdout, r"\Arserve \d+\.\d+\.\d+\ncommit: (unknown|[0-9a-f]{7,40}(-dirty)?)\n"
                       r"build: \w+.*\nlibraries: libmicrohttpd [\d.]+, jansson [\d.]+, "
                       r"libyaml [\d.]+, llhttp [\d.]+, "
-                      r"c-ares [\d.]+, OpenSSL [\d.]+\n\Z")
+                      r"c-ares [\d.]+, OpenSSL [\d.]+, SQLite [\d.]+\n\Z")
 
 
 class Refusals(unittest.TestCase):
