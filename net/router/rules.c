@@ -2,8 +2,8 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/hash.h"
 #include "core/base/log.h"
-#include "core/base/siphash.h"
 #include "net/router/rate.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@ struct shard {
 
 struct rs_limiter {
     struct shard shards[SHARDS];
-    uint64_t secret[2];
+    struct rs_hash_key secret;
     atomic_uint refs;
 };
 
@@ -32,8 +32,8 @@ static struct rs_limiter *limiter_new(const struct rs_rate_limit *of)
     struct rs_limiter *l = rs_alloc(sizeof(*l));
 
     atomic_init(&l->refs, 1);
-    if (getrandom(l->secret, sizeof(l->secret), 0) != sizeof(l->secret))
-        l->secret[0] = (uint64_t)rs_clock_now();
+    if (getrandom(&l->secret, sizeof(l->secret), 0) != sizeof(l->secret))
+        l->secret.k[0] = (uint64_t)rs_clock_now();
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&l->shards[i].lock, NULL);
         rs_rate_init(&l->shards[i].rate, of->requests_per_s, of->burst, SHARD_SLOTS);
@@ -115,11 +115,21 @@ void rs_rules_unref(struct rs_rules *r)
     free(r);
 }
 
+/* Strangers choose who they are: none of them can choose to be another one. */
+static uint64_t key_of(const struct rs_limiter *l, const void *who, size_t len)
+{
+    struct rs_hash h;
+
+    rs_hash_init(&h, &l->secret);
+    rs_hash_put(&h, who, len);
+    return rs_hash_end(&h).h[0];
+}
+
 int64_t rs_rules_take(struct rs_rules *r, const struct rs_route_policy *p, const void *who,
                       size_t len, int64_t now)
 {
     struct rs_limiter *l = r->limiters[p->limit];
-    uint64_t key = rs_siphash(l->secret, who, len);
+    uint64_t key = key_of(l, who, len);
     struct shard *s = &l->shards[key >> 60];
     int64_t wait;
 
