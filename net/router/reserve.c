@@ -58,7 +58,7 @@ static struct rs_backend *find(const struct rs_pool *p, const struct rs_request 
     rs_list_for_each (it, &p->queue.slots) {
         struct rs_backend *b = backend_of(it);
 
-        if (b->gone || away != !b->replica_id)
+        if (b->gone || away != !b->replica_id || (away && b->slots.blocked)) /* no connection now */
             continue;
         if (away ? is(rs_peer_backend_node(b), &fields->at[RS_TAG_NODE])
                  : is(b->replica_id, &fields->at[RS_TAG_REPLICA]))
