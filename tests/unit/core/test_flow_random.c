@@ -361,7 +361,7 @@ static void reply_ill(struct world *w, struct world_call *c)
             break;
         }
         world_act(w);
-        /* fall through */
+        __attribute__((fallthrough));
     default:
         reply_well(w, c);
         break;

@@ -93,8 +93,7 @@ static const char *const strange[] = {
     "{\"root\": {\"kind\": \"sequence\", \"sequence\": [{}]}}",
     "{\"root\": {\"kind\": \"parallel\", \"parallel\": [], \"merge\": \"none\"}}",
     "{\"root\": {\"kind\": \"switch\", \"switch\": {\"weight\": []}}}",
-    "{\"root\": {\"kind\": \"switch\", \"switch\": {\"weight\": [{\"weight\": -1, \"to\": "
-    "{\"kind\": \"call\", \"call\": \"a\"}}]}}}",
+    "{\"root\": {\"kind\": \"switch\", \"switch\": {\"weight\": [{\"weight\": -1, \"to\": {}}]}}}",
     "{\"root\": {\"kind\": \"split\"}}",
     "{\"root\": {\"kind\": \"call\", \"call\": \"a\", \"shadow\": {}}}",
 };
