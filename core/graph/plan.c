@@ -340,11 +340,11 @@ int rs_plan_new(struct rs_plan **ret, const json_t *json, struct rs_error *err)
     rs_auto(rs_plan_freep) struct rs_plan *p = rs_alloc(sizeof(*p));
     struct compiler c = {.plan = p, .err = err};
     const json_t *limits = json_object_get(json, "limits");
-    struct rs_step *root;
+    struct rs_step *root = NULL;
 
     if (compile(&c, json_object_get(json, "root"), NULL, 0, &root) < 0)
         return -1;
-    assert(root == p->steps[0]);
+    assert(root && root == p->steps[0]);
     mark(root, true, false);
     p->max_body = (uint64_t)rs_json_int(limits, "max_body", 16 << 20);
     p->max_ongoing = number(limits, "max_ongoing_requests", 10000, INT32_MAX);

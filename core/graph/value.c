@@ -4,6 +4,7 @@
 #include "core/base/cleanup.h"
 #include "core/base/json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -172,7 +173,7 @@ static bool is_json_type(const char *type)
 int rs_value_json(struct rs_value *v, const json_t **ret, struct rs_error *err)
 {
     json_error_t why;
-    const char *data;
+    const char *data = NULL;
 
     if (!v->json) {
         if (rs_value_bytes(v, &data, err) < 0)
@@ -209,8 +210,8 @@ void rs_value_put_string(struct rs_buf *out, const char *text, size_t len)
 
 int rs_value_put_json(struct rs_value *v, struct rs_buf *out, struct rs_error *err)
 {
-    const char *type = rs_value_header(v, "content-type"), *data;
-    const json_t *json;
+    const char *type = rs_value_header(v, "content-type"), *data = NULL;
+    const json_t *json = NULL;
 
     if (is_json_type(type)) {
         if (rs_value_json(v, &json, err) < 0 || rs_value_bytes(v, &data, err) < 0)
@@ -223,6 +224,7 @@ int rs_value_put_json(struct rs_value *v, struct rs_buf *out, struct rs_error *e
                             "expected application/json or text, found a body of type %.60s", type);
     if (rs_value_bytes(v, &data, err) < 0)
         return -1;
+    assert(data);
     rs_auto(rs_json_decrefp) json_t *text = json_stringn(data, (size_t)v->len);
 
     if (!text)

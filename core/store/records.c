@@ -93,7 +93,7 @@ static int upgrade(struct rs_records *r, struct rs_error *err)
         return 0;
     if (rs_records_begin(r, err) < 0)
         return -1;
-    for (int64_t i = format; i < RS_RECORDS_FORMAT; i++) {
+    for (int64_t i = format < 0 ? 0 : format; i < RS_RECORDS_FORMAT; i++) {
         if (run(r, upgrades[i], "bring up to date", err) < 0)
             return -1;
     }

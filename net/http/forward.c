@@ -102,7 +102,9 @@ static void put_field(struct rs_buf *b, const char *name, const struct rs_field 
 /* The client is in the list already where a trusted proxy named it. */
 static bool lists(const char *list, const struct rs_field *address)
 {
-    const char *at = address->len ? memmem(list, strlen(list), address->data, address->len) : NULL;
+    const char *at = address->len && address->data
+                         ? memmem(list, strlen(list), address->data, address->len)
+                         : NULL;
 
     return at && (at == list || at[-1] == ' ' || at[-1] == ',' || at[-1] == '\t') &&
            (!at[address->len] || strchr(" ,:\t", at[address->len]));

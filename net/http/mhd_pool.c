@@ -231,7 +231,7 @@ void *MHD_pool_reallocate(struct MemoryPool *p, void *old, size_t old_size, size
     if (old && new_size <= old_size)
         return old;
     block = MHD_pool_allocate(p, new_size, false);
-    if (block && old_size)
+    if (block && old && old_size)
         memcpy(block, old, old_size);
     return block;
 }

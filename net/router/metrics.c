@@ -31,6 +31,36 @@ static struct rs_family *latency(struct rs_metrics *m, struct rs_family_conf con
 #define STAGE(metric, text, ...)                                                                   \
     ((struct rs_family_conf){.name = "rserve_graph_" metric, .help = text, .labels = {__VA_ARGS__}})
 
+static void stage_metrics(struct rs_router_metrics *f, struct rs_metrics *m)
+{
+    f->stage_requests =
+        counter(m, STAGE("requests_total", "Times that a step of a declared graph ended.",
+                         "application", "stage", "deployment"));
+    f->stage_errors =
+        counter(m, STAGE("errors_total",
+                         "Steps of a declared graph that did not succeed, by outcome: "
+                         "error, timeout, overload, refused.",
+                         "application", "stage", "deployment", "outcome"));
+    f->stage_latency =
+        latency(m, STAGE("latency_ms", "Time that a step of a declared graph took, in ms.",
+                         "application", "stage", "deployment"));
+    f->stage_retries = counter(m, STAGE("retries_total", "Calls of a stage that were made again.",
+                                        "application", "stage", "deployment"));
+    f->stage_fallbacks =
+        counter(m, STAGE("fallbacks_total", "Times that a fallback went on to its next step.",
+                         "application", "stage", "deployment"));
+    f->stage_cache = counter(m, STAGE("cache_total",
+                                      "Requests to the cache of a step, by result: hit, miss, or "
+                                      "shared: it waited for the answer of an equal one.",
+                                      "application", "stage", "deployment", "result"));
+    f->stage_dropped = counter(m, STAGE("shadows_dropped_total",
+                                        "Copies for a shadow that were not made, because its "
+                                        "limit was met.",
+                                        "application", "stage", "deployment"));
+    f->graph_bytes =
+        gauge(m, STAGE("cache_bytes", "Memory that the caches of a graph take.", "application"));
+}
+
 void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
 {
     *f = (struct rs_router_metrics){
@@ -90,32 +120,6 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
                         "started, and waits again), again (it runs once more), or why it failed: "
                         "unsafe, answered, cut, often, budget.",
                 .labels = {"deployment", "application", "outcome"}})),
-        .stage_requests =
-            counter(m, STAGE("requests_total", "Times that a step of a declared graph ended.",
-                             "application", "stage", "deployment")),
-        .stage_errors =
-            counter(m, STAGE("errors_total",
-                             "Steps of a declared graph that did not succeed, by outcome: "
-                             "error, timeout, overload, refused.",
-                             "application", "stage", "deployment", "outcome")),
-        .stage_latency =
-            latency(m, STAGE("latency_ms", "Time that a step of a declared graph took, in ms.",
-                             "application", "stage", "deployment")),
-        .stage_retries = counter(m, STAGE("retries_total", "Calls of a stage that were made again.",
-                                          "application", "stage", "deployment")),
-        .stage_fallbacks =
-            counter(m, STAGE("fallbacks_total", "Times that a fallback went on to its next step.",
-                             "application", "stage", "deployment")),
-        .stage_cache = counter(m, STAGE("cache_total",
-                                        "Requests to the cache of a step, by result: hit, miss, or "
-                                        "shared: it waited for the answer of an equal one.",
-                                        "application", "stage", "deployment", "result")),
-        .stage_dropped = counter(m, STAGE("shadows_dropped_total",
-                                          "Copies for a shadow that were not made, because its "
-                                          "limit was met.",
-                                          "application", "stage", "deployment")),
-        .graph_bytes = gauge(
-            m, STAGE("cache_bytes", "Memory that the caches of a graph take.", "application")),
         .replica_requests = counter(m, FAMILY("deployment_request_counter_total",
                                               "Requests that a replica finished.", "deployment",
                                               "replica", "route", "application")),
@@ -129,4 +133,5 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m)
             gauge(m, FAMILY("replica_processing_queries", "Requests under way in a replica.",
                             "deployment", "replica", "application")),
     };
+    stage_metrics(f, m);
 }
