@@ -269,7 +269,7 @@ static void make_id(struct rs_http_request *req)
         s[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
         bits[i] = s[1] + b;
     }
-    for (size_t i = 0, n = 0; i < 36; n++) {
+    for (size_t i = 0, n = 0; n < sizeof(bits); n++) {
         unsigned byte = (unsigned)(bits[n / 8] >> (8 * (n % 8)));
 
         if (i == 8 || i == 13 || i == 18 || i == 23)

@@ -151,9 +151,9 @@ class Killed(LossTest):
         self.assertEqual({o.number for o in outcomes if o.status == 200} - set(runs), set())
         for o in outcomes:
             if o.status == 502:
-                self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of deploy"
-                                 r"ment 'Worker' \(application 'app'\) died while it worked on the "
-                                 r"request, after \d+\.\d{3} s: its process was killed by SIGKILL")
+                self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of "
+                                 r"deployment 'Worker' \(application 'app'\) died while it "
+                                 r"worked on the request, after \d+\.\d{3} s: its process was killed by SIGKILL")
 
 
 class NotBegun(LossTest):

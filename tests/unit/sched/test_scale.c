@@ -345,7 +345,7 @@ END_TEST
 static const struct {
     const char *again;
     unsigned lowest;
-} agains[] = {
+} restarts[] = {
     {SCALES("min_replicas: 1, max_replicas: 3"), 3},
     {SCALES("min_replicas: 1, max_replicas: 2"), 2},
     {APP("", "num_replicas: 1"), 1},
@@ -357,7 +357,7 @@ START_TEST(a_new_head_knows_the_number)
     const json_t *counts;
 
     open_with(0, 2);
-    world_apply(&w, agains[0].again);
+    world_apply(&w, restarts[0].again);
     world_run(&w, RS_SEC);
     world_load(&w, "A", 12);
     world_run(&w, 4 * RS_SEC);
@@ -369,10 +369,10 @@ START_TEST(a_new_head_knows_the_number)
     rs_controller_restore_counts(w.controller, counts);
     w.watch = "A";
     w.lowest_up = 100;
-    world_apply(&w, agains[_i].again);
+    world_apply(&w, restarts[_i].again);
     world_join(&w, 0, "{\"CPU\": 8}");
     world_run(&w, RS_SEC);
-    ck_assert_uint_eq(world_admitted(&w, "A"), agains[_i].lowest);
+    ck_assert_uint_eq(world_admitted(&w, "A"), restarts[_i].lowest);
     if (_i == 0)
         ck_assert_uint_eq(w.lowest_up, 3);
 }
@@ -386,4 +386,4 @@ RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_
               tcase_add_test(tc, policy_is_silent); tcase_add_test(tc, policy_dies);
               tcase_add_test(tc, policy_moves); tcase_add_test(tc, by_hand);
               tcase_add_test(tc, by_hand_refused);
-              tcase_add_loop_test(tc, a_new_head_knows_the_number, 0, RS_COUNT(agains));)
+              tcase_add_loop_test(tc, a_new_head_knows_the_number, 0, RS_COUNT(restarts));)
