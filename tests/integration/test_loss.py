@@ -153,7 +153,8 @@ class Killed(LossTest):
             if o.status == 502:
                 self.assertRegex(o.text, r"^Request [-0-9a-f]{36} failed: replica \w+ of "
                                  r"deployment 'Worker' \(application 'app'\) died while it "
-                                 r"worked on the request, after \d+\.\d{3} s: its process was killed by SIGKILL")
+                                 r"worked on the request, after \d+\.\d{3} s: its process was "
+                                 r"killed by SIGKILL")
 
 
 class NotBegun(LossTest):
