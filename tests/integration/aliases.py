@@ -66,9 +66,13 @@ class AliasTest(ServeTest):
         folder = os.path.join(self.state, "rserve", "instances")
         found = []
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
-            if not name.startswith("."):
+            if name.startswith("."):
+                continue
+            try:
                 with open(os.path.join(folder, name), encoding="utf-8") as f:
                     found.append(json.load(f))
+            except FileNotFoundError:  # that one ends just now
+                pass
         return sorted((i for i in found if i["kind"] == kind), key=lambda i: i["started"])
 
     def tearDown(self) -> None:

@@ -36,7 +36,7 @@ APP = """\
 
         def note(self, *what):
             self.log.append(what)
-            mine = os.path.join(FOLDER, "log~%d" % os.getpid())  # each node has a router
+            mine = os.path.join(FOLDER, "log~" + str(os.getpid()))  # each node has a router
             with open(mine, "w") as f:
                 json.dump({"pid": os.getpid(), "log": self.log[-200:]}, f)
             os.replace(mine, os.path.join(FOLDER, "log"))
