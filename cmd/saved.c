@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/buf.h"
+#include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/store/records.h"
@@ -293,17 +294,7 @@ static void read_value(const char *name, const char *data, size_t len, void *arg
     rs_auto(rs_closep) int fd =
         open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-    for (size_t done = 0; fd >= 0 && done < len;) {
-        ssize_t n = write(fd, data + done, len - done);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            rs_closep(&fd);
-        else
-            done += (size_t)n;
-    }
-    if (fd < 0)
+    if (fd < 0 || rs_file_write(fd, data, len, 0) < 0)
         note_broken(x->s, value_kind, name, strerror(errno));
     else
         json_object_set_new(x->s->values, name, json_true());

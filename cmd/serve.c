@@ -15,6 +15,7 @@
 #include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/machine.h"
 #include "core/config/config.h"
 #include "core/resource/labels.h"
 #include "core/resource/resources.h"
@@ -364,10 +365,8 @@ int rs_serve_resources(const struct rs_serve_options *o, json_t **ret, struct rs
 {
     rs_auto(rs_json_decrefp) json_t *all = json_object();
     struct rs_resources checked = {0};
-    double cpus =
-        o->num_cpus >= 0 ? rs_fixed_double(o->num_cpus) : (double)sysconf(_SC_NPROCESSORS_ONLN);
-    int64_t memory =
-        o->memory > 0 ? o->memory : sysconf(_SC_PHYS_PAGES) * (int64_t)sysconf(_SC_PAGESIZE);
+    double cpus = o->num_cpus >= 0 ? rs_fixed_double(o->num_cpus) : rs_machine_cores();
+    int64_t memory = o->memory > 0 ? o->memory : (int64_t)rs_machine_memory();
 
     if (o->resources)
         json_object_update(all, o->resources);

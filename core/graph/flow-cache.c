@@ -1,4 +1,5 @@
 /* Steps with a cache: the key, who works on it, who waits. */
+#include "core/base/file.h"
 #include "core/graph/flow-internal.h"
 
 #include <assert.h>
@@ -19,14 +20,11 @@ static bool hash_body(struct rs_hash *h, const struct rs_value *v)
     rs_hash_put(h, &v->len, sizeof(v->len));
     while (at < v->len) {
         size_t want = v->len - at < sizeof(piece) ? (size_t)(v->len - at) : sizeof(piece);
-        ssize_t n = pread(v->fd, piece, want, (off_t)at);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
+        if (rs_file_read(v->fd, piece, want, at) < 0)
             return false;
-        rs_hash_put(h, piece, (size_t)n);
-        at += (uint64_t)n;
+        rs_hash_put(h, piece, want);
+        at += want;
     }
     return true;
 }

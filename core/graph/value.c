@@ -2,6 +2,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
+#include "core/base/file.h"
 #include "core/base/json.h"
 
 #include <assert.h>
@@ -75,47 +76,14 @@ struct rs_value *rs_value_line(unsigned status, const char *fmt, ...)
     return rs_value_made(status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-int rs_memfd_write(int fd, const char *data, size_t len, uint64_t at)
-{
-    while (len) {
-        ssize_t n = pwrite(fd, data, len, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        data += n;
-        at += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
-static int copy_fd(int from, int to, uint64_t len)
-{
-    char piece[16 << 10];
-
-    for (uint64_t at = 0; at < len;) {
-        size_t want = len - at < sizeof(piece) ? (size_t)(len - at) : sizeof(piece);
-        ssize_t n = pread(from, piece, want, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0 || rs_memfd_write(to, piece, (size_t)n, at) < 0)
-            return -1;
-        at += (uint64_t)n;
-    }
-    return 0;
-}
-
 int rs_value_own(struct rs_value *v, bool sealed)
 {
     rs_auto(rs_closep) int fd = memfd_create("rserve-value", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     if (fd < 0)
         return -1;
-    if (v->fd < 0 ? rs_memfd_write(fd, rs_buf_head(&v->body), (size_t)v->len, 0) < 0
-                  : copy_fd(v->fd, fd, v->len) < 0)
+    if (v->fd < 0 ? rs_file_write(fd, rs_buf_head(&v->body), (size_t)v->len, 0) < 0
+                  : rs_file_copy(v->fd, 0, fd, 0, v->len) < 0)
         return -1;
     if (sealed &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
@@ -145,16 +113,13 @@ const char *rs_value_header(const struct rs_value *v, const char *name)
 
 int rs_value_bytes(struct rs_value *v, const char **data, struct rs_error *err)
 {
-    while (v->fd >= 0 && rs_buf_len(&v->body) < v->len) {
-        size_t left = (size_t)v->len - rs_buf_len(&v->body);
-        ssize_t n = pread(v->fd, rs_buf_reserve(&v->body, left), left, (off_t)rs_buf_len(&v->body));
+    if (v->fd >= 0 && !rs_buf_len(&v->body)) {
+        char *to = rs_buf_reserve(&v->body, (size_t)v->len);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) /* who wrote it has cut it off meanwhile */
-            return rs_error_set(err, RS_INVALID, "a body of %llu bytes cannot be read",
-                                (unsigned long long)v->len);
-        rs_buf_commit(&v->body, (size_t)n);
+        if (rs_file_read(v->fd, to, (size_t)v->len, 0) < 0)
+            return rs_error_errno(err, errno, "cannot read a body of %llu bytes",
+                                  (unsigned long long)v->len);
+        rs_buf_commit(&v->body, (size_t)v->len);
     }
     *data = v->len ? rs_buf_head(&v->body) : "";
     return 0;

@@ -40,8 +40,6 @@ struct rs_value *rs_value_line(unsigned status, const char *fmt, ...) RS_PRINTF(
 /* Copies the body into a memfd that nobody else has; `sealed`: and that nobody can change, whoever it is
  * passed on to. -1 with errno: there is no room. */
 RS_MUST_CHECK int rs_value_own(struct rs_value *v, bool sealed);
-/* Bytes at an offset of a memfd. -1 with errno. */
-RS_MUST_CHECK int rs_memfd_write(int fd, const char *data, size_t len, uint64_t at);
 
 /* `name` in lower case. */
 void rs_value_put_header(struct rs_value *v, const char *name, const char *text);

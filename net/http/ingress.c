@@ -7,6 +7,7 @@
  */
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 #include "net/http/ingress-internal.h"
@@ -227,21 +228,6 @@ static void submit(struct rs_http_request *req, bool whole)
                        req->route->ingress ? req->route->ingress : "");
 }
 
-static int write_all(int fd, const char *data, size_t len)
-{
-    while (len) {
-        ssize_t n = write(fd, data, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        data += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 /* Short bodies in a buffer, longer ones in the memfd that they will travel in. */
 static int keep(struct rs_http_request *req, const char *data, size_t len)
 {
@@ -251,7 +237,7 @@ static int keep(struct rs_http_request *req, const char *data, size_t len)
     if (r->body_fd < 0 && rs_buf_len(&r->body) + len > RS_FRAME_MEMFD_MIN) {
         r->body_fd = memfd_create("rserve-body", MFD_CLOEXEC);
         if (r->body_fd < 0 ||
-            write_all(r->body_fd, rs_buf_head(&r->body), rs_buf_len(&r->body)) < 0)
+            rs_file_write(r->body_fd, rs_buf_head(&r->body), rs_buf_len(&r->body), 0) < 0)
             return -1;
         r->body_len = rs_buf_len(&r->body);
         rs_buf_clear(&r->body);
@@ -260,7 +246,7 @@ static int keep(struct rs_http_request *req, const char *data, size_t len)
         rs_buf_append(&r->body, data, len);
         return 0;
     }
-    if (write_all(r->body_fd, data, len) < 0)
+    if (rs_file_write(r->body_fd, data, len, r->body_len) < 0)
         return -1;
     r->body_len += len;
     return 0;

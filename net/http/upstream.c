@@ -1,6 +1,7 @@
 /* One exchange per request, one connection per exchange. What the router asks is only noted and done
  * by a hook at the end of the loop's turn, so that no reply is ever given from inside a request to
  * start one. */
+#include "core/base/file.h"
 #include "net/http/upstream-internal.h"
 
 #include "core/base/alloc.h"
@@ -331,7 +332,6 @@ static struct rs_exchange *exchange_new(struct rs_upstream *u, struct rs_request
 static int call_arguments(struct rs_exchange *x, const char **ret, size_t *len)
 {
     struct rs_request *r = x->r;
-    size_t done = 0;
 
     *len = (size_t)r->body_len;
     *ret = rs_buf_text(&r->body);
@@ -341,18 +341,9 @@ static int call_arguments(struct rs_exchange *x, const char **ret, size_t *len)
     }
     if (r->body_len > CALL_ANSWER_MAX)
         return rs_error_set(&x->problem, RS_NO_ROOM, "arguments of more than 256 MiB");
-    rs_buf_reserve(&x->args, *len);
-    while (done < *len) {
-        ssize_t n =
-            pread(r->body_fd, rs_buf_reserve(&x->args, *len - done), *len - done, (off_t)done);
-
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return rs_error_errno(&x->problem, n ? errno : EIO, "cannot read the arguments");
-        if (n > 0) {
-            rs_buf_commit(&x->args, (size_t)n);
-            done += (size_t)n;
-        }
-    }
+    if (rs_file_read(r->body_fd, rs_buf_reserve(&x->args, *len), *len, 0) < 0)
+        return rs_error_errno(&x->problem, errno, "cannot read the arguments");
+    rs_buf_commit(&x->args, *len);
     *ret = rs_buf_text(&x->args);
     return 0;
 }

@@ -2,13 +2,13 @@
 #include "net/router/dataplane.h"
 
 #include "core/base/alloc.h"
+#include "core/base/machine.h"
 #include "net/http/port.h"
 #include "net/http/server.h"
 #include "net/router/dataplane-state.h"
 #include "net/router/rules.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -115,17 +115,12 @@ static int start_lane(struct rs_lane *l, struct rs_error *err)
     return 0;
 }
 
-/* One per four cores that this process may run on, which in a container are not all. A lane passes on
+/* One per four cores. A lane passes on
  * more than the replicas of four cores can answer, and what enters on one lane and is at home on another
  * one is woken for twice more. */
 static unsigned usual_lanes(void)
 {
-    cpu_set_t set;
-
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof(set), &set) < 0 || CPU_COUNT(&set) < 1)
-        return 1;
-    return ((unsigned)CPU_COUNT(&set) + 3) / 4;
+    return (rs_machine_cores() + 3) / 4;
 }
 
 static void copy_conf(struct rs_dataplane *d, const struct rs_ingress_conf *conf)
@@ -173,24 +168,6 @@ static int start_servers(struct rs_dataplane *d, const struct rs_tls_conf *tls,
     return 0;
 }
 
-/* What the machine has, or the container may use. */
-static uint64_t usable_memory(void)
-{
-    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    char line[32];
-
-    if (f && fgets(line, sizeof(line), f)) {
-        uint64_t limit = strtoull(line, NULL, 10); /* "max": 0 */
-
-        if (limit && limit < memory)
-            memory = limit;
-    }
-    if (f)
-        fclose(f);
-    return memory;
-}
-
 /* Large objects need a descriptor each; half of them are left for connections and requests. */
 static struct rs_store *new_store(const struct rs_ingress_conf *conf, struct rs_metrics *metrics)
 {
@@ -198,7 +175,7 @@ static struct rs_store *new_store(const struct rs_ingress_conf *conf, struct rs_
     struct rlimit limit = {.rlim_cur = 1024};
 
     if (!bytes)
-        bytes = usable_memory() / 10 * 3;
+        bytes = rs_machine_memory() / 10 * 3;
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     return rs_store_new(bytes, limit.rlim_cur / 2, metrics);
 }

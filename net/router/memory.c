@@ -1,17 +1,12 @@
 #include "net/router/memory.h"
 
 #include "core/base/error.h"
+#include "core/base/machine.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 static const char *const kinds[RS_HELD_KINDS] = {
     [RS_HELD_WAITING] = "waiting", [RS_HELD_REPLAY] = "replay", [RS_HELD_ANSWER] = "answer"};
-
-static int64_t quarter_of_the_machine(void)
-{
-    return (int64_t)sysconf(_SC_PHYS_PAGES) / 4 * sysconf(_SC_PAGESIZE);
-}
 
 void rs_memory_init(struct rs_memory *m, uint64_t limit, struct rs_metrics *metrics)
 {
@@ -21,7 +16,7 @@ void rs_memory_init(struct rs_memory *m, uint64_t limit, struct rs_metrics *metr
         .kind = RS_GAUGE};
 
     atomic_init(&m->told, 0);
-    m->limit = limit && limit < INT64_MAX ? (int64_t)limit : quarter_of_the_machine();
+    m->limit = limit && limit < INT64_MAX ? (int64_t)limit : (int64_t)(rs_machine_memory() / 4);
     rs_series_set(rs_family_series(rs_metrics_family(metrics, &bound), NULL), (double)m->limit);
 }
 

@@ -33,7 +33,7 @@ struct rs_lane_memory {
     struct rs_series *shown[RS_HELD_KINDS];
 };
 
-/* `limit` in bytes; 0: a quarter of the machine's memory. */
+/* `limit` in bytes; 0: a quarter of rs_machine_memory. */
 void rs_memory_init(struct rs_memory *m, uint64_t limit, struct rs_metrics *metrics);
 void rs_lane_memory_init(struct rs_lane_memory *m, struct rs_memory *all, unsigned lane,
                          struct rs_metrics *metrics);

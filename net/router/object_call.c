@@ -5,6 +5,7 @@
  * the answer was on its way already, is the maker itself, known by its references.
  */
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "net/router/call-internal.h"
 #include "net/router/dataplane-internal.h"
 
@@ -72,16 +73,9 @@ static int one_id(const struct rs_fields *fields, enum rs_tag tag, const struct 
 static int sealed_memfd(const char *data, size_t len)
 {
     int fd = memfd_create("rserve-object", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    size_t done = 0;
 
-    while (fd >= 0 && done < len) {
-        ssize_t n = write(fd, data + done, len - done);
-
-        if (n > 0)
-            done += (size_t)n;
-        else if (errno != EINTR)
-            rs_closep(&fd);
-    }
+    if (fd >= 0 && rs_file_write(fd, data, len, 0) < 0)
+        rs_closep(&fd);
     if (fd >= 0)
         (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
     return fd;
@@ -133,11 +127,10 @@ static void put_value(struct rs_call *call, const void *meta, size_t meta_len,
 static int append(struct rs_call_objects *o, const struct rs_chunk *c)
 {
     char *to;
-    uint64_t at = 0;
 
     if (c->fd >= 0) { /* of a sender that mixes the two */
         to = rs_buf_reserve(&o->kept, (size_t)c->len);
-        if (pread(c->fd, to, (size_t)c->len, 0) != (ssize_t)c->len)
+        if (rs_file_read(c->fd, to, (size_t)c->len, 0) < 0)
             return -1;
         rs_buf_commit(&o->kept, (size_t)c->len);
     } else {
@@ -148,15 +141,9 @@ static int append(struct rs_call_objects *o, const struct rs_chunk *c)
         return 0;
     if (o->kept_fd < 0)
         o->kept_fd = memfd_create("rserve-object", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    while (at < rs_buf_len(&o->kept)) {
-        ssize_t n = write(o->kept_fd, rs_buf_head(&o->kept) + at, rs_buf_len(&o->kept) - at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -1;
-        at += (uint64_t)n;
-    }
+    if (rs_file_write(o->kept_fd, rs_buf_head(&o->kept), rs_buf_len(&o->kept),
+                      o->kept_len - rs_buf_len(&o->kept)) < 0)
+        return -1;
     rs_buf_clear(&o->kept);
     return 0;
 }

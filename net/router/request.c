@@ -4,6 +4,7 @@
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
+#include "core/base/file.h"
 #include "core/model/policy.h"
 #include "net/router/backend.h"
 #include "net/router/choose.h"
@@ -184,9 +185,9 @@ static void keep(struct rs_request *r, struct rs_chunk *body)
         write_on(r, body->data, body->len);
     } else if (body->fd >= 0) {
         char *to = rs_buf_reserve(&r->body, (size_t)body->len);
-        ssize_t n = pread(body->fd, to, (size_t)body->len, 0);
 
-        rs_buf_commit(&r->body, n > 0 ? (size_t)n : 0);
+        if (rs_file_read(body->fd, to, (size_t)body->len, 0) == 0)
+            rs_buf_commit(&r->body, (size_t)body->len);
     } else {
         rs_buf_append(&r->body, body->data, (size_t)body->len);
     }

@@ -2,6 +2,7 @@
 #include "core/base/alloc.h"
 #include "core/base/cleanup.h"
 #include "core/base/clock.h"
+#include "core/base/file.h"
 #include "core/base/log.h"
 #include "net/http/headers.h"
 #include "net/router/stage-internal.h"
@@ -15,22 +16,11 @@
 
 /* --- bodies ------------------------------------------------------------------------------------ */
 
-static int append_fd(struct rs_value *v, const struct rs_chunk *body)
+static int write_on(const struct rs_value *v, const struct rs_chunk *body)
 {
-    char piece[16 << 10];
-
-    for (uint64_t at = 0; at < body->len;) {
-        size_t want = body->len - at < sizeof(piece) ? (size_t)(body->len - at) : sizeof(piece);
-        ssize_t n = pread(body->fd, piece, want, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0 || rs_memfd_write(v->fd, piece, (size_t)n, v->len) < 0)
-            return -1;
-        at += (uint64_t)n;
-        v->len += (uint64_t)n;
-    }
-    return 0;
+    if (body->fd >= 0)
+        return rs_file_copy(body->fd, 0, v->fd, v->len, body->len);
+    return rs_file_write(v->fd, body->data, (size_t)body->len, v->len);
 }
 
 int rs_stage_gather(struct rs_value *v, struct rs_chunk *body)
@@ -50,13 +40,7 @@ int rs_stage_gather(struct rs_value *v, struct rs_chunk *body)
     /* One that came from elsewhere may be sealed: the first piece behind it is refused. */
     if (v->fd < 0 && rs_value_own(v, false) < 0)
         return -1;
-    if (body->fd >= 0)
-        return append_fd(v, body) == 0 || (rs_value_own(v, false) == 0 && append_fd(v, body) == 0)
-                   ? 0
-                   : -1;
-    if (rs_memfd_write(v->fd, body->data, (size_t)body->len, v->len) < 0 &&
-        (rs_value_own(v, false) < 0 ||
-         rs_memfd_write(v->fd, body->data, (size_t)body->len, v->len) < 0))
+    if (write_on(v, body) < 0 && (rs_value_own(v, false) < 0 || write_on(v, body) < 0))
         return -1;
     v->len += body->len;
     return 0;

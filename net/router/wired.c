@@ -1,6 +1,7 @@
 #include "net/router/wired.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "net/router/call-internal.h"
 #include "net/wire/pickle.h"
 
@@ -72,20 +73,6 @@ static bool pass_as_it_is(struct rs_request *r, struct rs_chunk *body)
     return true;
 }
 
-static bool read_all(int fd, char *to, size_t len)
-{
-    for (size_t at = 0; at < len;) {
-        ssize_t n = pread(fd, to + at, len - at, (off_t)at);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        at += (size_t)n;
-    }
-    return true;
-}
-
 static bool pass_text(struct rs_call *call, struct rs_request *r, const char *pickle, size_t len)
 {
     struct rs_pickle_arg text;
@@ -116,7 +103,7 @@ static bool pass_long(struct rs_call *call, struct rs_request *r, const struct r
     if (body->len > READ_MAX)
         return false;
     copy = rs_alloc((size_t)body->len);
-    return read_all(body->fd, copy, (size_t)body->len) &&
+    return rs_file_read(body->fd, copy, (size_t)body->len, 0) == 0 &&
            pass_text(call, r, copy, (size_t)body->len);
 }
 

@@ -8,6 +8,7 @@
 #include "net/wire/conn.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 #include "core/base/json.h"
 
 #include <assert.h>
@@ -251,16 +252,9 @@ static void put_frame(struct rs_conn *c, const struct rs_header *h, const void *
 static int fill_memfd(const void *body, size_t len)
 {
     int fd = memfd_create("rserve-body", MFD_CLOEXEC);
-    size_t done = 0;
 
-    while (fd >= 0 && done < len) {
-        ssize_t n = write(fd, (const char *)body + done, len - done);
-
-        if (n > 0)
-            done += (size_t)n;
-        else if (errno != EINTR)
-            rs_closep(&fd);
-    }
+    if (fd >= 0 && rs_file_write(fd, body, len, 0) < 0)
+        rs_closep(&fd);
     return fd;
 }
 
@@ -310,19 +304,14 @@ void rs_conn_send(struct rs_conn *c, enum rs_msg type, unsigned flags, uint64_t 
         put_frame(c, &h, meta, body);
 }
 
-/* Fills `to` from a file that its owner may have made shorter meanwhile, so it is not mapped. */
+/* Its owner may have made the file shorter meanwhile, so it is not mapped. */
 static int read_body(int fd, char *to, size_t len, uint64_t at, struct rs_error *err)
 {
-    for (size_t done = 0; done < len;) {
-        ssize_t n = pread(fd, to + done, len - done, (off_t)(at + done));
-
-        if (n == 0)
-            return rs_error_set(err, RS_INVALID, "a memfd became shorter than its body");
-        if (n < 0 && errno != EINTR)
-            return rs_error_errno(err, errno, "cannot read a body");
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return 0;
+    if (rs_file_read(fd, to, len, at) == 0)
+        return 0;
+    if (errno == ENODATA)
+        return rs_error_set(err, RS_INVALID, "a memfd became shorter than its body");
+    return rs_error_errno(err, errno, "cannot read a body");
 }
 
 /* The body of `fd` cut into inline frames; END goes with the last piece only. */

@@ -1,6 +1,7 @@
 #include "sched/supervise/statedir.h"
 
 #include "core/base/alloc.h"
+#include "core/base/file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -234,21 +235,6 @@ static uint64_t hash_bytes(const unsigned char *data, size_t len)
     return h;
 }
 
-static int write_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        data += n;
-        len -= (size_t)n;
-    }
-    return 0;
-}
-
 /* Is it there, as large as it should be? Its name holds the hash of what is in it. */
 static bool have_file(const char *path, size_t len)
 {
@@ -286,7 +272,7 @@ static int put(const char *dir, bool drop, const char *name, const void *data, s
         fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (fd < 0)
             return rs_error_errno(err, errno, "cannot write '%s'", temp);
-        if (write_all(fd, data, len) < 0 || rename(temp, full) < 0) {
+        if (rs_file_write(fd, data, len, 0) < 0 || rename(temp, full) < 0) {
             rs_error_errno(err, errno, "cannot write '%s'", full);
             unlink(temp);
             return -1;

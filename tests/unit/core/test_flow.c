@@ -1,4 +1,6 @@
 #include "core/graph/flow.h"
+
+#include "core/base/file.h"
 #include "tests/unit/check_main.h"
 
 #include "tests/unit/core/flow_world.h"
@@ -407,7 +409,7 @@ START_TEST(a_cache_owns_what_it_keeps)
 {
     struct world *w = world_new("{call: a, cache: {ttl_s: 10, max_bytes: 65536}}");
     struct rs_value *v = rs_value_new();
-    int fd = memfd_create("test", MFD_CLOEXEC), r = rs_memfd_write(fd, "true", 4, 0);
+    int fd = memfd_create("test", MFD_CLOEXEC), r = rs_file_write(fd, "true", 4, 0);
     struct world_call *c;
 
     ck_assert_int_eq(r, 0);
@@ -420,7 +422,7 @@ START_TEST(a_cache_owns_what_it_keeps)
     rs_value_ref(v);
     rs_flow_answered(w->flow, c->task, v, w->now);
     world_act(w);
-    r = rs_memfd_write(fd, "evil", 4, 0);
+    r = rs_file_write(fd, "evil", 4, 0);
     ck_assert_int_eq(r, 0);
     close(fd);
     {
@@ -430,7 +432,7 @@ START_TEST(a_cache_owns_what_it_keeps)
         r = rs_value_bytes(v, &data, &err);
         ck_assert_int_eq(r, 0);
         ck_assert_int_eq(memcmp(data, "true", 4), 0);
-        ck_assert_int_lt(rs_memfd_write(v->fd, "evil", 4, 0), 0);
+        ck_assert_int_lt(rs_file_write(v->fd, "evil", 4, 0), 0);
     }
     rs_value_unref(v);
     world_free(w);
