@@ -8,6 +8,33 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 IDLE_S = 2.0  # connections are not used again after so long
 
+# A server that says which request it answers, for replicas of kind http: its argument is its port.
+HTTP_SERVER = """\
+    import sys, time
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from urllib.parse import parse_qs, urlsplit
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.do_GET()
+
+        def do_GET(self):
+            time.sleep(0.02)
+            body = parse_qs(urlsplit(self.path).query).get("n", ["ready"])[0].encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    """
+
 
 class Outcome(NamedTuple):
     number: int

@@ -10,7 +10,7 @@ import threading
 from typing import Any, Dict, List
 
 from harness import C_ECHO, ServeTest, Server, free_port, main, wait_until
-from open_loop import OpenLoop
+from open_loop import HTTP_SERVER, OpenLoop
 
 WORKER = """\
     import asyncio, os
@@ -60,33 +60,6 @@ STREAM = """\
             return StreamingResponse(pieces(n, 0.1), media_type="text/plain")
 
     app = A.bind()
-    """
-
-# An HTTP server that ends what it has begun when it is asked to go.
-HTTP_SERVER = """\
-    import signal, sys, threading, time
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    from urllib.parse import parse_qs, urlsplit
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["content-length"]))
-            self.do_GET()
-
-        def do_GET(self):
-            time.sleep(0.02)
-            body = parse_qs(urlsplit(self.path).query).get("n", ["ready"])[0].encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     """
 
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import unittest
 
-from harness import C_ECHO, Load, ServeTest, main, read_process, wait_until
+from harness import C_ECHO, Load, Server, ServeTest, main, read_process, wait_until
 
 WORKER = """\
     import asyncio, os
@@ -310,9 +310,8 @@ BY_HAND = """\
 
 
 class Garbage(ServeTest):
-    def test_on_the_replica_socket(self) -> None:
-        self.write("replica.py", BY_HAND)
-        s = self.serve(self.write("app.yaml", """\
+    def serve_replica(self) -> Server:
+        return self.serve(self.write("app.yaml", """\
             applications:
             - name: app
               route_prefix: /
@@ -323,6 +322,10 @@ class Garbage(ServeTest):
                 graceful_shutdown_timeout_s: 0.2
                 rserve: {kind: exec, command: [%s, replica.py]}
             """ % sys.executable))
+
+    def test_on_the_replica_socket(self) -> None:
+        self.write("replica.py", BY_HAND)
+        s = self.serve_replica()
         self.assertEqual(s.call().text, "fine")
         for path in ("/garbage", "/huge", "/wrong", "/half", "/close", "/hang"):
             with self.subTest(path=path):
@@ -344,17 +347,7 @@ class Garbage(ServeTest):
             "path = fields(meta)[11]",
             "path = fields(meta)[11]; at = os.path.join(%r, path[1:].decode() + '.done'); "
             "path = b'/' if os.path.exists(at) else path; open(at, 'w').close()" % folder))
-        s = self.serve(self.write("app.yaml", """\
-            applications:
-            - name: app
-              route_prefix: /
-              deployments:
-              - name: Noise
-                health_check_period_s: 0.2
-                health_check_timeout_s: 0.3
-                graceful_shutdown_timeout_s: 0.2
-                rserve: {kind: exec, command: [%s, replica.py]}
-            """ % sys.executable))
+        s = self.serve_replica()
         for path in ("/garbage", "/huge", "/wrong", "/half", "/close", "/hang"):
             with self.subTest(path=path):
                 answer = s.call(path)

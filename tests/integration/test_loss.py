@@ -8,7 +8,7 @@ import socket
 import sys
 
 from harness import ServeTest, main, wait_until
-from open_loop import OpenLoop
+from open_loop import HTTP_SERVER, OpenLoop
 
 WORKER = """\
     import asyncio, os
@@ -21,28 +21,6 @@ WORKER = """\
             return request.query_params["n"]
 
     app = Worker.bind()
-    """
-
-HTTP_SERVER = """\
-    import os, sys, time
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-    from urllib.parse import parse_qs, urlsplit
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            time.sleep(0.02)
-            body = parse_qs(urlsplit(self.path).query).get("n", ["ready"])[0].encode()
-            self.send_response(200)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
     """
 
 
