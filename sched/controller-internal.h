@@ -188,6 +188,7 @@ struct rs_controller {
     uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */
     int64_t now;         /* of the last input */
+    char *who;           /* gave the order that is being followed; NULL: nobody did */
     int64_t started_at;
     uint64_t rounds;
 };

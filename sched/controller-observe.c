@@ -118,7 +118,9 @@ void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *m
                       .kind = RS_EVENT_DEPLOYMENT,
                       .app = d->app->name,
                       .deployment = d->name,
+                      .before = rs_deployment_status_name(before),
                       .status = rs_deployment_status_name(d->status.status),
+                      .cause = rs_trigger_name(d->status.trigger),
                       .text = d->message,
                   });
 }
@@ -298,11 +300,14 @@ static void observe_app(struct rs_ct_app *app)
         status = by_deployments(app, &message);
     }
     if (status != app->status || strcmp(app->message, rs_buf_text(&message)) != 0) {
+        enum rs_app_status was = app->status;
+
         app->status = status;
         rs_ct_set(&app->message, rs_strdup(rs_buf_text(&message)));
         rs_ct_emit(app->controller, &(struct rs_controller_event){
                                         .kind = RS_EVENT_APP,
                                         .app = app->name,
+                                        .before = was != status ? rs_app_status_name(was) : NULL,
                                         .status = rs_app_status_name(status),
                                         .text = app->message,
                                     });
@@ -342,7 +347,7 @@ static const struct rs_report_replica *find_replica(const struct rs_report *r, c
 }
 
 static void replica_event(struct rs_controller *c, const struct rs_ct_node *node,
-                          const struct rs_report_replica *r, const char *status)
+                          const struct rs_report_replica *r, const char *before, const char *status)
 {
     rs_ct_emit(c, &(struct rs_controller_event){
                       .kind = RS_EVENT_REPLICA,
@@ -350,6 +355,7 @@ static void replica_event(struct rs_controller *c, const struct rs_ct_node *node
                       .deployment = r->deployment,
                       .replica_id = r->replica_id,
                       .node_id = node->id,
+                      .before = before,
                       .status = status,
                       .text = r->message ? r->message : "",
                   });
@@ -363,9 +369,11 @@ void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node
         const struct rs_report_replica *was = find_replica(before, r->replica_id);
 
         if (!was || was->state != r->state)
-            replica_event(c, node, r, rs_replica_state_ray_name(r->state));
+            replica_event(c, node, r, was ? rs_replica_state_ray_name(was->state) : NULL,
+                          rs_replica_state_ray_name(r->state));
     }
     for (size_t i = 0; before && i < before->n_replicas; i++)
         if (!find_replica(after, before->replicas[i].replica_id))
-            replica_event(c, node, &before->replicas[i], "STOPPED");
+            replica_event(c, node, &before->replicas[i],
+                          rs_replica_state_ray_name(before->replicas[i].state), "STOPPED");
 }

@@ -6,6 +6,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_POLICY "ray.serve.autoscaling_policy:default_autoscaling_policy"
@@ -150,10 +151,17 @@ static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
         "%.2f, current running replicas: %u.",
         way, d->name, d->app->name, from, d->wanted, d->scale.total, running);
 
+    char before[16], after[16];
+
+    snprintf(before, sizeof(before), "%u", from);
+    snprintf(after, sizeof(after), "%u", d->wanted);
     rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_SCALE,
                                                 .app = d->app->name,
                                                 .deployment = d->name,
                                                 .status = d->wanted > from ? "UP" : "DOWN",
+                                                .before = before,
+                                                .after = after,
+                                                .who = "autoscaler",
                                                 .text = text});
     if ((int)running >= lower_bound(c, d->conf) &&
         (int)running <= d->conf->autoscaling.max_replicas)
@@ -213,8 +221,22 @@ int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d)
 
 /* --- by hand ----------------------------------------------------------------------------------- */
 
-int rs_controller_scale(struct rs_controller *c, const char *app_name, const char *deployment,
-                        unsigned replicas, int64_t now, struct rs_error *err)
+static void tell_by_hand(struct rs_ct_deployment *d, unsigned from)
+{
+    char before[16], after[16];
+
+    snprintf(before, sizeof(before), "%u", from);
+    snprintf(after, sizeof(after), "%u", d->wanted);
+    rs_ct_emit(d->app->controller, &(struct rs_controller_event){.kind = RS_EVENT_DEPLOY,
+                                                                 .app = d->app->name,
+                                                                 .deployment = d->name,
+                                                                 .status = "SCALE",
+                                                                 .before = before,
+                                                                 .after = after});
+}
+
+static int scale_by_hand(struct rs_controller *c, const char *app_name, const char *deployment,
+                         unsigned replicas, struct rs_error *err)
 {
     const struct rs_ct_app *app = rs_map_get(&c->apps, app_name);
     struct rs_ct_deployment *d = app ? rs_map_get(&app->deployments, deployment) : NULL;
@@ -234,12 +256,23 @@ int rs_controller_scale(struct rs_controller *c, const char *app_name, const cha
             deployment, app_name);
     from = d->wanted;
     d->wanted = replicas;
+    tell_by_hand(d, from);
     if (from != replicas)
         rs_ct_event(d, replicas > from ? RS_STATUS_SCALE_UP : RS_STATUS_SCALE_DOWN,
                     rs_asprintf("%s from %u to %u replicas.",
                                 replicas > from ? "Upscaling" : "Downscaling", from, replicas));
-    rs_ct_update(c, now);
     return 0;
+}
+
+int rs_controller_scale(struct rs_controller *c, const char *app, const char *deployment,
+                        unsigned replicas, int64_t now, struct rs_error *err)
+{
+    int r = scale_by_hand(c, app, deployment, replicas, err);
+
+    if (r == 0)
+        rs_ct_update(c, now);
+    rs_ct_set(&c->who, NULL);
+    return r;
 }
 
 /* --- what people are told ---------------------------------------------------------------------- */

@@ -20,10 +20,42 @@ double rs_ct_wall(const struct rs_controller *c, int64_t now)
     return (double)now / 1e9 + c->wall_offset_s;
 }
 
+const char *rs_controller_event_kind_name(enum rs_controller_event_kind kind)
+{
+    static const char *const names[RS_EVENT_KIND_COUNT] = {
+#define RS_X(name, text) [RS_EVENT_##name] = text,
+        RS_CONTROLLER_EVENTS(RS_X)
+#undef RS_X
+    };
+
+    return names[kind];
+}
+
 void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e)
 {
-    if (c->ops.event)
-        c->ops.event(e, c->arg);
+    struct rs_controller_event full = *e;
+
+    if (!c->ops.event)
+        return;
+    if (!full.who)
+        full.who = c->who;
+    if (!full.text)
+        full.text = "";
+    if (!full.status)
+        full.status = "";
+    c->ops.event(&full, c->arg);
+}
+
+void rs_controller_who(struct rs_controller *c, const char *who)
+{
+    rs_ct_set(&c->who, rs_strdup(who));
+}
+
+/* Somebody gave an order about an application; NULL: about all of them. */
+static void ordered(struct rs_controller *c, const char *app, const char *what)
+{
+    rs_ct_emit(c,
+               &(struct rs_controller_event){.kind = RS_EVENT_DEPLOY, .app = app, .status = what});
 }
 
 /* --- life --- */
@@ -76,6 +108,7 @@ void rs_controller_free(struct rs_controller *c)
     if (c->started != c->config)
         rs_config_free(c->started);
     rs_config_free(c->config);
+    free(c->who);
     free(c->node_id);
     free(c->node_ip);
     free(c->log_file);
@@ -130,6 +163,7 @@ int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64
     if (!config)
         return rs_error_set(err, RS_INVALID, "no configuration");
     take_config(c, config);
+    ordered(c, NULL, "APPLY");
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
@@ -173,9 +207,16 @@ int rs_controller_put(struct rs_controller *c, struct rs_config *config, int64_t
                      "Prefix %s is being used by application \"%s\". Failed to deploy application "
                      "\"%s\".",
                      conf->route_prefix, owner->name, conf->name);
+        rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_DEPLOY,
+                                                    .app = conf->name,
+                                                    .status = "REFUSED",
+                                                    .cause = "route_taken",
+                                                    .text = err->msg});
+        rs_ct_set(&c->who, NULL);
         rs_config_free(config);
         return -1;
     }
+    ordered(c, conf->name, "PUT");
     want_app(c, conf, config, now);
     rs_ct_update(c, now);
     return 0;
@@ -187,6 +228,7 @@ bool rs_controller_delete(struct rs_controller *c, const char *name, int64_t now
 
     if (!app)
         return false;
+    ordered(c, name, "DELETE");
     rs_ct_app_delete(app);
     rs_ct_update(c, now);
     return true;
@@ -202,6 +244,7 @@ void rs_controller_start(struct rs_controller *c, struct rs_config *config)
 
 void rs_controller_delete_all(struct rs_controller *c, int64_t now)
 {
+    ordered(c, NULL, "DELETE");
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
@@ -341,6 +384,7 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
                             node_id);
     if (rs_report_from_json(&r, report, err) < 0)
         return rs_error_wrap(err, "node '%s'", node_id);
+    rs_ct_set(&c->who, rs_asprintf("node %s", n->name));
     before = n->report;
     rs_ct_scale_report(c, before, r, n->reported_at, now);
     n->report = r;
@@ -436,6 +480,7 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
         rs_ct_send_targets(c, now);
     }
     forget_deleted(c);
+    rs_ct_set(&c->who, NULL);
 }
 
 /* When somebody waits for more than 30 s; INT64_MAX: nobody does. */

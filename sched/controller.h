@@ -26,22 +26,53 @@
 struct rs_config;
 struct rs_controller;
 
-enum rs_controller_event_kind {
-    RS_EVENT_APP,        /* status of an application changed: `status`, `text` */
-    RS_EVENT_DEPLOYMENT, /* status of a deployment changed: `status`, `text` */
-    RS_EVENT_REPLICA,    /* a replica appeared, changed its state or ended: `status`, `text` */
-    RS_EVENT_NODE,       /* `node_id` joined or left: `status` */
-    RS_EVENT_SCALE,      /* the autoscaler wants another number: `status` "UP", "DOWN"; `text` why.
-                            "POLICY": the user's policy fails, or works again */
-};
+/* What happened; who receives it may show it, keep it (core/events) or judge by it. `status` is:
+ *   APP, DEPLOYMENT  Ray's name of the status; told when that changes, or its message
+ *   REPLICA          Ray's name of the state, or "STOPPED" when it ended
+ *   NODE             "JOINED", "LEFT"
+ *   SCALE            "UP", "DOWN"; "POLICY": the user's policy fails, or works again
+ *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED"
+ *   PLAN             "REFUSED"
+ *   BUILD            "STARTED", "DONE", "FAILED"
+ *   ROLLOUT          "STARTED", "STEP", "WAITING", "PAUSED", "STOPPED", "RESUMED", "DONE", "ROLLED_BACK"
+ *   CANARY           "STARTED", "STEP", "PASSED", "FAILED", "ROLLED_BACK"
+ *   HEALTH           "DEAD", "SILENT", "STUCK", "SLOW", "OOM", "CHECK_FAILED", "WELL"
+ *   REPLACE          "MEMORY", "AGE", "REQUESTS", "DOWNSCALE", "NODE": why a replica that is well goes
+ *   STORE            "MOVED_ASIDE", "FAILED"
+ *   HEAD             "STARTED", "RESTORED"
+ */
+#define RS_CONTROLLER_EVENTS(X)                                                                    \
+    X(APP, "app")                                                                                  \
+    X(DEPLOYMENT, "deployment")                                                                    \
+    X(REPLICA, "replica")                                                                          \
+    X(NODE, "node")                                                                                \
+    X(SCALE, "scale")                                                                              \
+    X(DEPLOY, "deploy")                                                                            \
+    X(PLAN, "plan")                                                                                \
+    X(BUILD, "build")                                                                              \
+    X(ROLLOUT, "rollout")                                                                          \
+    X(CANARY, "canary")                                                                            \
+    X(HEALTH, "health")                                                                            \
+    X(REPLACE, "replace")                                                                          \
+    X(STORE, "store")                                                                              \
+    X(HEAD, "head")
+#define RS_X(name, text) RS_EVENT_##name,
+enum rs_controller_event_kind { RS_CONTROLLER_EVENTS(RS_X) RS_EVENT_KIND_COUNT };
+#undef RS_X
+const char *rs_controller_event_kind_name(enum rs_controller_event_kind kind); /* "scale" */
 
 /* All text borrowed for the call; NULL where it does not apply. */
 struct rs_controller_event {
     enum rs_controller_event_kind kind;
     const char *app, *deployment, *replica_id, *node_id;
-    const char
-        *status; /* Ray's name, e.g. "RUNNING"; "STOPPED" when a replica ended; "JOINED", "LEFT" */
-    const char *text; /* message; "" */
+    const char *status; /* as above; "" */
+    const char *text;   /* message; "" */
+    const char *before; /* what it was, e.g. "HEALTHY", "2"; NULL: it is new, or no change */
+    const char *after;  /* what it is now; NULL: `status` says it, or no change */
+    const char *cause;  /* short name for programs, e.g. "surge_no_room", "oom"; NULL */
+    const char *who;    /* "rest 127.0.0.1", "cli", "program", "autoscaler", "health",
+                           "node worker-2"; NULL: as rs_controller_who said, if anybody did */
+    const json_t *data; /* the figures behind it, an object; NULL */
 };
 
 struct rs_controller_ops {
@@ -79,6 +110,10 @@ RS_MUST_CHECK int rs_controller_new(struct rs_controller **ret,
                                     struct rs_error *err);
 void rs_controller_free(struct rs_controller *c);
 RS_DEFINE_AUTO(struct rs_controller *, rs_controller_free);
+
+/* Who gives the next order (apply, put, delete, delete_all, scale): the `who` of the events that it
+ * brings about, up to the end of that call. Copied. */
+void rs_controller_who(struct rs_controller *c, const char *who);
 
 /* The full desired state, as PUT /api/serve/applications/ means it: applications that it does not
  * name are deleted, but for those of rs_controller_put. Takes `config`. Only what makes no sense at all is refused; what is wrong
