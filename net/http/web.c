@@ -18,6 +18,7 @@ enum {
 /* libmicrohttpd's epoll set is watched by the loop; what it wants to do besides, its timeouts and
  * what one run left over, is asked for after each turn. */
 struct rs_web {
+    struct rs_loop *loop;
     struct rs_io io;
     struct rs_starved starved;
     struct rs_after after;
@@ -26,13 +27,18 @@ struct rs_web {
     void *arg;
     size_t body_max;
     struct rs_address bound;
+    struct rs_list waiting;  /* exchanges without an answer yet */
+    struct rs_timer resumed; /* one has its answer: the daemon does not say that it wants to run */
 };
 
 struct exchange {
+    struct rs_list in; /* rs_web's `waiting`, while parked */
+    struct rs_web *web;
     struct rs_web_request req;
     struct rs_web_answer answer;
     struct rs_buf body;
     bool answered;    /* before the body: the rest of it is thrown away */
+    bool parked;      /* until rs_web_later_answer */
     size_t discarded; /* bytes thrown away */
 };
 
@@ -91,17 +97,46 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct exchange *x)
     return done;
 }
 
-static struct exchange *begin(const struct rs_web *w, struct MHD_Connection *c, const char *path,
+/* What callers know as a struct rs_web_later. */
+struct rs_web_later *rs_web_wait(const struct rs_web_request *req)
+{
+    struct exchange *x = req->exchange;
+
+    x->parked = true;
+    rs_list_push_back(&x->web->waiting, &x->in);
+    MHD_suspend_connection(req->connection);
+    return (struct rs_web_later *)x;
+}
+
+void rs_web_later_answer(struct rs_web_later *l, struct rs_web_answer *answer)
+{
+    struct exchange *x = (struct exchange *)l;
+
+    rs_list_remove(&x->in);
+    x->parked = false;
+    x->answered = true;
+    x->answer = *answer;
+    *answer = (struct rs_web_answer){0};
+    if (x->answer.header[1] == answer->value)
+        x->answer.header[1] = x->answer.value;
+    MHD_resume_connection(x->req.connection);
+    rs_timer_start(&x->web->resumed, x->web->loop, 0);
+}
+
+static struct exchange *begin(struct rs_web *w, struct MHD_Connection *c, const char *path,
                               const char *method)
 {
     struct exchange *x = rs_alloc(sizeof(*x));
     const char *length;
 
+    x->web = w;
+    rs_list_init(&x->in);
     x->req = (struct rs_web_request){.method = method,
                                      .path = path,
                                      .body = "",
                                      .peer_is_loopback = peer_is_loopback(c),
-                                     .connection = c};
+                                     .connection = c,
+                                     .exchange = x};
     x->answered = w->ops->on_header(&x->req, &x->answer, w->arg);
     length = rs_web_header(&x->req, "Content-Length");
     if (!x->answered && length && strtoull(length, NULL, 10) > w->body_max)
@@ -129,7 +164,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
                                  const char *method, const char *version, const char *data,
                                  size_t *size, void **state)
 {
-    const struct rs_web *w = cls;
+    struct rs_web *w = cls;
     struct exchange *x = *state;
 
     (void)version;
@@ -148,7 +183,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *c, const char
         x->req.len = rs_buf_len(&x->body);
         w->ops->on_request(&x->req, &x->answer, w->arg);
     }
-    return answer(c, x);
+    return x->parked ? MHD_YES : answer(c, x);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *c, void **state,
@@ -193,6 +228,12 @@ static int on_io(struct rs_io *io, uint32_t events)
     return 0;
 }
 
+static int on_resumed(struct rs_timer *t)
+{
+    run(rs_container_of(t, struct rs_web, resumed));
+    return 0;
+}
+
 static int64_t after_turn(struct rs_after *a)
 {
     struct rs_web *w = rs_container_of(a, struct rs_web, after);
@@ -213,14 +254,21 @@ static int start(struct rs_web *w, const struct rs_web_conf *conf, struct rs_err
     rs_auto(rs_closep) int fd = -1;
     const union MHD_DaemonInfo *info;
 
-    if (rs_port_listen(conf->host, conf->port, conf->option, &fd, &w->bound, err) < 0)
+    if (conf->listening > 0) {
+        fd = conf->listening;
+        w->bound.len = sizeof(w->bound.sa);
+        if (getsockname(fd, (struct sockaddr *)&w->bound.sa, &w->bound.len) < 0)
+            return rs_error_errno(err, errno, "the listening socket of the HTTP server");
+    } else if (rs_port_listen(conf->host, conf->port, conf->option, &fd, &w->bound, err) < 0) {
         return -1;
-    w->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, w, MHD_OPTION_EXTERNAL_LOGGER,
-        on_log, NULL, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-        MHD_OPTION_CONNECTION_LIMIT, conf->connections, MHD_OPTION_CONNECTION_TIMEOUT, conf->idle_s,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MAX, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+    }
+    w->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0,
+                                 NULL, NULL, on_access, w, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+                                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED,
+                                 on_completed, NULL, MHD_OPTION_CONNECTION_LIMIT, conf->connections,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, conf->idle_s,
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_MAX,
+                                 MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!w->daemon)
         return rs_error_errno(err, errno, "cannot start the HTTP server on %s port %u", conf->host,
                               conf->port);
@@ -237,6 +285,9 @@ int rs_web_new(struct rs_web **ret, struct rs_loop *loop, const struct rs_web_co
 {
     rs_auto(rs_web_freep) struct rs_web *w = rs_alloc(sizeof(*w));
 
+    w->loop = loop;
+    w->resumed.fn = on_resumed;
+    rs_list_init(&w->waiting);
     w->io = (struct rs_io){.fd = -1, .fn = on_io};
     w->after.fn = after_turn;
     w->ops = ops;
@@ -257,6 +308,13 @@ void rs_web_free(struct rs_web *w)
     rs_starved_stop(&w->starved);
     rs_io_stop(&w->io);
     rs_after_remove(&w->after);
+    while (!rs_list_empty(&w->waiting)) { /* the daemon wants none of them suspended */
+        struct exchange *x = rs_container_of(w->waiting.next, struct exchange, in);
+
+        rs_web_later_answer((struct rs_web_later *)x,
+                            &(struct rs_web_answer){.status = MHD_HTTP_SERVICE_UNAVAILABLE});
+    }
+    rs_timer_stop(&w->resumed);
     if (w->daemon)
         MHD_stop_daemon(w->daemon);
     free(w);

@@ -20,6 +20,7 @@ struct rs_web_request {
     size_t len;
     bool peer_is_loopback;
     void *connection; /* for rs_web_header and rs_web_query */
+    void *exchange;   /* for rs_web_wait */
 };
 
 /* Borrowed; NULL: none. Names of headers ignore case. */
@@ -34,6 +35,13 @@ struct rs_web_answer {
     char value[128];       /* room for that value */
 };
 
+/* An answer that is not known yet: its connection is parked, at no cost, and without its idle time. */
+struct rs_web_later;
+/* In on_request only, whose `answer` then does not count: rs_web_later_answer follows, once. Where the
+ * server ends before, it is dropped and must not be answered any more. */
+struct rs_web_later *rs_web_wait(const struct rs_web_request *req);
+void rs_web_later_answer(struct rs_web_later *l, struct rs_web_answer *answer);
+
 struct rs_web_ops {
     /* The header is there, the body is not. True: `answer` is final, the body is thrown away. */
     bool (*on_header)(const struct rs_web_request *req, struct rs_web_answer *answer, void *arg);
@@ -46,6 +54,7 @@ struct rs_web_conf {
     const char *host;   /* IP address or localhost */
     uint16_t port;      /* 0: any free one */
     const char *option; /* named when the port is taken: "--dashboard-port" */
+    int listening;      /* a socket that listens already, in place of these; taken. 0: none */
     size_t body_max;
     unsigned connections, idle_s;
 };

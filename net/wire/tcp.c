@@ -177,27 +177,46 @@ static int on_readable(struct rs_io *io, uint32_t events)
     return 0;
 }
 
-int rs_listener_new(struct rs_listener **ret, struct rs_loop *loop, const struct rs_address *at,
-                    void (*on_accept)(int fd, void *arg), void *arg, struct rs_error *err)
+int rs_tcp_listen(const struct rs_address *at, int *ret, struct rs_error *err)
+{
+    rs_auto(rs_closep) int fd =
+        socket(at->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    char text[80];
+
+    rs_address_print(at, text, sizeof(text));
+    if (fd < 0)
+        return rs_error_errno(err, errno, "cannot create a socket for %s", text);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    if (bind(fd, (const struct sockaddr *)&at->sa, at->len) < 0 || listen(fd, 128) < 0)
+        return rs_error_errno(err, errno, "cannot listen on %s", text);
+    *ret = rs_steal_fd(&fd);
+    return 0;
+}
+
+int rs_listener_on(struct rs_listener **ret, struct rs_loop *loop, int fd,
+                   void (*on_accept)(int fd, void *arg), void *arg, struct rs_error *err)
 {
     rs_auto(rs_listener_freep) struct rs_listener *l = rs_alloc(sizeof(*l));
-    char text[80];
 
     l->on_accept = on_accept;
     l->arg = arg;
     l->io.fn = on_readable;
-    l->io.fd = socket(at->sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    rs_address_print(at, text, sizeof(text));
-    if (l->io.fd < 0)
-        return rs_error_errno(err, errno, "cannot create a socket for %s", text);
-    (void)setsockopt(l->io.fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(l->io.fd, (const struct sockaddr *)&at->sa, at->len) < 0 || listen(l->io.fd, 128) < 0)
-        return rs_error_errno(err, errno, "cannot listen on %s", text);
+    l->io.fd = fd;
     if (rs_io_start(&l->io, loop, EPOLLIN, err) < 0)
         return -1;
     rs_starved_init(&l->starved, &l->io, loop, "nodes and programs");
     *ret = rs_steal(l);
     return 0;
+}
+
+int rs_listener_new(struct rs_listener **ret, struct rs_loop *loop, const struct rs_address *at,
+                    void (*on_accept)(int fd, void *arg), void *arg, struct rs_error *err)
+{
+    int fd;
+
+    if (rs_tcp_listen(at, &fd, err) < 0)
+        return -1;
+    return rs_listener_on(ret, loop, fd, on_accept, arg, err);
 }
 
 void rs_listener_free(struct rs_listener *l)

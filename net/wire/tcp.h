@@ -37,6 +37,12 @@ struct rs_listener;
 RS_MUST_CHECK int rs_listener_new(struct rs_listener **ret, struct rs_loop *loop,
                                   const struct rs_address *at, void (*on_accept)(int fd, void *arg),
                                   void *arg, struct rs_error *err);
+/* The same on a socket that listens already, and is taken, also when it fails. */
+RS_MUST_CHECK int rs_listener_on(struct rs_listener **ret, struct rs_loop *loop, int fd,
+                                 void (*on_accept)(int fd, void *arg), void *arg,
+                                 struct rs_error *err);
+/* A socket that listens at `at`, for rs_listener_on here or in another process. */
+RS_MUST_CHECK int rs_tcp_listen(const struct rs_address *at, int *ret, struct rs_error *err);
 void rs_listener_free(struct rs_listener *l);
 RS_DEFINE_AUTO(struct rs_listener *, rs_listener_free);
 /* Where it listens, the port filled in. */
