@@ -5,7 +5,7 @@
 #include "core/config/deployment.h"
 
 #include "core/base/alloc.h"
-#include "core/config/fields.h"
+#include "core/config/fields_rollout.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@
 
 /* The top-level key travels with the options, since it changes what they mean. */
 #define CAPACITY "target_capacity"
+#define SURGE_UNSAID 25 /* percent */
 
 const char *rs_source_name(enum rs_source s)
 {
@@ -336,6 +337,17 @@ static void fill_command(struct rs_deployment_conf *c)
         c->command[i] = json_string_value(json_array_get(words, i));
 }
 
+static void fill_rollout(struct rs_deployment_conf *c)
+{
+    const json_t *json = json_object_get(json_object_get(c->json, "rserve"), "rollout");
+
+    rs_rollout_conf_fill(&c->rollout);
+    c->rollout.analysis.enabled = given(json, "analysis");
+    c->rollout.canary.enabled = given(json, "canary");
+    if (c->max_surge_percent < 0)
+        c->max_surge_percent = SURGE_UNSAID;
+}
+
 /* `json` comes from a head of this or a neighbouring version: checked like any other input. */
 static json_t *check_json(const json_t *json, struct rs_error *err)
 {
@@ -376,6 +388,7 @@ int rs_deployment_conf_from_json(struct rs_deployment_conf **ret, const json_t *
         return rs_error_wrap(err, "ray_actor_options");
     fill_autoscaling(c, rs_json_num(c->json, CAPACITY, -1));
     fill_command(c);
+    fill_rollout(c);
     rs_logging_conf_fill(&c->logging, json_object_get(c->json, "logging_config"));
     c->runtime_env = json_incref(json_object_get(c->ray_actor_options, "runtime_env"));
     if (!c->runtime_env)
@@ -420,6 +433,8 @@ json_t *rs_deployment_conf_json(const struct rs_deployment_conf *c)
         if (shown && v && (!json_is_null(v) || strcmp(f->name, "user_config") == 0))
             json_object_set_new(out, f->name, json_deep_copy(v));
     }
+    if (json_is_null(json_object_get(c->json, "max_surge_percent")))
+        json_object_set_new(out, "max_surge_percent", json_integer(0)); /* Ray's default */
     return out;
 }
 

@@ -36,6 +36,39 @@ struct rs_autoscaling_conf {
     const json_t *policy_kwargs;
 };
 
+/* Keys of `rserve: {rollout}`, see fields_rollout.c. */
+enum rs_rollout_when_full { RS_FULL_STOP_FIRST, RS_FULL_WAIT };
+const char *rs_rollout_when_full_name(enum rs_rollout_when_full v);
+#define RS_CANARY_STEPS_MAX 32
+
+struct rs_rollout_analysis_conf {
+    bool enabled;
+    double max_error_rate; /* 0 to 1; < 0: not looked at */
+    double max_p99_ratio;  /* < 0: not looked at */
+    int min_requests;
+};
+
+struct rs_rollout_canary_conf {
+    bool enabled;
+    double steps[RS_CANARY_STEPS_MAX]; /* percent, each larger than the one before */
+    size_t n_steps;
+    int64_t each;          /* ns */
+    double max_error_rate; /* above the old version's, 0 to 1; < 0: not looked at */
+    double max_p99_ratio;  /* < 0: not looked at */
+    const json_t *steps_json, *each_json;
+};
+
+struct rs_rollout_conf {
+    int when_full;           /* enum rs_rollout_when_full */
+    double pause_percent;    /* 0: none */
+    unsigned pause_replicas; /* 0: none */
+    int64_t min_ready;       /* ns */
+    int64_t deadline;        /* ns; < 0: none */
+    struct rs_rollout_analysis_conf analysis;
+    struct rs_rollout_canary_conf canary;
+    const json_t *pause_json;
+};
+
 struct rs_deployment_conf {
     json_t *json;    /* owned */
     json_t *sources; /* owned: {option: "file" | "application" | "code" | "default"} */
@@ -56,7 +89,8 @@ struct rs_deployment_conf {
     int max_replicas_per_node;        /* 0: no limit */
     int gang_size;                    /* 0: none */
     double rolling_update_percentage; /* 0 to 1 */
-    int max_surge_percent;
+    int max_surge_percent;            /* what holds: 25 where nobody said anything */
+    struct rs_rollout_conf rollout;
     int backpressure_status;          /* 503 or 429 */
     int64_t backpressure_retry_after; /* ns; -1: the header's own default */
     struct rs_logging_conf logging;

@@ -4,6 +4,7 @@
 #include "core/base/network.h"
 #include "core/base/text.h"
 #include "core/config/fields_policy.h"
+#include "core/config/fields_rollout.h"
 #include "core/model/policy.h"
 
 #include <string.h>
@@ -353,6 +354,9 @@ const struct rs_object *const rs_objects[] = {
     &rs_object_extension,
     &rs_object_ready,
     &rs_object_shed,
+    &rs_object_rollout,
+    &rs_object_rollout_analysis,
+    &rs_object_rollout_canary,
     &rs_object_step,
     &rs_object_switch,
     &rs_object_answer,

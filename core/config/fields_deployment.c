@@ -1,5 +1,5 @@
 /* Tables of a deployment and of what its options hold. */
-#include "core/config/fields.h"
+#include "core/config/fields_rollout.h"
 
 #include <string.h>
 
@@ -279,6 +279,8 @@ static const struct rs_field extension_fields[] = {
              "as long after it, and by no later ones."},
     {"calls", RS_TYPE_LIST, RS_TYPE_TEXT, .at = C(calls), .reload = RS_RELOAD_LIGHT,
      .help = "Deployments that this one calls: the edges of the graph."},
+    {"rollout", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_rollout, .at = C(rollout),
+     .help = "How a new version takes the place of the old one."},
 };
 const struct rs_object rs_object_extension = RS_OBJECT(
     D "rserve",
@@ -354,9 +356,12 @@ static const struct rs_field deployment_fields[] = {
     {"rolling_update_percentage", RS_TYPE_REAL, .flags = RS_F_DETAILS | RS_F_ABOVE, .def = "0.2",
      .max = 1, .reload = RS_RELOAD_LIGHT, .at = C(rolling_update_percentage),
      .help = "Share of the replicas that a rollout stops at a time before it starts new ones."},
-    {"max_surge_percent", RS_TYPE_INT, .flags = RS_F_DETAILS, .def = "0", .max = 100,
+    {"max_surge_percent", RS_TYPE_INT, .flags = RS_F_DETAILS | RS_F_INHERIT, .max = 100,
      .reload = RS_RELOAD_LIGHT, .at = C(max_surge_percent),
-     .help = "Above 0 a rollout first starts this many more, and then stops old ones."},
+     .help =
+         "Above 0 a rollout first starts up to this many more, at least one, and then stops old "
+         "ones. 0: it stops rolling_update_percentage of them first, as Ray does. Not given: "
+         "25."},
     {"max_constructor_retry_count", RS_TYPE_INT, .def = "20", .min = 1, .max = 1e6,
      .reload = RS_RELOAD_CONTROLLER, .at = C(max_constructor_retry_count),
      .help = "Failed starts after which the deployment is DEPLOY_FAILED. Ray knows it in code "

@@ -84,7 +84,13 @@ START_TEST(defaults)
     ck_assert_int_eq(c->max_replicas_per_node, 0);
     ck_assert_int_eq(c->gang_size, 0);
     ck_assert_double_eq(c->rolling_update_percentage, 0.2);
-    ck_assert_int_eq(c->max_surge_percent, 0);
+    ck_assert_int_eq(c->max_surge_percent, 25);
+    ck_assert_int_eq(c->rollout.when_full, RS_FULL_STOP_FIRST);
+    ck_assert_uint_eq(c->rollout.pause_replicas, 0);
+    ck_assert_double_eq(c->rollout.pause_percent, 0);
+    ck_assert_int_eq(c->rollout.min_ready, 0);
+    ck_assert_int_eq(c->rollout.deadline, INT64_C(600000000000));
+    ck_assert(!c->rollout.analysis.enabled && !c->rollout.canary.enabled);
     ck_assert_int_eq(c->backpressure_status, 503);
     ck_assert_int_eq(c->backpressure_retry_after, -1);
     ck_assert_int_eq(c->logging.level, 20);
