@@ -1,14 +1,9 @@
-/* The admin REST API of the head: Ray's dashboard port, 8265, as far as Serve's tools use it.
+/* The admin REST API of the head, on Ray's dashboard port, 8265: what Serve's tools use of Ray's
+ * (ray.c), and our own below /api/v1 (v1.c). The table of routes (routes.c) says what there is; GET /api
+ * lists it, and the OpenAPI document is made from it.
  *
  * net/api may include core, net/http and net/wire. What the answers say comes from the caller, who
  * joins the controller to it.
- *
- *   GET, PUT, DELETE /api/serve/applications/   details (?api_type=, ?extended=1), deploy, delete everything
- *   POST /api/v1/applications/{app}/deployments/{deployment}/scale   {"target_num_replicas": n}
- *   GET /api/version, /api/ray/version          versions
- *   GET /metrics                                Prometheus text
- *   GET /-/healthz, /api/gcs_healthz            "success"
- *   GET /api                                    this table
  *
  * Form:     a trailing slash makes no difference. Errors of Serve's own routes are plain text as Ray
  *           sends them; others are {"error": "..."}, with 404, 405 (Allow), 413, 403 and 401.
@@ -18,12 +13,31 @@
 
 #include "core/base/buf.h"
 #include "core/base/cleanup.h"
+#include "core/base/error.h"
 #include "core/loop/loop.h"
 #include "core/metrics/metrics.h"
 
 #include <jansson.h>
 
 struct rs_api;
+
+/* --- a request, as the ops below see it; all of it borrowed for the call ------------------------- */
+
+struct rs_api_call;
+const char *rs_api_part(const struct rs_api_call *call, unsigned n); /* of the path, {0}, {1}, .. */
+const char *rs_api_query(const struct rs_api_call *call, const char *name); /* NULL: absent */
+/* A number from `min` to `max`, or `def` where there is none. */
+RS_MUST_CHECK int rs_api_query_int(const struct rs_api_call *call, const char *name, int64_t min,
+                                   int64_t max, int64_t def, int64_t *ret, struct rs_error *err);
+const char *rs_api_body(const struct rs_api_call *call, size_t *len);
+/* Who asks, in a few words: what it calls itself, and its address if that is another machine's. */
+const char *rs_api_who(const struct rs_api_call *call);
+
+/* Answers one question of /api/v1: a new reference, which is sent with 200. -1: the status follows from
+ * err->code (RS_INVALID 400, RS_NOT_FOUND 404, RS_CONFLICT 409, RS_NO_ROOM 507, RS_TIMEOUT 504,
+ * RS_SYSTEM 500). */
+typedef int rs_api_fn(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                      void *arg);
 
 struct rs_api_ops {
     /* ServeInstanceDetails (Ray's shape; `extended`: and our own members under "rserve"), a new
@@ -40,6 +54,9 @@ struct rs_api_ops {
                  int *http_status, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
+
+    /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
+    rs_api_fn *events, *plan, *why;
 };
 
 struct rs_api_conf {

@@ -5,6 +5,7 @@
 #include "net/http/mhd_events.h"
 #include "net/http/port.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <microhttpd.h>
 #include <stdio.h>
@@ -52,6 +53,18 @@ const char *rs_web_query(const struct rs_web_request *req, const char *name)
     return MHD_lookup_connection_value(req->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
+void rs_web_answer_header(struct rs_web_answer *a, const char *name, const char *fmt, ...)
+{
+    va_list args;
+
+    assert(a->n_headers < RS_WEB_HEADERS);
+    a->headers[a->n_headers].name = name;
+    va_start(args, fmt);
+    vsnprintf(a->headers[a->n_headers].value, RS_WEB_HEADER_LEN, fmt, args);
+    va_end(args);
+    a->n_headers++;
+}
+
 static bool peer_is_loopback(struct MHD_Connection *c)
 {
     const union MHD_ConnectionInfo *info =
@@ -88,8 +101,8 @@ static enum MHD_Result answer(struct MHD_Connection *c, struct exchange *x)
         return MHD_NO;
     if (a->type)
         MHD_add_response_header(r, "Content-Type", a->type);
-    if (a->header[0])
-        MHD_add_response_header(r, a->header[0], a->header[1]);
+    for (unsigned i = 0; i < a->n_headers; i++)
+        MHD_add_response_header(r, a->headers[i].name, a->headers[i].value);
     MHD_add_response_header(r, "Cache-Control", "no-store");
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     done = MHD_queue_response(c, (unsigned)a->status, r);
@@ -117,8 +130,6 @@ void rs_web_later_answer(struct rs_web_later *l, struct rs_web_answer *answer)
     x->answered = true;
     x->answer = *answer;
     *answer = (struct rs_web_answer){0};
-    if (x->answer.header[1] == answer->value)
-        x->answer.header[1] = x->answer.value;
     MHD_resume_connection(x->req.connection);
     rs_timer_start(&x->web->resumed, x->web->loop, 0);
 }

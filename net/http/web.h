@@ -10,6 +10,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/cleanup.h"
+#include "core/base/error.h"
 #include "core/loop/loop.h"
 
 struct rs_web;
@@ -27,13 +28,22 @@ struct rs_web_request {
 const char *rs_web_header(const struct rs_web_request *req, const char *name);
 const char *rs_web_query(const struct rs_web_request *req, const char *name);
 
+enum { RS_WEB_HEADERS = 4, RS_WEB_HEADER_LEN = 160 };
+
 struct rs_web_answer {
     int status;
     const char *type; /* static; NULL: no Content-Type */
     struct rs_buf body;
-    const char *header[2]; /* one more header: name (static) and value */
-    char value[128];       /* room for that value */
+    struct {
+        const char *name; /* static */
+        char value[RS_WEB_HEADER_LEN];
+    } headers[RS_WEB_HEADERS];
+    unsigned n_headers;
 };
+
+/* One more header; `name` is static, a longer value is cut. More than RS_WEB_HEADERS is a bug. */
+void rs_web_answer_header(struct rs_web_answer *a, const char *name, const char *fmt, ...)
+    RS_PRINTF(3, 4);
 
 /* An answer that is not known yet: its connection is parked, at no cost, and without its idle time. */
 struct rs_web_later;

@@ -103,9 +103,35 @@ static void collect(void *arg)
     s->n_collected++;
 }
 
-static const struct rs_api_ops ops = {details, apply, delete_all, delete_app, scale, collect};
-static const struct rs_api_ops ops_unready = {no_details, apply, delete_all,
-                                              delete_app, scale, NULL};
+/* Says which application and number it was asked for; fails as it is told. */
+static int events(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
+{
+    static const enum rs_errc codes[] = {RS_INVALID, RS_NOT_FOUND, RS_CONFLICT,
+                                         RS_NO_ROOM, RS_TIMEOUT,   RS_SYSTEM};
+    const char *app = rs_api_query(call, "app");
+    int64_t limit, fail;
+
+    if (rs_api_query_int(call, "limit", 1, 100, 10, &limit, err) < 0 ||
+        rs_api_query_int(call, "fail", 0, RS_COUNT(codes) - 1, -1, &fail, err) < 0)
+        return -1;
+    if (fail >= 0)
+        return rs_error_set(err, codes[fail], "so\nit fails");
+    *ret = json_pack("{s:s?, s:I}", "app", app, "limit", (json_int_t)limit);
+    return 0;
+}
+
+static const struct rs_api_ops ops = {.details = details,
+                                      .apply = apply,
+                                      .delete_all = delete_all,
+                                      .delete_app = delete_app,
+                                      .scale = scale,
+                                      .collect = collect,
+                                      .events = events};
+static const struct rs_api_ops ops_unready = {.details = no_details,
+                                              .apply = apply,
+                                              .delete_all = delete_all,
+                                              .delete_app = delete_app,
+                                              .scale = scale};
 
 static void *turn(void *arg)
 {
@@ -280,6 +306,22 @@ static const struct {
      "{\"error\":\"no such path"},
     {"POST", "/api/v1/applications/a/b/deployments/d/scale", "{}", 404, JSON, "{"},
     {"POST", "/api/v1/applications/a/deployments/", "{}", 404, JSON, "{"},
+    {"GET", "/api/v1/events", NULL, 200, JSON, "={\"app\":null,\"limit\":10}"},
+    {"GET", "/api/v1/events?limit=&app=a%20b", NULL, 200, JSON, "={\"app\":\"a b\",\"limit\":10}"},
+    {"GET", "/api/v1/events?limit=100", NULL, 200, JSON, "={\"app\":null,\"limit\":100}"},
+    {"GET", "/api/v1/events?limit=101", NULL, 400, JSON,
+     "={\"error\":\"?limit=: expected a number from 1 to 100, got '101'\"}"},
+    {"GET", "/api/v1/events?limit=99999999999999999999", NULL, 400, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?limit=1x", NULL, 400, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?limit=%201", NULL, 400, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?fail=0", NULL, 400, JSON, "={\"error\":\"so it fails\"}"},
+    {"GET", "/api/v1/events?fail=1", NULL, 404, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?fail=2", NULL, 409, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?fail=3", NULL, 507, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?fail=4", NULL, 504, JSON, "{\"error\":"},
+    {"GET", "/api/v1/events?fail=5", NULL, 500, JSON, "{\"error\":"},
+    {"POST", "/api/v1/plan", "{}", 501, JSON,
+     "={\"error\":\"/api/v1/plan is not known to this rserve\"}"},
     {"GET", "/api", NULL, 200, JSON, "[{\"method\":\"GET\",\"path\":\"/api\","},
 };
 
@@ -316,7 +358,7 @@ START_TEST(changes_reach_the_caller)
     ck_assert_int_eq(call(&s, "DELETE", "/api/v1/applications/a%20b", NULL, &got), 200);
     rs_http_answer_fini(&got);
     ck_assert_int_eq(call(&s, "DELETE", "/api/v1/applications/x", NULL, &got), 404);
-    ck_assert_str_eq(rs_buf_text(&got.body), "there is none");
+    ck_assert_str_eq(rs_buf_text(&got.body), "{\"error\":\"there is none\"}");
     rs_http_answer_fini(&got);
     ck_assert_int_eq(call(&s, "POST", SCALE, "{\"target_num_replicas\": 4}", &got), 200);
     rs_http_answer_fini(&got);

@@ -99,8 +99,7 @@ static void answer(struct rs_web_later *l, const char *text)
 {
     struct rs_web_answer a = {.status = 200, .type = "text/plain"};
 
-    a.header[0] = "X-Of";
-    a.header[1] = strcpy(a.value, "later");
+    rs_web_answer_header(&a, "X-Of", "%s", "later");
     rs_buf_puts(&a.body, text);
     rs_web_later_answer(l, &a);
     memset(&a, 'x', sizeof(a)); /* nothing of it is used any more */
