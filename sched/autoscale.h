@@ -28,7 +28,7 @@ enum {
 struct rs_autoscale_span {
     int64_t from;
     double area, queued_area; /* so far */
-    double high, low;
+    double high, low, queued_high, queued_low;
 };
 
 struct rs_autoscale_decision {
@@ -37,6 +37,18 @@ struct rs_autoscale_decision {
     bool by_policy;
     char reason[160];
 };
+
+/* What the last decision went by. */
+enum rs_autoscale_basis {
+    RS_SCALE_BY_LOAD,   /* requests / target_ongoing_requests */
+    RS_SCALE_BY_POLICY, /* what the user's code answered */
+    RS_SCALE_NO_ANSWER, /* the user's code has not answered: the number stays */
+    RS_SCALE_COLD,      /* a request waits and nothing runs: at once */
+    RS_SCALE_NOTHING,   /* nothing runs and nothing is asked for: the number stays */
+    RS_SCALE_BY_BOUNDS, /* the number was out of bounds: at once */
+    RS_SCALE_BASES
+};
+const char *rs_autoscale_basis_name(enum rs_autoscale_basis basis); /* "load", "policy", .. */
 
 enum rs_autoscale_direction { RS_SCALE_DOWN = -1, RS_SCALE_STABLE = 0, RS_SCALE_UP = 1 };
 
@@ -53,7 +65,12 @@ struct rs_autoscale {
     enum rs_autoscale_direction direction;
     int64_t since, delay;
     unsigned wanted; /* that it waits for; the target if it waits for nothing */
-    double total;    /* requests that the last decision went by */
+
+    /* The last decision: what it went by, and each step of the formula. */
+    enum rs_autoscale_basis basis;
+    double total;    /* requests */
+    double desired;  /* total / target_ongoing_requests, or the policy's number */
+    double proposed; /* after the factor, before the bounds */
     unsigned running;
     unsigned lower, upper;
     bool held; /* load alone wants more or fewer, but for the bounds */
@@ -85,7 +102,10 @@ enum rs_autoscale_aggregation { RS_AUTOSCALE_MEAN, RS_AUTOSCALE_MAX, RS_AUTOSCAL
 /* The load over the last `window`, or since it was first told of one. */
 double rs_autoscale_total(struct rs_autoscale *a, enum rs_autoscale_aggregation how, int64_t window,
                           int64_t now);
-double rs_autoscale_queued(struct rs_autoscale *a, int64_t window, int64_t now);
+double rs_autoscale_queued(struct rs_autoscale *a, enum rs_autoscale_aggregation how,
+                           int64_t window, int64_t now);
+/* How long until it moves to `wanted`; -1: it waits for nothing. */
+int64_t rs_autoscale_left(const struct rs_autoscale *a, int64_t now);
 enum rs_autoscale_aggregation rs_autoscale_how(const struct rs_autoscaling_conf *c);
 
 /* True: a->target is another one than before, and the last decision says why. */

@@ -126,16 +126,16 @@ static json_t *context_of(struct rs_ct_deployment *d, int64_t now)
     const struct rs_autoscaling_conf *conf = &d->conf->autoscaling;
     json_t *ids = running_ids(d);
     double total = rs_autoscale_total(a, rs_autoscale_how(conf), conf->look_back_period, now);
-    double queued = fmin(rs_autoscale_queued(a, conf->look_back_period, now), total);
+    double queued = rs_autoscale_queued(a, rs_autoscale_how(conf), conf->look_back_period, now);
 
     d->asked_load = a->load;
     return json_pack(
         "{s:i, s:i, s:f, s:f, s:i, s:i, s:o, s:o, s:f, s:O?, s:O?, s:o}", "current_num_replicas",
         (int)json_array_size(ids), "target_num_replicas", (int)a->target, "total_num_requests",
-        total, "total_queued_requests", queued, "capacity_adjusted_min_replicas",
-        conf->min_replicas, "capacity_adjusted_max_replicas", conf->max_replicas,
-        "last_scale_up_time", time_or_null(a->last_up_s), "last_scale_down_time",
-        time_or_null(a->last_down_s), "current_time", rs_ct_wall(d->app->controller, now), "config",
+        total, "total_queued_requests", fmin(queued, total), "capacity_adjusted_min_replicas",
+        (int)a->lower, "capacity_adjusted_max_replicas", conf->max_replicas, "last_scale_up_time",
+        time_or_null(a->last_up_s), "last_scale_down_time", time_or_null(a->last_down_s),
+        "current_time", rs_ct_wall(d->app->controller, now), "config",
         json_object_get(d->conf->json, "autoscaling_config"), "stats", d->stats, "running_replicas",
         ids);
 }

@@ -137,8 +137,11 @@ class Decide(unittest.TestCase):
             self.assertEqual(self.decide(policies, {"D": asked})["D"], {"replicas": factor})
         self.assertEqual(made, [2, 3])
 
+    def test_below_zero_is_zero(self) -> None:
+        self.assertEqual(self.one(lambda ctx: (-1.5, {})), {"replicas": 0.0})
+
     def test_wrong_answers(self) -> None:
-        for value in (3, None, (1, 2, 3), ("many", {}), (-1, {}), (float("nan"), {}),
+        for value in (3, None, (1, 2, 3), ("many", {}), (float("nan"), {}),
                       (float("inf"), {}), (None, {})):
             with self.subTest(value=value):
                 def policy(ctx: Any, value: Any = value) -> Any:

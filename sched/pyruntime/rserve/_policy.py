@@ -169,9 +169,9 @@ def _pair(result: Any) -> Tuple[Any, Optional[Dict[Any, Any]]]:
 
 def _number(value: Any) -> float:
     number = float(value)
-    if number < 0 or number != number or number == float("inf"):
-        raise ValueError(f"an autoscaling policy must return a number >= 0, got {value!r}")
-    return number
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"an autoscaling policy must return a finite number, got {value!r}")
+    return max(number, 0.0)  # below 0 is 0, as with Ray
 
 
 def _raw(stats: List[Any], deployment: DeploymentID) -> Dict[str, Dict[ReplicaID, List[Any]]]:

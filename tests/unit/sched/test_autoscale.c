@@ -119,10 +119,13 @@ static const struct {
     {1, 1, 0, 99, 1, 1, 0, 10},
     {1, 1, 0, 9, 0.5, 1, 0, 5},
     {4, 4, 50, 0, 1, 0, 0, 1},
-    {0, 0, 0, 3, 1, 0, 0, 3}, /* ahead of the load */
+    {0, 0, 0, 3, 1, 0, 0, 3},   /* ahead of the load */
+    {0, 0, 0, 3, 2.5, 0, 0, 3}, /* no factor from zero */
     {0, 0, 1, -1, 1, 0, 0, 1},
-    {0, 0, 1, 5, 1, 0, 0, 1}, /* one at once, the rest after the delay */
+    {0, 0, 1, 5, 1, 0, 0, 1},     /* one at once, the rest after the delay */
+    {1, 1, 0, 3.5, 0.4, 1, 0, 2}, /* the factor goes by the number itself: 1 + 0.4 * 2.5 */
     {2, 2, 0, 3, 1, 1, 2, 4},
+    {2, 2, 0, 0, 1, 0, 2, 0}, /* the last gang */
 };
 
 START_TEST(policy)
@@ -155,7 +158,10 @@ START_TEST(window)
     now += 2 * RS_SEC;
     /* 2 s of 4, 2 s of 8: so far that is all there is */
     ck_assert_double_eq_tol(rs_autoscale_total(&a, RS_AUTOSCALE_MEAN, 10 * RS_SEC, now), 6, 1e-9);
-    ck_assert_double_eq_tol(rs_autoscale_queued(&a, 10 * RS_SEC, now), 0.5, 1e-9);
+    ck_assert_double_eq_tol(rs_autoscale_queued(&a, RS_AUTOSCALE_MEAN, 10 * RS_SEC, now), 0.5,
+                            1e-9);
+    ck_assert_double_eq(rs_autoscale_queued(&a, RS_AUTOSCALE_MAX, 10 * RS_SEC, now), 1);
+    ck_assert_double_eq(rs_autoscale_queued(&a, RS_AUTOSCALE_MIN, 10 * RS_SEC, now), 0);
     ck_assert_double_eq(rs_autoscale_total(&a, RS_AUTOSCALE_MAX, 10 * RS_SEC, now), 8);
     ck_assert_double_eq(rs_autoscale_total(&a, RS_AUTOSCALE_MIN, 10 * RS_SEC, now), 4);
     /* a window that cuts the first span: 1 s of 4, 2 s of 8 */
@@ -252,6 +258,37 @@ START_TEST(reversal)
         ck_assert(!decide());
     }
     ck_assert_uint_eq(a.target, 2);
+}
+END_TEST
+
+/* With nothing running a policy is followed at once, and what was waited for goes on. */
+START_TEST(policy_at_zero)
+{
+    reset();
+    facts.has_policy = true;
+    facts.policy_wants = 1;
+    facts.lower = 0;
+    facts.running = 4;
+    conf.downscale_delay = 10 * RS_SEC;
+    rs_autoscale_start(&a, 4, now);
+    ck_assert(!decide());
+    now += 9 * RS_SEC;
+    facts.policy_wants = -1; /* it was asked and has not answered */
+    ck_assert(!decide());
+    ck_assert_int_eq(a.basis, RS_SCALE_NO_ANSWER);
+    facts.running = 0; /* all died */
+    facts.policy_wants = 4;
+    ck_assert(!decide());
+    facts.running = 4;
+    facts.policy_wants = 1;
+    now += RS_SEC;
+    ck_assert(decide());
+    ck_assert_uint_eq(a.target, 1);
+    facts.running = 0;
+    facts.policy_wants = 5;
+    ck_assert(decide());
+    ck_assert_uint_eq(a.target, 5);
+    ck_assert_int_eq(a.basis, RS_SCALE_BY_POLICY);
 }
 END_TEST
 
@@ -396,6 +433,6 @@ RS_CHECK_MAIN("autoscale", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_loop_test(tc, formula, 0, RS_COUNT(formulas));
               tcase_add_loop_test(tc, policy, 0, RS_COUNT(policies)); tcase_add_test(tc, window);
               tcase_add_test(tc, correction); tcase_add_test(tc, many_changes);
-              tcase_add_test(tc, upscale_delay); tcase_add_test(tc, reversal);
-              tcase_add_test(tc, to_zero_delay);
+              tcase_add_test(tc, upscale_delay); tcase_add_test(tc, policy_at_zero);
+              tcase_add_test(tc, reversal); tcase_add_test(tc, to_zero_delay);
               tcase_add_loop_test(tc, shape, 0, RS_COUNT(shapes)); tcase_add_test(tc, why);)
