@@ -1,5 +1,5 @@
 /* What is wanted: from a configuration, and from the graph that the code describes. */
-#include "sched/controller-internal.h"
+#include "sched/controller-change.h"
 
 #include "core/base/alloc.h"
 #include "sched/message.h"
@@ -47,6 +47,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     json_decref(app->runtime_env);
     json_decref(app->ingress_policy);
     json_decref(app->declared);
+    json_decref(app->live_options);
     free(app->zygote);
     free(app->name);
     free(app->build_version);
@@ -69,16 +70,6 @@ void rs_ct_app_failed(struct rs_ct_app *app, char *message)
     free(message);
 }
 
-static void deployment_gone(struct rs_ct_deployment *d)
-{
-    if (d->gone)
-        return;
-    d->gone = true;
-    d->wanted = 0;
-    rs_autoscale_fini(&d->scale);
-    rs_ct_event(d, RS_STATUS_DELETE, rs_strdup(""));
-}
-
 void rs_ct_app_delete(struct rs_ct_app *app)
 {
     app->conf = NULL;
@@ -88,54 +79,71 @@ void rs_ct_app_delete(struct rs_ct_app *app)
         struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
 
         if (d)
-            deployment_gone(d);
+            rs_ct_deployment_gone(d);
     }
 }
 
 /* --- builds --- */
 
+enum rs_ct_way rs_ct_way(const struct rs_ct_app *app, const struct rs_config_app *conf)
+{
+    uint64_t code = rs_config_app_code_hash(conf);
+
+    if (conf->failure)
+        return RS_WAY_REFUSED;
+    if (!conf->import_path)
+        return RS_WAY_FILE;
+    if (app && (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) &&
+        app->code == code)
+        return RS_WAY_UNDER_WAY;
+    return app && app->live && app->live_code == code && app->described ? RS_WAY_KNOWN
+                                                                        : RS_WAY_BUILD;
+}
+
+char *rs_ct_build_version(const struct rs_ct_app *app, uint64_t code, unsigned *attempt)
+{
+    *attempt = app && app->build_version && app->code == code ? app->attempt + 1 : 0;
+    /* Another try with the same code has another name, so that no late answer is taken for its. */
+    return *attempt ? rs_asprintf("%016" PRIx64 ".%u", code, *attempt)
+                    : rs_asprintf("%016" PRIx64, code);
+}
+
 static void want_build(struct rs_ct_app *app, uint64_t code)
 {
-    app->attempt = app->build_version && app->code == code ? app->attempt + 1 : 0;
+    rs_ct_set(&app->build_version, rs_ct_build_version(app, code, &app->attempt));
     app->code = code;
     app->build = RS_BUILD_WANTED;
     rs_ct_set(&app->builder, NULL);
     rs_ct_set(&app->failure, NULL);
-    /* Another try with the same code has another name, so that no late answer is taken for its. */
-    rs_ct_set(&app->build_version, app->attempt
-                                       ? rs_asprintf("%016" PRIx64 ".%u", code, app->attempt)
-                                       : rs_asprintf("%016" PRIx64, code));
 }
 
 void rs_ct_app_follow(struct rs_ct_app *app, int64_t now)
 {
     const struct rs_config_app *conf = app->conf;
     uint64_t code = rs_config_app_code_hash(conf);
+    enum rs_ct_way way = rs_ct_way(app, conf);
 
-    if (conf->failure) {
-        app->build = RS_BUILD_NONE;
+    if (way == RS_WAY_UNDER_WAY)
+        return; /* the configuration of now is used when the answer comes */
+    if (way == RS_WAY_BUILD) {
+        want_build(app, code);
+        return;
+    }
+    app->build = RS_BUILD_NONE;
+    if (way == RS_WAY_REFUSED) {
         rs_ct_app_failed(app, rs_strdup(conf->failure));
         return;
     }
-    if (!conf->import_path) {
-        app->build = RS_BUILD_NONE;
-        app->code = code;
+    app->code = code;
+    if (way == RS_WAY_FILE) {
         rs_ct_set(&app->build_version, rs_asprintf("%016" PRIx64, code));
         rs_ct_app_deploy(app, NULL, now);
-        return;
-    }
-    if ((app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) && app->code == code)
-        return; /* the configuration of now is used when the answer comes */
-    if (app->live && app->live_code == code && app->described) {
+    } else {
         rs_auto(rs_json_decrefp) json_t *described = json_incref(app->described);
 
-        app->build = RS_BUILD_NONE;
-        app->code = code;
         rs_ct_set(&app->build_version, rs_strdup(app->version));
         rs_ct_app_deploy(app, described, now);
-        return;
     }
-    want_build(app, code);
 }
 
 static const struct rs_ct_node *choose_builder(const struct rs_controller *c)
@@ -173,125 +181,6 @@ void rs_ct_send_builds(struct rs_controller *c)
 
 /* --- deploying --- */
 
-static uint64_t mix_text(uint64_t h, const char *text)
-{
-    for (; text && *text; text++)
-        h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-    return h;
-}
-
-/* Changes with all that asks for new replicas: options, and for Python the code. */
-static char *heavy_of(const struct rs_ct_app *app, const struct rs_deployment_conf *conf)
-{
-    uint64_t h = rs_deployment_conf_heavy_hash(conf);
-
-    if (conf->kind == RS_KIND_PYTHON)
-        h = mix_text(h, app->version);
-    else
-        h = mix_text(h, app->app_dir);
-    return rs_asprintf("%016" PRIx64, h);
-}
-
-static void set_version(struct rs_ct_deployment *d)
-{
-    rs_ct_set(&d->version,
-              d->attempt ? rs_asprintf("%s.%u", d->heavy, d->attempt) : rs_strdup(d->heavy));
-    d->failed = false;
-    d->seen_failures = d->seen_deaths = 0;
-    d->waiting_since = 0;
-    d->slow = false;
-}
-
-static void light_change(struct rs_ct_deployment *d, const struct rs_deployment_conf *old,
-                         const struct rs_deployment_conf *conf, unsigned wanted)
-{
-    struct rs_buf fields = {0};
-    unsigned bits = rs_deployment_conf_diff(old, conf, &fields);
-    bool only_number = strcmp(rs_buf_text(&fields), "num_replicas") == 0;
-
-    if (wanted != d->wanted && (bits == 0 || only_number)) {
-        bool up = wanted > d->wanted;
-
-        rs_ct_event(d, up ? RS_STATUS_SCALE_UP : RS_STATUS_SCALE_DOWN,
-                    rs_asprintf("%s from %u to %u replicas.", up ? "Upscaling" : "Downscaling",
-                                d->wanted, wanted));
-    } else if (bits != 0) {
-        rs_ct_event(d, RS_STATUS_CONFIG, rs_strdup(""));
-    }
-    if (bits & RS_RELOAD_RECONFIGURE)
-        d->seen_failures = d->seen_deaths = 0; /* the nodes count anew */
-    rs_buf_fini(&fields);
-}
-
-/* Takes `conf`. */
-static void set_deployment(struct rs_ct_app *app, const char *name, struct rs_deployment_conf *conf,
-                           bool ingress, int64_t now)
-{
-    struct rs_ct_deployment *d = rs_map_get(&app->deployments, name);
-    rs_auto(rs_freep) char *heavy = heavy_of(app, conf);
-    bool same = d && !d->gone && strcmp(d->heavy, heavy) == 0 && !d->failed;
-    bool changed = !same || rs_deployment_conf_diff(d->conf, conf, NULL) != 0;
-    unsigned wanted = rs_ct_wanted(d, app->controller, conf, changed), before;
-
-    if (!d && rs_ct_restored(app, name, &before))
-        wanted = rs_ct_wanted_again(app, conf, before);
-    if (!d) {
-        d = rs_alloc(sizeof(*d));
-        d->app = app;
-        d->policy_wants = -1;
-        d->name = rs_strdup(name);
-        d->heavy = rs_strdup(heavy);
-        d->message = rs_strdup("");
-        d->status = (struct rs_status){RS_DEPLOYMENT_UPDATING, RS_TRIGGER_CONFIG_UPDATE_STARTED};
-        set_version(d);
-        rs_map_put(&app->deployments, name, d);
-    } else if (!same) {
-        d->attempt = strcmp(d->heavy, heavy) != 0 ? 0 : d->attempt + 1;
-        rs_ct_set(&d->heavy, rs_strdup(heavy));
-        set_version(d);
-        d->gone = false;
-        rs_ct_event(d, RS_STATUS_CONFIG, rs_strdup(""));
-    } else {
-        light_change(d, d->conf, conf, wanted);
-    }
-    d->wanted = wanted;
-    if (!conf->autoscaling_enabled)
-        rs_autoscale_fini(&d->scale);
-    else if (!d->scale.started || d->scale.target != wanted)
-        rs_autoscale_start(&d->scale, wanted, now);
-    if (changed) /* another policy, perhaps */
-        d->policy_wants = -1;
-    d->ingress = ingress;
-    rs_deployment_conf_free(d->conf);
-    d->conf = conf;
-}
-
-static struct rs_deployment_conf **merge_all(struct rs_ct_app *app, const struct rs_graph *g)
-{
-    const struct rs_config *config = app->own ? app->own : app->controller->config;
-    struct rs_deployment_conf **confs =
-        rs_alloc((g->count + 1) * sizeof(struct rs_deployment_conf *));
-    struct rs_diags diags = {0};
-
-    for (size_t i = 0; i < g->count; i++) {
-        struct rs_error err = {0};
-
-        if (rs_deployment_merge(&confs[i], config, app->conf, g->nodes[i].name, g->nodes[i].options,
-                                &diags) == 0)
-            continue;
-        rs_diags_to_error(&diags, &err);
-        rs_ct_app_failed(
-            app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, err.msg));
-        for (size_t k = 0; k < i; k++)
-            rs_deployment_conf_free(confs[k]);
-        free(confs);
-        confs = NULL;
-        break;
-    }
-    rs_diags_fini(&diags);
-    return confs;
-}
-
 static json_t *object_or_empty(const json_t *j)
 {
     return json_is_object(j) ? json_deep_copy(j) : json_object();
@@ -324,41 +213,35 @@ static void take_facts(struct rs_ct_app *app, const json_t *described)
         app->start_reason =
             rs_strdup(rs_json_str(described, "start_reason", "the code asks for it"));
     app->live_code = app->code;
+    json_decref(app->live_options);
+    app->live_options = rs_config_app_code(conf);
     app->live = true;
     app->controller->populated = true;
 }
 
 void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t now)
 {
+    rs_auto(rs_ct_changes_fini) struct rs_ct_changes changes = {0};
+    const struct rs_ct_wish wish = {
+        .config = app->own ? app->own : app->controller->config,
+        .conf = app->conf,
+        .version = app->build_version,
+        .described = described,
+    };
+    rs_auto(rs_json_decrefp) json_t *kept = described ? json_deep_copy(described) : NULL;
     struct rs_error err = {0};
-    struct rs_graph *g = NULL;
-    struct rs_deployment_conf **confs;
 
     rs_ct_set(&app->failure, NULL);
-    if (rs_graph_build(&g, app->conf, described, &err) < 0) {
+    if (rs_ct_decide(&changes, app->controller, app, &wish, &err) < 0) {
         rs_ct_app_failed(
             app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, err.msg));
         return;
     }
-    confs = merge_all(app, g);
-    if (!confs) {
-        rs_graph_free(g);
-        return;
-    }
     rs_graph_free(app->graph);
-    app->graph = g;
-    json_t *kept = described ? json_deep_copy(described) : NULL;
-
+    app->graph = rs_steal(changes.graph);
     json_decref(app->described);
-    app->described = kept;
+    app->described = rs_steal(kept);
     take_facts(app, described);
-    for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
-        struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
-
-        if (d && !rs_graph_find(g, d->name))
-            deployment_gone(d);
-    }
-    for (size_t i = 0; i < g->count; i++)
-        set_deployment(app, g->nodes[i].name, confs[i], i == g->ingress, now);
-    free(confs);
+    for (size_t i = 0; i < changes.n; i++)
+        rs_ct_carry_out(app, &changes.items[i], now);
 }

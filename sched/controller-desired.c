@@ -82,14 +82,18 @@ void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts)
     c->restored = json_deep_copy(counts);
 }
 
-bool rs_ct_restored(const struct rs_ct_app *app, const char *deployment, unsigned *ret)
+bool rs_ct_restored(const struct rs_controller *c, const char *app, const char *deployment,
+                    unsigned *ret)
 {
-    json_t *counts = json_object_get(app->controller->restored, app->name);
-    json_int_t n = rs_json_int(counts, deployment, -1);
+    json_int_t n = rs_json_int(json_object_get(c->restored, app), deployment, -1);
 
     if (n < 0 || n > INT32_MAX)
         return false;
-    json_object_del(counts, deployment); /* of this head's making from here */
     *ret = (unsigned)n;
     return true;
+}
+
+void rs_ct_restored_used(struct rs_controller *c, const char *app, const char *deployment)
+{
+    json_object_del(json_object_get(c->restored, app), deployment); /* of this head's making */
 }

@@ -1,5 +1,5 @@
 /* What the files of the controller share: controller.c (inputs), controller-deploy.c (configuration
- * and graphs -> what is wanted), controller-place.c (where), controller-target.c (what each node is
+ * and graphs -> what is wanted), controller-change.c (what that changes), controller-place.c (where), controller-target.c (what each node is
  * told), controller-observe.c (reports -> statuses), controller-desired.c (what outlives it), controller-scale.c (how many), controller-view.c
  * (what people are told).
  */
@@ -145,6 +145,7 @@ struct rs_ct_app {
     /* What is deployed; live false: nothing yet. */
     bool live;
     uint64_t live_code;
+    json_t *live_options; /* what that is the hash of; NULL: nothing yet */
     json_t *described; /* the GRAPH; NULL: from the file */
     struct rs_graph *graph;
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
@@ -221,12 +222,16 @@ void rs_ct_app_follow(struct rs_ct_app *app, int64_t now);
 void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t now);
 void rs_ct_app_failed(struct rs_ct_app *app, char *message); /* takes it */
 void rs_ct_app_delete(struct rs_ct_app *app);
+/* It is no longer wanted: it is forgotten when nothing of it runs. */
+void rs_ct_deployment_gone(struct rs_ct_deployment *d);
 /* Sends BUILDs that wait for a node. */
 void rs_ct_send_builds(struct rs_controller *c);
 
 /* controller-desired.c */
-/* The number that it had under an earlier head, told once; false: not known. */
-bool rs_ct_restored(const struct rs_ct_app *app, const char *deployment, unsigned *ret);
+/* The number that it had under an earlier head; false: not known, or made use of. */
+bool rs_ct_restored(const struct rs_controller *c, const char *app, const char *deployment,
+                    unsigned *ret);
+void rs_ct_restored_used(struct rs_controller *c, const char *app, const char *deployment);
 
 /* controller-place.c */
 void rs_ct_place(struct rs_controller *c);
@@ -250,8 +255,8 @@ void rs_ct_send_targets(struct rs_controller *c, int64_t now);
 unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controller *c,
                       const struct rs_deployment_conf *conf, bool changed);
 /* The number of a new deployment that had `before` under an earlier head. */
-unsigned rs_ct_wanted_again(const struct rs_ct_app *app, const struct rs_deployment_conf *conf,
-                            unsigned before);
+unsigned rs_ct_wanted_again(const struct rs_controller *c, const struct rs_config_app *app,
+                            const struct rs_deployment_conf *conf, unsigned before);
 /* Another configuration is about to be followed; `before` NULL: it is the first. */
 void rs_ct_capacity(struct rs_controller *c, const struct rs_config *before,
                     const struct rs_config *after);

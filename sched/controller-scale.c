@@ -54,15 +54,14 @@ unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controll
     return in_gangs(conf, within(now, lower_bound(c, conf), a->max_replicas));
 }
 
-unsigned rs_ct_wanted_again(const struct rs_ct_app *app, const struct rs_deployment_conf *conf,
-                            unsigned before)
+unsigned rs_ct_wanted_again(const struct rs_controller *c, const struct rs_config_app *app,
+                            const struct rs_deployment_conf *conf, unsigned before)
 {
     const struct rs_autoscaling_conf *a = &conf->autoscaling;
 
     if (conf->autoscaling_enabled)
-        return in_gangs(conf,
-                        within((int)before, lower_bound(app->controller, conf), a->max_replicas));
-    if (app->conf && app->conf->external_scaler_enabled)
+        return in_gangs(conf, within((int)before, lower_bound(c, conf), a->max_replicas));
+    if (app && app->external_scaler_enabled)
         return before;
     return in_gangs(conf, conf->num_replicas);
 }

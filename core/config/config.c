@@ -559,6 +559,18 @@ uint64_t rs_config_app_code_hash(const struct rs_config_app *app)
     return rs_json_hash(all);
 }
 
+json_t *rs_config_app_code(const struct rs_config_app *app)
+{
+    const json_t *ext = json_object_get(app->complete, "rserve");
+
+    return json_pack("{s:O?, s:O, s:O, s:O?, s:O?, s:O?, s:O?}", "import_path",
+                     json_object_get(app->complete, "import_path"), "args", app->args,
+                     "runtime_env", app->runtime_env, "rserve.app_dir",
+                     json_object_get(ext, "app_dir"), "rserve.python",
+                     json_object_get(ext, "python"), "rserve.start", json_object_get(ext, "start"),
+                     "rserve.revision", json_object_get(ext, "revision"));
+}
+
 static json_t *seconds(int64_t ns)
 {
     if (ns < 0)

@@ -159,6 +159,8 @@ json_t *rs_config_app_echo(const struct rs_config_app *app);
 /* Changes when replicas of a Python application must be started anew whatever their options:
  * import_path, args, runtime_env, app_dir, python, start, revision. */
 uint64_t rs_config_app_code_hash(const struct rs_config_app *app);
+/* What that is the hash of, by the names of the options. New. */
+json_t *rs_config_app_code(const struct rs_config_app *app);
 /* What the application asks of the ingress: see core/model/policy.h. {}: nothing. New. */
 json_t *rs_config_app_policy(const struct rs_config_app *app);
 /* {"host": .., "port": .., ...} and so on as GET /api/serve/applications/ shows them. New. */

@@ -477,6 +477,10 @@ uint64_t rs_deployment_conf_heavy_hash(const struct rs_deployment_conf *c)
     return rs_json_hash(all);
 }
 
+/* What a field asks for whose values are `va` and `vb`; 0: it does not differ. */
+static unsigned change_of(const struct rs_field *f, const json_t *a, const json_t *b,
+                          const json_t *va, const json_t *vb);
+
 static unsigned changes(const struct rs_object *o, const json_t *a, const json_t *b,
                         struct rs_buf *fields)
 {
@@ -485,22 +489,32 @@ static unsigned changes(const struct rs_object *o, const json_t *a, const json_t
     for (size_t i = 0; i < o->count; i++) {
         const struct rs_field *f = &o->fields[i];
         rs_auto(rs_json_decrefp) json_t *va = value_of(f, a), *vb = value_of(f, b);
-        unsigned one = f->reload;
+        unsigned one = change_of(f, a, b, va, vb);
 
-        if (f->alias_of || f->flags & RS_F_FORBIDDEN ||
-            (json_equal(va, vb) && json_is_null(json_object_get(a, f->name)) ==
-                                       json_is_null(json_object_get(b, f->name))))
+        if (!one)
             continue;
-        if (f->type == RS_TYPE_OBJECT && f->reload == RS_RELOAD_NONE)
-            one = changes(f->object, va, vb, NULL);
-        /* Without a user_config there is nothing to call reconfigure() with. */
-        if (strcmp(f->name, "user_config") == 0 && json_is_null(vb))
-            one = RS_RELOAD_LIGHT;
-        all |= one ? one : (unsigned)RS_RELOAD_LIGHT;
+        all |= one;
         if (fields)
             rs_buf_printf(fields, "%s%s", rs_buf_len(fields) ? ", " : "", f->name);
     }
     return all;
+}
+
+static unsigned change_of(const struct rs_field *f, const json_t *a, const json_t *b,
+                          const json_t *va, const json_t *vb)
+{
+    unsigned one = f->reload;
+
+    if (f->alias_of || f->flags & RS_F_FORBIDDEN ||
+        (json_equal(va, vb) &&
+         json_is_null(json_object_get(a, f->name)) == json_is_null(json_object_get(b, f->name))))
+        return 0;
+    if (f->type == RS_TYPE_OBJECT && f->reload == RS_RELOAD_NONE)
+        one = changes(f->object, va, vb, NULL);
+    /* Without a user_config there is nothing to call reconfigure() with. */
+    if (strcmp(f->name, "user_config") == 0 && json_is_null(vb))
+        one = RS_RELOAD_LIGHT;
+    return one ? one : (unsigned)RS_RELOAD_LIGHT;
 }
 
 unsigned rs_deployment_conf_diff(const struct rs_deployment_conf *a,
@@ -514,4 +528,56 @@ unsigned rs_deployment_conf_diff(const struct rs_deployment_conf *a,
             rs_buf_printf(fields, "%s%s", rs_buf_len(fields) ? ", " : "", CAPACITY);
     }
     return all;
+}
+
+const char *rs_reload_name(unsigned bits)
+{
+    return bits & RS_RELOAD_RESTART       ? "restart"
+           : bits & RS_RELOAD_RECONFIGURE ? "reconfigure"
+           : bits                         ? "in place"
+                                          : "nothing";
+}
+
+static void add_change(json_t *out, const char *path, json_t *before, json_t *after, unsigned bits)
+{
+    json_array_append_new(out, json_pack("{s:s, s:O, s:O, s:s}", "field", path, "old", before,
+                                         "new", after, "asks", rs_reload_name(bits)));
+}
+
+/* Down to the innermost fields. `asked`: what the object around them asks for; 0: they say it. */
+static void list_changes(const struct rs_object *o, const json_t *a, const json_t *b,
+                         const char *above, unsigned asked, json_t *out)
+{
+    for (size_t i = 0; i < o->count; i++) {
+        const struct rs_field *f = &o->fields[i];
+        rs_auto(rs_json_decrefp) json_t *va = value_of(f, a), *vb = value_of(f, b);
+        rs_auto(rs_freep) char *path = rs_asprintf("%s%s%s", above, *above ? "." : "", f->name);
+        json_t *da = json_object_get(a, f->name), *db = json_object_get(b, f->name);
+        unsigned one = change_of(f, a, b, va, vb);
+
+        one = one && asked ? asked : one;
+        if (one && f->type == RS_TYPE_OBJECT && !(f->flags & RS_F_SPARSE) && json_is_object(da) &&
+            json_is_object(db) && !json_equal(va, vb))
+            list_changes(f->object, va, vb, path, f->reload, out);
+        else if (one && json_equal(va, vb)) /* set or not: that is the difference */
+            add_change(out, path, da ? da : json_null(), db ? db : json_null(), one);
+        else if (one)
+            add_change(out, path, va, vb, one);
+    }
+}
+
+json_t *rs_deployment_conf_changes(const struct rs_deployment_conf *a,
+                                   const struct rs_deployment_conf *b)
+{
+    json_t *out = json_array();
+    double before = rs_json_num(a->json, CAPACITY, -1), after = rs_json_num(b->json, CAPACITY, -1);
+
+    list_changes(&rs_object_deployment, a->json, b->json, "", 0, out);
+    if (before != after) {
+        rs_auto(rs_json_decrefp) json_t *va = before < 0 ? json_null() : json_real(before);
+        rs_auto(rs_json_decrefp) json_t *vb = after < 0 ? json_null() : json_real(after);
+
+        add_change(out, CAPACITY, va, vb, RS_RELOAD_LIGHT);
+    }
+    return out;
 }

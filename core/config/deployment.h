@@ -137,6 +137,11 @@ uint64_t rs_deployment_conf_heavy_hash(const struct rs_deployment_conf *c);
  * changed options are appended, parted by ", ". */
 unsigned rs_deployment_conf_diff(const struct rs_deployment_conf *a,
                                  const struct rs_deployment_conf *b, struct rs_buf *fields);
+/* The same, field by field, in the order of the table: [{"field": "autoscaling_config.max_replicas", "old",
+ * "new", "asks": "restart", "reconfigure" or "in place"}]. New. */
+json_t *rs_deployment_conf_changes(const struct rs_deployment_conf *a,
+                                   const struct rs_deployment_conf *b);
+const char *rs_reload_name(unsigned bits); /* "restart", ..; "nothing" */
 /* n replicas under a target_capacity of `percent` (< 0: none): half rounds up, at least 1 unless n or
  * percent is 0. */
 int rs_target_capacity_apply(int n, double percent);
