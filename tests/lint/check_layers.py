@@ -22,7 +22,7 @@ LAYERS: Dict[str, Sequence[str]] = {
 # The folders of a layer, each of which may include those before it. `net/wire` and the pure parts
 # of `sched` know nothing of what is built on them.
 ORDER: Dict[str, Sequence[str]] = {
-    "core": ("base", "loop", "metrics", "resource", "model", "config", "graph", "store"),
+    "core": ("base", "loop", "metrics", "resource", "model", "config", "graph", "store", "events"),
 }
 # A folder that is narrower than its layer: it may include these folders and itself, nothing else.
 NARROW: Dict[str, Sequence[str]] = {
