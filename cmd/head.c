@@ -1,8 +1,6 @@
-#include "cmd/head.h"
+#include "cmd/head-internal.h"
 
 #include "cmd/ask.h"
-#include "cmd/gauges.h"
-#include "cmd/saved.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -10,7 +8,6 @@
 #include "core/base/log.h"
 #include "core/base/map.h"
 #include "core/config/config.h"
-#include "net/api/api.h"
 #include "net/wire/conn.h"
 
 #include <string.h>
@@ -27,29 +24,9 @@ struct link {
     bool within; /* the node is in this process: it speaks when there is something to say */
 };
 
-struct rs_head {
-    struct rs_loop *loop;
-    struct rs_head_ops ops;
-    void *arg;
-    struct rs_controller *controller;
-    struct rs_api *api;
-    struct rs_listener *joins;
-    struct rs_list links;
-    struct rs_after hook;
-    struct rs_gauges gauges;
-    bool has_gauges; /* false: nobody asked for figures */
-    char *app_dir, *http_host, *later_host, *values_dir;
-    uint16_t http_port;
-    struct rs_saved *saved; /* NULL: nothing is kept */
-    bool changed;           /* something to be kept changed without an order */
-    int64_t turned_at;      /* 0: not yet */
-    bool closing;
-};
-
 /* --- what outlives it ---------------------------------------------------------------------------- */
 
-/* An order was carried out: it is acknowledged when it is on the disk. */
-static int keep(struct rs_head *h, struct rs_error *err)
+int rs_head_keep(struct rs_head *h, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *desired = NULL;
 
@@ -69,7 +46,7 @@ static void keep_quietly(struct rs_head *h)
 {
     struct rs_error err = {0};
 
-    if (keep(h, &err) < 0)
+    if (rs_head_keep(h, &err) < 0)
         return; /* it was logged, and nobody waits for an answer */
 }
 
@@ -338,18 +315,8 @@ static const struct rs_controller_ops controller_ops = {
     .event = on_event,
 };
 
-/* --- REST ---------------------------------------------------------------------------------------- */
-
-static json_t *api_details(bool extended, void *arg)
-{
-    struct rs_head *h = arg;
-
-    return rs_controller_details(h->controller, extended, rs_clock_now());
-}
-
-/* The listener that `c` asks for, told in it as it is. */
-static int open_http(struct rs_head *h, struct rs_config *c, const char *default_host,
-                     struct rs_error *err)
+int rs_head_open_http(struct rs_head *h, struct rs_config *c, const char *default_host,
+                      struct rs_error *err)
 {
     const char *host = c->http.host ? c->http.host : default_host;
     uint16_t port = 0;
@@ -362,92 +329,6 @@ static int open_http(struct rs_head *h, struct rs_config *c, const char *default
     h->http_host = rs_strdup(c->http.host);
     return 0;
 }
-
-/* Takes `config`. */
-static int apply_from_rest(struct rs_head *h, struct rs_config *config, struct rs_error *err)
-{
-    rs_auto(rs_config_freep) struct rs_config *c = config;
-    bool opens = h->later_host && !h->http_port && c->proxy_location != RS_PROXY_DISABLED;
-
-    if (h->app_dir && rs_config_default_app_dir(c, h->app_dir, err) < 0)
-        return -1;
-    if (opens && open_http(h, c, h->later_host, err) < 0)
-        return -1;
-    return rs_head_apply(h, rs_steal(c), err);
-}
-
-static int api_apply(const char *body, size_t len, struct rs_buf *error, int *http_status,
-                     void *arg)
-{
-    struct rs_head *h = arg;
-    struct rs_config *config = NULL;
-    struct rs_diags diags = {0};
-    struct rs_error err = {0};
-    int r = rs_config_parse(&config, body, len, NULL, &diags);
-
-    (void)http_status;
-    if (r == 0)
-        r = apply_from_rest(h, config, &err);
-    else if (rs_diags_schema_errors(&diags))
-        rs_diags_print(error, &diags);
-    if (r < 0 && err.msg[0])
-        rs_buf_puts(error, err.msg);
-    rs_diags_fini(&diags);
-    return r;
-}
-
-static int api_delete_all(struct rs_buf *error, int *http_status, void *arg)
-{
-    struct rs_head *h = arg;
-
-    (void)error;
-    (void)http_status;
-    rs_head_delete_all(h);
-    return 0;
-}
-
-static int api_delete_app(const char *app, struct rs_buf *error, int *http_status, void *arg)
-{
-    if (rs_head_delete(arg, app))
-        return 0;
-    *http_status = 404;
-    rs_buf_printf(error, "there is no application '%s'", app);
-    return -1;
-}
-
-static int api_scale(const char *app, const char *deployment, unsigned replicas,
-                     struct rs_buf *error, int *http_status, void *arg)
-{
-    struct rs_head *h = arg;
-    struct rs_error err = {0};
-
-    if (rs_controller_scale(h->controller, app, deployment, replicas, rs_clock_now(), &err) == 0 &&
-        keep(h, &err) == 0)
-        return 0;
-    *http_status = err.code == RS_NOT_FOUND ? 404 : err.code == RS_SYSTEM ? 500 : 412;
-    rs_buf_puts(error, err.msg);
-    return -1;
-}
-
-static void api_collect(void *arg)
-{
-    struct rs_head *h = arg;
-    rs_auto(rs_json_decrefp) json_t *details = NULL;
-
-    if (!h->has_gauges)
-        return;
-    details = rs_controller_details(h->controller, false, rs_clock_now());
-    rs_gauges_update(&h->gauges, details);
-}
-
-static const struct rs_api_ops api_ops = {
-    .details = api_details,
-    .apply = api_apply,
-    .delete_all = api_delete_all,
-    .delete_app = api_delete_app,
-    .scale = api_scale,
-    .collect = api_collect,
-};
 
 /* --- life ---------------------------------------------------------------------------------------- */
 
@@ -545,7 +426,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     rs_list_init(&h->links);
     rs_list_init(&h->hook.link);
     if (rs_controller_new(&h->controller, &controller, &controller_ops, h, err) < 0 ||
-        rs_api_new(&h->api, loop, &api, &api_ops, h, err) < 0)
+        rs_api_new(&h->api, loop, &api, &rs_head_api_ops, h, err) < 0)
         return -1;
     if (conf->join && rs_listener_new(&h->joins, loop, conf->join, on_worker, h, err) < 0)
         return -1;
@@ -587,7 +468,7 @@ int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *
     }
     if (rs_controller_apply(h->controller, config, rs_clock_now(), err) < 0)
         return -1;
-    return keep(h, err);
+    return rs_head_keep(h, err);
 }
 
 int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err)
@@ -598,7 +479,7 @@ int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *er
     }
     if (rs_controller_put(h->controller, config, rs_clock_now(), err) < 0)
         return -1;
-    return keep(h, err);
+    return rs_head_keep(h, err);
 }
 
 bool rs_head_delete(struct rs_head *h, const char *app)
@@ -638,7 +519,7 @@ int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **htt
     rs_auto(rs_config_freep) struct rs_config *c = config;
 
     if (!h->http_port && c->proxy_location != RS_PROXY_DISABLED) {
-        if (open_http(h, c, h->later_host ? h->later_host : "127.0.0.1", err) < 0)
+        if (rs_head_open_http(h, c, h->later_host ? h->later_host : "127.0.0.1", err) < 0)
             return -1;
         rs_controller_start(h->controller, rs_steal(c));
     }
@@ -648,7 +529,7 @@ int rs_head_start_http(struct rs_head *h, struct rs_config *config, json_t **htt
 
 void rs_head_collect(struct rs_head *h)
 {
-    api_collect(h);
+    rs_head_api_ops.collect(h);
 }
 
 const struct rs_controller *rs_head_controller(const struct rs_head *h)

@@ -43,15 +43,18 @@ struct rs_api_ops {
     /* ServeInstanceDetails (Ray's shape; `extended`: and our own members under "rserve"), a new
      * reference; NULL: cannot tell now (503). */
     json_t *(*details)(bool extended, void *arg);
-    /* ServeConfigV2 as JSON. 0: taken. -1: `error` holds the text, *http_status is 400 unless set. */
-    int (*apply)(const char *body, size_t len, struct rs_buf *error, int *http_status, void *arg);
+    /* The body is ServeConfigV2 as JSON. 0: taken. -1: `error` holds the text, *http_status is 400
+     * unless set. */
+    int (*apply)(const struct rs_api_call *call, struct rs_buf *error, int *http_status, void *arg);
     /* Every application goes. As apply. */
-    int (*delete_all)(struct rs_buf *error, int *http_status, void *arg);
+    int (*delete_all)(const struct rs_api_call *call, struct rs_buf *error, int *http_status,
+                      void *arg);
     /* This application goes; RS_NOT_FOUND's status is 404. As apply. */
-    int (*delete_app)(const char *app, struct rs_buf *error, int *http_status, void *arg);
+    int (*delete_app)(const struct rs_api_call *call, const char *app, struct rs_buf *error,
+                      int *http_status, void *arg);
     /* So many replicas of a deployment, until the next apply. As apply. */
-    int (*scale)(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
-                 int *http_status, void *arg);
+    int (*scale)(const struct rs_api_call *call, const char *app, const char *deployment,
+                 unsigned replicas, struct rs_buf *error, int *http_status, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
 

@@ -70,7 +70,7 @@ void rs_api_put_applications(const struct rs_api_call *call, struct rs_web_answe
     const struct rs_api *api = call->api;
     struct rs_buf error = {0};
     int status = 0;
-    int r = api->ops->apply(call->req->body, call->req->len, &error, &status, api->arg);
+    int r = api->ops->apply(call, &error, &status, api->arg);
 
     answer_change(a, r, status, &error);
 }
@@ -80,7 +80,7 @@ void rs_api_delete_applications(const struct rs_api_call *call, struct rs_web_an
     const struct rs_api *api = call->api;
     struct rs_buf error = {0};
     int status = 0;
-    int r = api->ops->delete_all(&error, &status, api->arg);
+    int r = api->ops->delete_all(call, &error, &status, api->arg);
 
     answer_change(a, r, status, &error);
 }
@@ -130,8 +130,8 @@ void rs_api_scale(const struct rs_api_call *call, struct rs_web_answer *a)
 
     if (replicas < 0)
         answer_spaced(a, 400, "error", rs_buf_text(&error));
-    else if (api->ops->scale(call->part[0], call->part[1], (unsigned)replicas, &error, &status,
-                             api->arg) < 0)
+    else if (api->ops->scale(call, call->part[0], call->part[1], (unsigned)replicas, &error,
+                             &status, api->arg) < 0)
         answer_spaced(a, status >= 400 ? status : 400, "error", rs_buf_text(&error));
     else
         answer_spaced(a, 200, "message",

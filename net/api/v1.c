@@ -27,7 +27,7 @@ void rs_api_v1_delete_application(const struct rs_api_call *call, struct rs_web_
     rs_auto(rs_buf_fini) struct rs_buf error = {0};
     int status = 0;
 
-    if (api->ops->delete_app(call->part[0], &error, &status, api->arg) == 0)
+    if (api->ops->delete_app(call, call->part[0], &error, &status, api->arg) == 0)
         a->status = 200;
     else
         rs_api_answer_error(a, status >= 400 ? status : 400, "%s", rs_buf_text(&error));

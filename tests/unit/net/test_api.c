@@ -40,11 +40,13 @@ static json_t *no_details(bool extended, void *arg)
 }
 
 /* Refuses what is not an object. */
-static int apply(const char *body, size_t len, struct rs_buf *error, int *status, void *arg)
+static int apply(const struct rs_api_call *call, struct rs_buf *error, int *status, void *arg)
 {
     rs_auto(rs_json_decrefp) json_t *config = NULL;
     struct server *s = arg;
     struct rs_error err;
+    size_t len;
+    const char *body = rs_api_body(call, &len);
 
     if (rs_json_parse(&config, body, len, "body", &err) < 0) {
         rs_buf_puts(error, err.msg);
@@ -60,7 +62,7 @@ static int apply(const char *body, size_t len, struct rs_buf *error, int *status
     return 0;
 }
 
-static int delete_all(struct rs_buf *error, int *status, void *arg)
+static int delete_all(const struct rs_api_call *call, struct rs_buf *error, int *status, void *arg)
 {
     struct server *s = arg;
 
@@ -68,7 +70,8 @@ static int delete_all(struct rs_buf *error, int *status, void *arg)
     return 0;
 }
 
-static int delete_app(const char *app, struct rs_buf *error, int *status, void *arg)
+static int delete_app(const struct rs_api_call *call, const char *app, struct rs_buf *error,
+                      int *status, void *arg)
 {
     struct server *s = arg;
 
@@ -82,8 +85,8 @@ static int delete_app(const char *app, struct rs_buf *error, int *status, void *
 }
 
 /* Knows one deployment, and refuses 7 of it. */
-static int scale(const char *app, const char *deployment, unsigned replicas, struct rs_buf *error,
-                 int *status, void *arg)
+static int scale(const struct rs_api_call *call, const char *app, const char *deployment,
+                 unsigned replicas, struct rs_buf *error, int *status, void *arg)
 {
     struct server *s = arg;
 

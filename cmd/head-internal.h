@@ -1,0 +1,37 @@
+/* What the files of the head share: head.c (nodes, what outlives it, life), head-api.c (the ops of the
+ * REST API).
+ */
+#pragma once
+
+#include "cmd/gauges.h"
+#include "cmd/head.h"
+#include "cmd/saved.h"
+#include "net/api/api.h"
+
+struct rs_head {
+    struct rs_loop *loop;
+    struct rs_head_ops ops;
+    void *arg;
+    struct rs_controller *controller;
+    struct rs_api *api;
+    struct rs_listener *joins;
+    struct rs_list links;
+    struct rs_after hook;
+    struct rs_gauges gauges;
+    bool has_gauges; /* false: nobody asked for figures */
+    char *app_dir, *http_host, *later_host, *values_dir;
+    uint16_t http_port;
+    struct rs_saved *saved; /* NULL: nothing is kept */
+    bool changed;           /* something to be kept changed without an order */
+    int64_t turned_at;      /* 0: not yet */
+    bool closing;
+};
+
+/* An order was carried out: it is acknowledged when it is on the disk. */
+int rs_head_keep(struct rs_head *h, struct rs_error *err);
+/* The listener that `c` asks for, told in it as it is. */
+int rs_head_open_http(struct rs_head *h, struct rs_config *c, const char *default_host,
+                      struct rs_error *err);
+
+/* head-api.c; their argument is the head */
+extern const struct rs_api_ops rs_head_api_ops;
