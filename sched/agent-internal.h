@@ -2,7 +2,7 @@
  * replica), agent-reconcile.c (how many of which version), agent-zygote.c, agent-env.c, agent-report.c.
  *
  * Intent (what the target wants, `stopping`, `failed`) is kept apart from what was observed (state,
- * health). rs_ag_enter is the only writer of a replica's state, rs_ag_zygote_enter of a zygote's.
+ * health). rs_ag_on is the only writer of a replica's state, rs_ag_zygote_enter of a zygote's.
  */
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "core/resource/ledger.h"
 #include "sched/agent.h"
 #include "sched/message.h"
+#include "sched/replica-states.h"
 #include "sched/restart.h"
 
 #define RS_AG_DEAD_MAX 10       /* ended replicas remembered per deployment */
@@ -164,8 +165,8 @@ struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *
 bool rs_ag_is_core(const struct rs_ag_deployment *d);
 
 /* agent-replica.c */
-bool rs_ag_may(enum rs_replica_state from, enum rs_replica_state to);
-void rs_ag_enter(struct rs_ag_replica *r, enum rs_replica_state to, int64_t now);
+/* The only writer of a replica's state: by the table of replica-states.h. False: it is where it was. */
+bool rs_ag_on(struct rs_ag_replica *r, enum rs_replica_event event, int64_t now);
 bool rs_ag_is_up(const struct rs_ag_replica *r); /* it takes requests */
 /* It counts for its deployment: not on its way out. */
 bool rs_ag_live(const struct rs_ag_replica *r);

@@ -3,9 +3,9 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "sched/supervise/spawn.h"
 
-#include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,39 +17,30 @@
 #define PROBE_GAP_MAX (250 * RS_MS)
 #define PROBE_TIMEOUT (2 * RS_SEC)
 
-#define TO(state) (1u << RS_REPLICA_##state)
-
-static const unsigned allowed[RS_REPLICA_STATE_COUNT] = {
-    [RS_REPLICA_PENDING] = TO(STARTING) | TO(STOPPED),
-    [RS_REPLICA_STARTING] = TO(RUNNING) | TO(STOPPING) | TO(STOPPED), /* STOPPED: it died */
-    [RS_REPLICA_RUNNING] = TO(UPDATING) | TO(DRAINING) | TO(STOPPING) | TO(STOPPED),
-    [RS_REPLICA_UPDATING] = TO(RUNNING) | TO(DRAINING) | TO(STOPPING) | TO(STOPPED),
-    [RS_REPLICA_DRAINING] = TO(STOPPING) | TO(STOPPED),
-    [RS_REPLICA_STOPPING] = TO(STOPPED),
-    [RS_REPLICA_STOPPED] = 0,
-};
-
-bool rs_ag_may(enum rs_replica_state from, enum rs_replica_state to)
+bool rs_ag_on(struct rs_ag_replica *r, enum rs_replica_event event, int64_t now)
 {
-    return allowed[from] & (1u << to);
-}
+    enum rs_replica_state was = r->state;
+    enum rs_replica_move move = rs_replica_step(&r->state, event);
 
-void rs_ag_enter(struct rs_ag_replica *r, enum rs_replica_state to, int64_t now)
-{
-    assert(rs_ag_may(r->state, to)); /* a wrong transition is a bug, never an input */
-    r->state = to;
+    if (move == RS_REPLICA_DEFECT)
+        rs_log_error("the state machine of a replica knows no such event",
+                     "replica=%s state=%s event=%s", r->id, rs_replica_state_name(was),
+                     rs_replica_event_name(event));
+    if (move != RS_REPLICA_MOVES)
+        return false;
     r->deadline = 0;
-    if (to == RS_REPLICA_STARTING)
+    if (r->state == RS_REPLICA_STARTING)
         r->start_at = now;
-    if (to == RS_REPLICA_RUNNING && !r->ready_at)
+    if (r->state == RS_REPLICA_RUNNING && !r->ready_at)
         r->ready_at = now;
-    if (to == RS_REPLICA_DRAINING || to == RS_REPLICA_STOPPING) {
+    if (r->state == RS_REPLICA_DRAINING || r->state == RS_REPLICA_STOPPING) {
         if (!r->stop_by)
             r->stop_by = now + r->grace;
         r->deadline = r->stop_by;
         r->check_at = r->asked_at = 0;
     }
     rs_ag_changed(r->deployment->agent);
+    return true;
 }
 
 bool rs_ag_live(const struct rs_ag_replica *r)
@@ -176,7 +167,7 @@ void rs_ag_replica_free(struct rs_ag_replica *r)
     free(r);
 }
 
-static void stopped(struct rs_ag_replica *r, int64_t now)
+static void stopped(struct rs_ag_replica *r, enum rs_replica_event event, int64_t now)
 {
     struct rs_agent *a = r->deployment->agent;
 
@@ -184,13 +175,13 @@ static void stopped(struct rs_ag_replica *r, int64_t now)
         a->ops.detach(r->id, r->message, a->arg);
     r->attached = false;
     r->pid = 0;
-    rs_ag_enter(r, RS_REPLICA_STOPPED, now);
+    (void)rs_ag_on(r, event, now);
 }
 
 void rs_ag_lost(struct rs_ag_replica *r, int64_t now)
 {
     if (r->state != RS_REPLICA_STOPPED)
-        stopped(r, now);
+        stopped(r, RS_REPLICA_ON_LOST, now);
 }
 
 static void send_signal(struct rs_ag_replica *r, int signal, int64_t now)
@@ -209,11 +200,10 @@ void rs_ag_kill(struct rs_ag_replica *r, const char *why, int64_t now)
     if (!r->message && why)
         rs_ag_set(&r->message, rs_message_bounded(why));
     if (r->state == RS_REPLICA_PENDING) {
-        stopped(r, now);
+        stopped(r, RS_REPLICA_ON_KILL, now);
         return;
     }
-    if (r->state != RS_REPLICA_STOPPING)
-        rs_ag_enter(r, RS_REPLICA_STOPPING, now);
+    (void)rs_ag_on(r, RS_REPLICA_ON_KILL, now);
     send_signal(r, SIGKILL, now);
 }
 
@@ -222,7 +212,7 @@ static void ask_to_stop(struct rs_ag_replica *r, int64_t now)
 {
     struct rs_agent *a = r->deployment->agent;
 
-    rs_ag_enter(r, RS_REPLICA_STOPPING, now);
+    (void)rs_ag_on(r, RS_REPLICA_ON_IDLE, now);
     if (r->kind == RS_KIND_HTTP) {
         a->ops.kill(r->id, SIGTERM, a->arg);
         r->kill_stage = 1;
@@ -245,7 +235,7 @@ void rs_ag_retire(struct rs_ag_replica *r, const char *why, int64_t now)
         rs_ag_kill(r, why, now);
         return;
     }
-    rs_ag_enter(r, RS_REPLICA_DRAINING, now);
+    (void)rs_ag_on(r, RS_REPLICA_ON_RETIRE, now);
     a->ops.retire(r->id, a->arg);
 }
 
@@ -316,7 +306,7 @@ static void begin(struct rs_ag_replica *r, pid_t pid, int64_t now)
     r->attached = true;
     r->pid = r->last_pid = pid;
     r->deployment->started++;
-    rs_ag_enter(r, RS_REPLICA_STARTING, now);
+    (void)rs_ag_on(r, RS_REPLICA_ON_LAUNCHED, now);
     if (r->reservation)
         rs_ledger_commit(d->agent->ledger, r->reservation);
     if (r->kind == RS_KIND_HTTP) {
@@ -360,7 +350,7 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
         return;
     }
     rs_ag_start_failed(r, err.msg, now);
-    stopped(r, now);
+    stopped(r, RS_REPLICA_ON_LOST, now);
 }
 
 /* --- what it says --- */
@@ -410,7 +400,8 @@ static void ready(struct rs_ag_replica *r, int64_t now)
     struct rs_agent *a = d->agent;
     bool first = r->state == RS_REPLICA_STARTING;
 
-    rs_ag_enter(r, RS_REPLICA_RUNNING, now);
+    if (!rs_ag_on(r, RS_REPLICA_ON_READY, now))
+        return;
     if (current(r)) {
         d->ever_ran = true;
         d->start_failures = 0;
@@ -441,7 +432,7 @@ void rs_ag_replica_reconfigure(struct rs_ag_replica *r, int64_t now)
     user = json_object_get(d->conf->json, "user_config");
     msg = json_pack("{s:O, s:O, s:i}", "user_config", user ? user : json_null(), "config",
                     d->conf->json, "rank", (int)r->rank);
-    rs_ag_enter(r, RS_REPLICA_UPDATING, now);
+    (void)rs_ag_on(r, RS_REPLICA_ON_TUNE, now);
     r->stale = false;
     a->ops.tell(r->id, RS_TELL_RECONFIGURE, 0, msg, a->arg);
 }
@@ -456,7 +447,7 @@ static void failed(struct rs_ag_replica *r, const json_t *msg, int64_t now)
         rs_ag_retire(r, "reconfigure failed", now);
     } else if (r->state == RS_REPLICA_STARTING) {
         rs_ag_start_failed(r, trace && *trace ? trace : error, now);
-        rs_ag_enter(r, RS_REPLICA_STOPPING, now);
+        (void)rs_ag_on(r, RS_REPLICA_ON_FAILED, now);
         r->deadline = now + FAILED_EXIT_WAIT;
     }
 }
@@ -496,8 +487,7 @@ void rs_agent_heard(struct rs_agent *a, const char *replica_id, enum rs_agent_he
         rs_ag_replica_greet(r);
         break;
     case RS_HEARD_READY:
-        if (r->state == RS_REPLICA_STARTING || r->state == RS_REPLICA_UPDATING)
-            ready(r, now);
+        ready(r, now);
         break;
     case RS_HEARD_FAILED:
         failed(r, msg, now);
@@ -524,7 +514,7 @@ void rs_agent_gone(struct rs_agent *a, const char *replica_id, const char *why, 
     }
     if (r->state == RS_REPLICA_STARTING) {
         /* The end of the process tells more: its status and what it printed. */
-        rs_ag_enter(r, RS_REPLICA_STOPPING, now);
+        (void)rs_ag_on(r, RS_REPLICA_ON_CUT, now);
         r->deadline = now + TERM_WAIT;
         if (why && *why)
             rs_ag_set(&r->message, rs_strdup(why));
@@ -585,7 +575,7 @@ void rs_agent_exited(struct rs_agent *a, const char *replica_id, int wait_status
         if (current(r))
             rs_ag_set(&r->deployment->last_error, rs_asprintf("replica %s: %s", r->id, why));
     }
-    stopped(r, now);
+    stopped(r, RS_REPLICA_ON_EXITED, now);
     rs_ag_reconcile(a, now);
 }
 
@@ -691,7 +681,7 @@ static void deadline_due(struct rs_ag_replica *r, int64_t now)
     if (r->state == RS_REPLICA_STARTING) {
         not_ready_in_time(r, now);
     } else if (r->state == RS_REPLICA_DRAINING) {
-        rs_ag_enter(r, RS_REPLICA_STOPPING, now);
+        (void)rs_ag_on(r, RS_REPLICA_ON_LATE, now);
         send_signal(r, SIGTERM, now);
     } else if (r->state == RS_REPLICA_STOPPING) {
         bool unknown = !r->pid; /* a fork that was never confirmed: nothing to wait for */
@@ -700,7 +690,7 @@ static void deadline_due(struct rs_ag_replica *r, int64_t now)
             rs_ag_start_failed(r, r->message ? r->message : "it closed its connection", now);
         send_signal(r, SIGKILL, now);
         if (unknown)
-            stopped(r, now);
+            stopped(r, RS_REPLICA_ON_LOST, now);
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,7 +106,13 @@ void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *m
     enum rs_deployment_status before = d->status.status;
     struct rs_controller *c = d->app->controller;
 
-    if (!rs_status_step(&d->status, event)) {
+    enum rs_status_outcome outcome = rs_status_step(&d->status, event);
+
+    if (outcome == RS_STATUS_DEFECT)
+        rs_log_error("the state machine of a deployment knows no such event",
+                     "application=%s deployment=%s status=%s event=%d", d->app->name, d->name,
+                     rs_deployment_status_name(before), (int)event);
+    if (outcome != RS_STATUS_MOVED) {
         free(message);
         return;
     }
@@ -129,10 +136,9 @@ static void give_up(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
 {
     d->failed = true;
     rs_ct_event(d, RS_STATUS_START_FAILED,
-                rs_asprintf("The deployment failed to start %u times in a row. This may be due to "
-                            "a problem with its constructor or initial health check failing. See "
-                            "controller logs for details. Error:\n%s",
-                            s->start_failures, s->last_error ? s->last_error : "unknown"));
+                rs_status_message(RS_STATUS_START_FAILED,
+                                  &(struct rs_status_facts){.failures = s->start_failures,
+                                                            .error = s->last_error}));
 }
 
 static void tell_retry(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
@@ -159,10 +165,8 @@ static void count_failures(struct rs_ct_deployment *d, const struct rs_ct_seen *
     d->seen_failures = s->failures_total;
     if (s->deaths > d->seen_deaths)
         rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
-                    rs_asprintf("A replica's health check failed. This deployment will be "
-                                "UNHEALTHY until the replica recovers or a new deploy happens.%s%s",
-                                s->last_error ? " Error:\n" : "",
-                                s->last_error ? s->last_error : ""));
+                    rs_status_message(RS_STATUS_HEALTH_FAILED,
+                                      &(struct rs_status_facts){.error = s->last_error}));
     d->seen_deaths = s->deaths;
 }
 
@@ -207,7 +211,8 @@ static void observe_deployment(struct rs_ct_deployment *d, int64_t now)
     if (s.fresh) {
         count_failures(d, &s);
         if (all_running(d, &s) && !d->failed)
-            rs_ct_event(d, RS_STATUS_ALL_RUNNING, rs_strdup(""));
+            rs_ct_event(d, RS_STATUS_ALL_RUNNING,
+                        rs_status_message(RS_STATUS_ALL_RUNNING, &(struct rs_status_facts){0}));
         if (d->status.status == RS_DEPLOYMENT_HEALTHY && all_running(d, &s) && *d->message)
             set_message(d, rs_strdup(""));
     }
@@ -240,11 +245,11 @@ static void list_of(struct rs_buf *out, const struct rs_ct_app *app,
     rs_buf_puts(out, "]");
 }
 
-static enum rs_app_status by_deployments(const struct rs_ct_app *app, struct rs_buf *message)
+static enum rs_app_event by_deployments(const struct rs_ct_app *app, struct rs_buf *list)
 {
     size_t n = 0;
     struct rs_status *all = rs_alloc((rs_map_count(&app->deployments) + 1) * sizeof(*all));
-    enum rs_app_status status;
+    enum rs_app_event event;
 
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
         const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
@@ -252,18 +257,12 @@ static enum rs_app_status by_deployments(const struct rs_ct_app *app, struct rs_
         if (d && !d->gone)
             all[n++] = d->status;
     }
-    status = rs_app_status_of(all, n);
+    event = rs_app_event_of(all, n);
     free(all);
-    if (status == RS_APP_DEPLOY_FAILED) {
-        rs_buf_puts(message, "Failed to update the deployments ");
-        list_of(message, app, RS_DEPLOYMENT_DEPLOY_FAILED);
-        rs_buf_puts(message, ".");
-    } else if (status == RS_APP_UNHEALTHY) {
-        rs_buf_puts(message, "The deployments ");
-        list_of(message, app, RS_DEPLOYMENT_UNHEALTHY);
-        rs_buf_puts(message, " are UNHEALTHY.");
-    }
-    return status;
+    if (event == RS_APP_EVENT_FAILED || event == RS_APP_EVENT_ILL)
+        list_of(list, app,
+                event == RS_APP_EVENT_ILL ? RS_DEPLOYMENT_UNHEALTHY : RS_DEPLOYMENT_DEPLOY_FAILED);
+    return event;
 }
 
 /* What the making of the environment that it is built in is at; "" if there is nothing to say. */
@@ -283,36 +282,53 @@ static const char *setting_up(const struct rs_ct_app *app)
     return "";
 }
 
+/* What is the case with it, and what its message is made of. */
+static enum rs_app_event app_event(const struct rs_ct_app *app, struct rs_status_facts *f,
+                                   struct rs_buf *list)
+{
+    enum rs_app_event event;
+
+    if (app->deleting)
+        return RS_APP_EVENT_DELETE;
+    if (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) {
+        f->progress = setting_up(app);
+        return RS_APP_EVENT_BUILD;
+    }
+    if (app->failure) {
+        f->error = app->failure;
+        return RS_APP_EVENT_REFUSED;
+    }
+    event = by_deployments(app, list);
+    f->list = rs_buf_text(list);
+    return event;
+}
+
 static void observe_app(struct rs_ct_app *app)
 {
-    struct rs_buf message = {0};
-    enum rs_app_status status;
+    struct rs_buf list = {0};
+    struct rs_status_facts facts = {.app = app->name};
+    enum rs_app_event event = app_event(app, &facts, &list);
+    enum rs_app_status was = app->status;
+    enum rs_status_outcome outcome = rs_app_status_step(&app->status, event);
+    rs_auto(rs_freep) char *message = rs_app_status_message(event, &facts);
 
-    if (app->deleting) {
-        status = RS_APP_DELETING;
-    } else if (app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING) {
-        status = RS_APP_DEPLOYING;
-        rs_buf_puts(&message, setting_up(app));
-    } else if (app->failure) {
-        status = RS_APP_DEPLOY_FAILED;
-        rs_buf_puts(&message, app->failure);
-    } else {
-        status = by_deployments(app, &message);
+    rs_buf_fini(&list);
+    if (outcome == RS_STATUS_DEFECT) {
+        rs_log_error("the state machine of an application knows no such event",
+                     "application=%s status=%s event=%d", app->name, rs_app_status_name(was),
+                     (int)event);
+        return;
     }
-    if (status != app->status || strcmp(app->message, rs_buf_text(&message)) != 0) {
-        enum rs_app_status was = app->status;
-
-        app->status = status;
-        rs_ct_set(&app->message, rs_strdup(rs_buf_text(&message)));
-        rs_ct_emit(app->controller, &(struct rs_controller_event){
-                                        .kind = RS_EVENT_APP,
-                                        .app = app->name,
-                                        .before = was != status ? rs_app_status_name(was) : NULL,
-                                        .status = rs_app_status_name(status),
-                                        .text = app->message,
-                                    });
-    }
-    rs_buf_fini(&message);
+    if (outcome == RS_STATUS_SAME && strcmp(app->message, message) == 0)
+        return;
+    rs_ct_set(&app->message, rs_steal(message));
+    rs_ct_emit(app->controller, &(struct rs_controller_event){
+                                    .kind = RS_EVENT_APP,
+                                    .app = app->name,
+                                    .before = was != app->status ? rs_app_status_name(was) : NULL,
+                                    .status = rs_app_status_name(app->status),
+                                    .text = app->message,
+                                });
 }
 
 void rs_ct_observe(struct rs_controller *c, int64_t now)

@@ -164,8 +164,10 @@ static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
                                                 .text = text});
     if ((int)running >= lower_bound(c, d->conf) &&
         (int)running <= d->conf->autoscaling.max_replicas)
-        rs_ct_event(d, d->wanted > from ? RS_STATUS_AUTOSCALE_UP : RS_STATUS_AUTOSCALE_DOWN,
-                    rs_asprintf("%s from %u to %u replicas.", way, from, d->wanted));
+        rs_ct_event(
+            d, d->wanted > from ? RS_STATUS_AUTOSCALE_UP : RS_STATUS_AUTOSCALE_DOWN,
+            rs_status_message(d->wanted > from ? RS_STATUS_AUTOSCALE_UP : RS_STATUS_AUTOSCALE_DOWN,
+                              &(struct rs_status_facts){.from = from, .to = d->wanted}));
 }
 
 static bool scale(struct rs_ct_deployment *d, int64_t now)
@@ -258,8 +260,8 @@ static int scale_by_hand(struct rs_controller *c, const char *app_name, const ch
     tell_by_hand(d, from);
     if (from != replicas)
         rs_ct_event(d, replicas > from ? RS_STATUS_SCALE_UP : RS_STATUS_SCALE_DOWN,
-                    rs_asprintf("%s from %u to %u replicas.",
-                                replicas > from ? "Upscaling" : "Downscaling", from, replicas));
+                    rs_status_message(replicas > from ? RS_STATUS_SCALE_UP : RS_STATUS_SCALE_DOWN,
+                                      &(struct rs_status_facts){.from = from, .to = replicas}));
     return 0;
 }
 

@@ -163,27 +163,6 @@ START_TEST(report_there_and_back)
 }
 END_TEST
 
-/* Every move of a replica's state: P S R U D T X = PENDING STARTING RUNNING UPDATING DRAINING STOPPING
- * STOPPED. */
-static const struct {
-    enum rs_replica_state from;
-    const char *to;
-} moves[] = {
-    {RS_REPLICA_PENDING, "SX"},    {RS_REPLICA_STARTING, "RTX"}, {RS_REPLICA_RUNNING, "UDTX"},
-    {RS_REPLICA_UPDATING, "RDTX"}, {RS_REPLICA_DRAINING, "TX"},  {RS_REPLICA_STOPPING, "X"},
-    {RS_REPLICA_STOPPED, ""},
-};
-
-START_TEST(replica_moves)
-{
-    ck_assert_uint_eq(RS_COUNT(moves), RS_REPLICA_STATE_COUNT);
-    for (int to = 0; to < RS_REPLICA_STATE_COUNT; to++)
-        ck_assert_int_eq(rs_ag_may(moves[_i].from, (enum rs_replica_state)to),
-                         strchr(moves[_i].to, "PSRUDTX"[to]) != NULL);
-}
-END_TEST
-
 RS_CHECK_MAIN("model", tcase_add_test(tc, target_there_and_back);
               tcase_add_loop_test(tc, target_is_checked, 0, RS_COUNT(changes));
-              tcase_add_test(tc, report_there_and_back);
-              tcase_add_loop_test(tc, replica_moves, 0, RS_COUNT(moves));)
+              tcase_add_test(tc, report_there_and_back);)
