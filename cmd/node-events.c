@@ -199,12 +199,12 @@ static void on_replica_idle(const char *replica_id, void *arg)
         rs_agent_idle(n->agent, replica_id, rs_node_now(n));
 }
 
-/* The head may have to start a replica for it. */
-static void on_load(bool starving, void *arg)
+/* The head may have to start replicas for it. */
+static void on_load(bool urgent, void *arg)
 {
     struct rs_node *n = arg;
 
-    n->dirty |= starving;
+    n->dirty |= urgent;
     n->busy = true;
 }
 

@@ -361,6 +361,7 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .router = router_conf(d->router),
             .by_value = d->by_value,
             .failed = d->failed,
+            .scales = d->scales,
         };
         if (d->router)
             rs_helpers_want(rs_advice_helpers(n->advice), "router", d->app);

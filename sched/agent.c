@@ -158,9 +158,9 @@ static char *routes_text(const struct rs_agent_routes *r)
         rs_buf_printf(&b, "q %lld %lld %lld %lld\n", (long long)d->priority_ageing,
                       (long long)d->shed_target, (long long)d->shed_interval,
                       (long long)d->request_timeout);
-        rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d %s\n", d->app, d->name, d->max_ongoing,
+        rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d %d %s\n", d->app, d->name, d->max_ongoing,
                       d->max_queued, d->backpressure_status, d->retry_after_s, d->by_value,
-                      d->failed, router);
+                      d->failed, d->scales, router);
     }
     return rs_buf_steal(&b);
 }
@@ -212,6 +212,7 @@ void rs_ag_routes(struct rs_agent *a)
             .router = router_of(d->conf),
             .by_value = takes_values(a, d),
             .failed = unavailable(a, d),
+            .scales = d->conf->autoscaling_enabled,
         };
     }
     text = routes_text(&r);

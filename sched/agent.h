@@ -85,6 +85,7 @@ struct rs_agent_route_deployment {
     const json_t *router; /* request_router_config of one of its own; NULL: none */
     bool by_value;
     bool failed;
+    bool scales;
 };
 struct rs_agent_routes {
     const struct rs_agent_route_app *apps;

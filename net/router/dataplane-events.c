@@ -11,7 +11,7 @@ struct event {
     uint64_t stream;
     json_t *msg;
     char *why;
-    bool starving;
+    bool urgent;
     char *app, *deployment;
     void (*tell)(struct rs_dataplane *d, struct event *e);
 };
@@ -82,12 +82,12 @@ void rs_dataplane_post_choose(struct rs_dataplane *d, const char *app, const cha
 static void tell_load(struct rs_dataplane *d, struct event *e)
 {
     if (d->ops->on_load)
-        d->ops->on_load(e->starving, d->arg);
+        d->ops->on_load(e->urgent, d->arg);
 }
 
-void rs_dataplane_post_load(struct rs_dataplane *d, bool starving)
+void rs_dataplane_post_load(struct rs_dataplane *d, bool urgent)
 {
-    post_event(d, (struct event){.starving = starving, .tell = tell_load});
+    post_event(d, (struct event){.urgent = urgent, .tell = tell_load});
 }
 
 void rs_dataplane_post_replica(struct rs_dataplane *d, const char *replica_id, enum rs_msg type,

@@ -19,14 +19,15 @@ static void read_figures(struct rs_figures *f, struct rs_dataplane_stat *s)
     s->errors = atomic_load_explicit(&f->errors, memory_order_relaxed);
 }
 
-/* The integral up to now; read again if the lane wrote meanwhile. Without load, the next one is told. */
-static uint64_t read_load(struct rs_figures *f)
+/* The integral up to now; read again if the lane wrote meanwhile. Without load, the next one is told; of
+ * a deployment that scales, also when there is about twice as much. */
+static uint64_t read_load(struct rs_figures *f, bool scales)
 {
     unsigned turn, load;
     int64_t at;
     uint64_t us;
 
-    atomic_store_explicit(&f->alarm, true, memory_order_seq_cst);
+    atomic_store_explicit(&f->alarm_at, 1, memory_order_seq_cst);
     do {
         turn = atomic_load_explicit(&f->turn, memory_order_acquire);
         load = atomic_load_explicit(&f->load, memory_order_acquire);
@@ -35,7 +36,7 @@ static uint64_t read_load(struct rs_figures *f)
     } while (turn % 2 || turn != atomic_load_explicit(&f->turn, memory_order_relaxed));
     if (load == 0)
         return us;
-    atomic_store_explicit(&f->alarm, false, memory_order_relaxed);
+    atomic_store_explicit(&f->alarm_at, scales ? 2 * load + 2 : 0, memory_order_relaxed);
     return us + (uint64_t)(load * ((double)(rs_clock_now() - at) / (double)RS_US));
 }
 
@@ -45,7 +46,7 @@ static void deployment_stat(const struct rs_dataplane *d, struct rs_homed *dep,
 {
     *s = (struct rs_dataplane_stat){.app = dep->app, .deployment = dep->name};
     read_figures(&dep->figures, s);
-    s->load_us = read_load(&dep->figures);
+    s->load_us = read_load(&dep->figures, dep->scales);
     for (size_t i = 0; i < RS_COUNT(s->dropped); i++)
         s->dropped[i] = atomic_load_explicit(&dep->figures.dropped[i], memory_order_relaxed);
     s->fallbacks = atomic_load_explicit(&dep->figures.fallbacks, memory_order_relaxed);

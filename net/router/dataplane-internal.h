@@ -22,4 +22,4 @@ void rs_dataplane_post_gone(struct rs_dataplane *d, const char *replica_id, cons
 void rs_dataplane_post_idle(struct rs_dataplane *d, const char *replica_id);
 void rs_dataplane_post_choose(struct rs_dataplane *d, const char *app, const char *deployment,
                               uint64_t id, json_t *question);
-void rs_dataplane_post_load(struct rs_dataplane *d, bool starving);
+void rs_dataplane_post_load(struct rs_dataplane *d, bool urgent);

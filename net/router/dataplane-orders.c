@@ -218,6 +218,7 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
         struct rs_homed *dep = rs_dataplane_home(d, r->app, r->name);
 
         dep->seen = true;
+        dep->scales = r->scales;
         rs_dataplane_order(d, dep->lane,
                            (struct rs_order){.carry_out = do_configure,
                                              .app = rs_strdup(r->app),

@@ -30,6 +30,7 @@ struct rs_homed {
     struct rs_figures figures;
     json_t *router; /* of its own: its configuration; NULL: none */
     bool routed, seen;
+    bool scales; /* with its load */
     bool graph, gone; /* it is a graph, see stage.h; that the routes have no more */
 };
 

@@ -69,6 +69,7 @@ struct rs_route_deployment {
         by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
     const json_t *router; /* request_router_config of one of its own; NULL: the built-in one */
     bool failed;          /* it failed to deploy: answer UNAVAILABLE instead of waiting */
+    bool scales;          /* the number of its replicas follows the load */
 };
 
 struct rs_route_app {
@@ -108,9 +109,9 @@ struct rs_dataplane_ops {
     void (*on_replica_gone)(const char *replica_id, const char *why, void *arg);
     /* After rs_dataplane_retire: the last request of the replica ended. */
     void (*on_replica_idle)(const char *replica_id, void *arg);
-    /* Requests came to a deployment that had none when its figures were last read. `starving`: it
-     * has no replica that could take them. */
-    void (*on_load)(bool starving, void *arg);
+    /* Requests came to a deployment that had none when its figures were last read. `urgent`: it has no
+     * replica that could take them, or it scales and has about twice as many as were read. */
+    void (*on_load)(bool urgent, void *arg);
     /* A question to the deployment's own request router: CHOOSE without what the control thread knows.
      * Answered by rs_dataplane_chosen with the same id; id 0: not answered. `router`: its
      * configuration; both are borrowed, `question` may be changed. */

@@ -46,11 +46,11 @@ static void on_buried(struct rs_backend *b, void *arg)
     rs_loop_post(l->loop, free_backend, b); /* it may be inside a callback of its own */
 }
 
-static void on_load(bool starving, void *arg)
+static void on_load(bool urgent, void *arg)
 {
     const struct rs_lane *l = arg;
 
-    rs_dataplane_post_load(l->dataplane, starving);
+    rs_dataplane_post_load(l->dataplane, urgent);
 }
 
 static void on_choose(struct rs_pool *p, uint64_t id, json_t *question, void *arg)

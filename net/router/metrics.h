@@ -37,7 +37,7 @@ struct rs_figures {
     atomic_ullong load_us;
     atomic_ullong dropped[3]; /* of a deployment: by enum rs_drop */
     atomic_ullong fallbacks;  /* of a deployment: choices that its own router did not make */
-    atomic_bool alarm;        /* the control thread wants to be told when there is load again */
+    atomic_uint alarm_at;     /* the control thread wants to be told of so much load; 0: of none */
 };
 
 /* A replica's series, one entry per route it is reached by. */

@@ -82,7 +82,7 @@ static void show_load(struct rs_pool *p)
     struct rs_figures *f = p->figures;
     unsigned load = p->queue.queued + p->working;
     int64_t now = rs_loop_now(p->loop);
-    unsigned turn;
+    unsigned turn, at;
 
     if (load == p->load)
         return;
@@ -99,9 +99,9 @@ static void show_load(struct rs_pool *p)
                           memory_order_release);
     atomic_store_explicit(&f->turn, turn + 2, memory_order_release);
     p->load_rest %= RS_US;
-    if (atomic_load_explicit(&f->alarm, memory_order_relaxed) && load &&
-        atomic_exchange_explicit(&f->alarm, false, memory_order_relaxed))
-        p->ops->on_load(!rs_queue_open(&p->queue), p->arg);
+    at = atomic_load_explicit(&f->alarm_at, memory_order_relaxed);
+    if (at && load >= at && atomic_exchange_explicit(&f->alarm_at, 0, memory_order_relaxed))
+        p->ops->on_load(at > 1 || !rs_queue_open(&p->queue), p->arg);
 }
 
 void rs_pool_show_queued(struct rs_pool *p)

@@ -18,8 +18,9 @@ struct rs_pool_ops {
     void (*on_gone)(struct rs_backend *b, const char *why, void *arg);
     /* All its requests have ended. To be freed, but not from inside this. */
     void (*on_buried)(struct rs_backend *b, void *arg);
-    /* There is load again, as figures->alarm asked to be told. `starving`: nothing can take it. */
-    void (*on_load)(bool starving, void *arg);
+    /* There is as much load as figures->alarm_at asked to be told of. `urgent`: nothing can take it, or
+     * it is not the first of it. */
+    void (*on_load)(bool urgent, void *arg);
     /* A question to the deployment's own router, answered through rs_chooser_answer with the same
      * `id`; 0: no answer is owed. `question` is taken. */
     void (*on_choose)(struct rs_pool *p, uint64_t id, json_t *question, void *arg);
