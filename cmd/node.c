@@ -30,6 +30,7 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
 
         if (r) {
             r->in_flight = s->in_flight;
+            r->models = s->models;
             r->done = s->done;
             r->errors = s->errors;
         }

@@ -123,8 +123,21 @@ static struct rs_place_node *view(struct rs_ct_board *b, const struct rs_control
     return nodes;
 }
 
-/* What giving up a slot costs: 0 nothing runs there yet, 1 an idle replica, else one with so many
- * requests to finish. */
+/* What giving up a slot costs. */
+enum {
+    COST_NOTHING, /* nothing runs there yet */
+    COST_IDLE,
+    COST_WARM, /* it is idle and has models loaded */
+    COST_BUSY  /* and so many more as it has requests to finish */
+};
+
+unsigned rs_ct_cost_of(const struct rs_report_replica *r)
+{
+    if (r->in_flight)
+        return COST_BUSY + r->in_flight;
+    return r->models ? COST_WARM : COST_IDLE;
+}
+
 static unsigned cost_of(const struct rs_ct_deployment *d, const struct rs_ct_slot *slot)
 {
     const struct rs_report *r = slot->node->report;
@@ -135,9 +148,9 @@ static unsigned cost_of(const struct rs_ct_deployment *d, const struct rs_ct_slo
         if (x->rank == slot->rank &&
             (x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING) &&
             strcmp(x->deployment, d->name) == 0 && strcmp(x->app, d->app->name) == 0)
-            return 1 + x->in_flight;
+            return rs_ct_cost_of(x);
     }
-    return 0;
+    return COST_NOTHING;
 }
 
 /* The cheapest on that node goes; of equals the highest rank, so that ranks stay dense where they
@@ -197,7 +210,7 @@ static void close_holes(const struct rs_controller *c, struct rs_ct_deployment *
             d->slots[s].rank = lowest_free_rank(d);
 }
 
-/* Nodes without a slot of the cheapest kind (nothing runs, idle, at work) are spared. */
+/* Nodes without a slot of the cheapest kind are spared. */
 static void spare_busy(struct rs_place_node *nodes, const struct rs_ct_board *b,
                        const struct rs_ct_deployment *d)
 {
@@ -214,7 +227,7 @@ static void spare_busy(struct rs_place_node *nodes, const struct rs_ct_board *b,
         unsigned cost = cost_of(d, &d->slots[s]);
         size_t at = rs_ct_board_index(b, d->slots[s].node);
 
-        if (at != RS_PLACE_NONE && (cost == least || (cost > 1 && least > 1)))
+        if (at != RS_PLACE_NONE && (cost == least || (cost >= COST_BUSY && least >= COST_BUSY)))
             nodes[at].replicas++;
     }
 }

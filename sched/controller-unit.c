@@ -227,7 +227,7 @@ static struct census count(const struct rs_ct_deployment *d)
     return s;
 }
 
-static unsigned in_flight(const struct rs_ct_unit *u)
+static unsigned cost_of(const struct rs_ct_unit *u)
 {
     const struct rs_controller *c = u->of->app->controller;
     unsigned sum = 0;
@@ -237,7 +237,7 @@ static unsigned in_flight(const struct rs_ct_unit *u)
         struct rs_report_replica *r =
             n && n->report ? rs_report_replica(n->report, u->members[k].id) : NULL;
 
-        sum += r ? r->in_flight : 0;
+        sum += r ? rs_ct_cost_of(r) : 0;
     }
     return sum;
 }
@@ -250,7 +250,7 @@ static struct rs_ct_unit *cheapest(const struct rs_ct_deployment *d, bool of_cur
 
     for (size_t i = 0; i < d->n_units; i++) {
         struct rs_ct_unit *u = d->units[i];
-        unsigned cost = up_in(u) < u->n ? 0 : 1 + in_flight(u);
+        unsigned cost = up_in(u) < u->n ? 0 : 1 + cost_of(u);
 
         if (!active(u) || is_current(u) != of_current)
             continue;

@@ -31,6 +31,7 @@ static const struct rs_member replica_members[] = {
     {"waiting", RS_MEMBER_BOOL, AT(rs_report_replica, waiting)},
     {"stats", RS_MEMBER_OBJECT, AT(rs_report_replica, stats)},
     {"in_flight", RS_MEMBER_UINT, AT(rs_report_replica, in_flight)},
+    {"models", RS_MEMBER_UINT, AT(rs_report_replica, models)},
     {"done", RS_MEMBER_U64, AT(rs_report_replica, done)},
     {"errors", RS_MEMBER_U64, AT(rs_report_replica, errors)},
 };

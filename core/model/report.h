@@ -42,6 +42,7 @@ struct rs_report_replica {
     bool waiting;        /* it waits for results of others and has lent its CPUs meanwhile */
     json_t *stats; /* {"at": time, "values": {name: number}} of record_autoscaling_stats; NULL */
     unsigned in_flight; /* filled in by who knows the data plane */
+    unsigned models;    /* multiplexed models that it has loaded; as in_flight */
     uint64_t done, errors;
 };
 

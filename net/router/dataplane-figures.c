@@ -14,6 +14,7 @@ unsigned rs_dataplane_ongoing(const struct rs_dataplane *d)
 static void read_figures(struct rs_figures *f, struct rs_dataplane_stat *s)
 {
     s->in_flight = atomic_load_explicit(&f->in_flight, memory_order_relaxed);
+    s->models = atomic_load_explicit(&f->models, memory_order_relaxed);
     s->queued = atomic_load_explicit(&f->queued, memory_order_relaxed);
     s->done = atomic_load_explicit(&f->done, memory_order_relaxed);
     s->errors = atomic_load_explicit(&f->errors, memory_order_relaxed);

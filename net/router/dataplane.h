@@ -93,6 +93,7 @@ struct rs_routes {
 struct rs_dataplane_stat {
     const char *app, *deployment, *replica_id;
     unsigned in_flight, queued; /* queued: deployments only */
+    unsigned models;            /* replicas: that it has loaded */
     uint64_t done, errors;
     uint64_t
         dropped[3]; /* deployments: refused because the queue was full, shed, or expired in it */

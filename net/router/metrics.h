@@ -29,6 +29,7 @@ void rs_router_metrics_init(struct rs_router_metrics *f, struct rs_metrics *m);
 /* What a lane tells the control thread about a replica or a deployment. */
 struct rs_figures {
     atomic_uint in_flight, queued;
+    atomic_uint models; /* of a replica: that it has loaded */
     atomic_ullong done, errors;
     /* Of a deployment: requests that wait or are under way, since when, and the integral up to then in
      * request microseconds. `turn` is odd while the lane writes them. */

@@ -495,6 +495,8 @@ void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names
             models[n++] = rs_wish_hash(json_string_value(name), json_string_length(name));
     }
     rs_queue_models(&p->queue, &b->slots, models, n);
+    if (b->figures)
+        atomic_store_explicit(&b->figures->models, (unsigned)n, memory_order_relaxed);
     rs_pool_pump(p);
 }
 

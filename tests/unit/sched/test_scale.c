@@ -92,6 +92,30 @@ START_TEST(down_idle_first)
 }
 END_TEST
 
+/* All are idle: the one with a model loaded stays, though its rank is the highest. */
+START_TEST(down_warm_last)
+{
+    char warm[16];
+
+    open_with(0, 1);
+    a.warm = 2;
+    world_apply(&w, SCALES("min_replicas: 1, initial_replicas: 3, max_replicas: 3"));
+    world_run(&w, RS_SEC);
+    for (int i = 0; i < 3; i++) {
+        char path[80];
+
+        snprintf(path, sizeof(path), D ".replicas.%d.rserve.rank", i);
+        if (world_int(&w, path) != 2)
+            continue;
+        snprintf(path, sizeof(path), D ".replicas.%d.replica_id", i);
+        snprintf(warm, sizeof(warm), "%s", world_text(&w, path));
+    }
+    world_run(&w, 10 * RS_SEC);
+    ck_assert_uint_eq(world_size(&w, D ".replicas"), 1);
+    check(D ".replicas.0.replica_id", warm);
+}
+END_TEST
+
 START_TEST(zero_and_back)
 {
     open_with(0, 1);
@@ -379,7 +403,7 @@ START_TEST(a_new_head_knows_the_number)
 END_TEST
 
 RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_test(tc, up);
-              tcase_add_test(tc, down_idle_first); tcase_add_test(tc, zero_and_back);
+              tcase_add_test(tc, down_idle_first); tcase_add_test(tc, down_warm_last); tcase_add_test(tc, zero_and_back);
               tcase_add_test(tc, starts_at_zero); tcase_add_test(tc, apply_again);
               tcase_add_test(tc, target_capacity); tcase_add_test(tc, node_lost);
               tcase_add_test(tc, policy_decides); tcase_add_test(tc, policy_raises);

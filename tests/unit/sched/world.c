@@ -207,6 +207,7 @@ static void add_figures(struct world *w, struct rs_report *r)
                     continue;
                 x->in_flight = !b->room || left < b->room ? left : b->room;
                 left -= x->in_flight;
+                x->models = b->warm && rank == b->warm;
             }
         d->queued = left;
         d->load_us = b->area / 1000;

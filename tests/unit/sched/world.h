@@ -32,6 +32,7 @@ struct behaviour {
     bool stubborn;        /* STOP and SIGTERM do nothing */
     unsigned load; /* requests that are there: replicas of the node take `room` each, others wait */
     unsigned room; /* 0: as many as there are */
+    unsigned warm; /* rank of the replica that has a model loaded; 0: none */
     uint64_t area; /* the integral of the load, request ns */
     int64_t area_at;
     /* counted */
