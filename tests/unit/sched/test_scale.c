@@ -403,11 +403,11 @@ START_TEST(a_new_head_knows_the_number)
 END_TEST
 
 RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_test(tc, up);
-              tcase_add_test(tc, down_idle_first); tcase_add_test(tc, down_warm_last); tcase_add_test(tc, zero_and_back);
-              tcase_add_test(tc, starts_at_zero); tcase_add_test(tc, apply_again);
-              tcase_add_test(tc, target_capacity); tcase_add_test(tc, node_lost);
-              tcase_add_test(tc, policy_decides); tcase_add_test(tc, policy_raises);
-              tcase_add_test(tc, policy_is_silent); tcase_add_test(tc, policy_dies);
-              tcase_add_test(tc, policy_moves); tcase_add_test(tc, by_hand);
-              tcase_add_test(tc, by_hand_refused);
+              tcase_add_test(tc, down_idle_first); tcase_add_test(tc, down_warm_last);
+              tcase_add_test(tc, zero_and_back); tcase_add_test(tc, starts_at_zero);
+              tcase_add_test(tc, apply_again); tcase_add_test(tc, target_capacity);
+              tcase_add_test(tc, node_lost); tcase_add_test(tc, policy_decides);
+              tcase_add_test(tc, policy_raises); tcase_add_test(tc, policy_is_silent);
+              tcase_add_test(tc, policy_dies); tcase_add_test(tc, policy_moves);
+              tcase_add_test(tc, by_hand); tcase_add_test(tc, by_hand_refused);
               tcase_add_loop_test(tc, a_new_head_knows_the_number, 0, RS_COUNT(restarts));)
