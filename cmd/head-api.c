@@ -100,6 +100,13 @@ static void api_collect(void *arg)
     rs_gauges_update(&h->gauges, details);
 }
 
+static int api_events(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
+{
+    const struct rs_head *h = arg;
+
+    return rs_happened_ask(h->happened, call, ret, err);
+}
+
 const struct rs_api_ops rs_head_api_ops = {
     .details = api_details,
     .apply = api_apply,
@@ -107,4 +114,5 @@ const struct rs_api_ops rs_head_api_ops = {
     .delete_app = api_delete_app,
     .scale = api_scale,
     .collect = api_collect,
+    .events = api_events,
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cmd/gauges.h"
+#include "cmd/happened.h"
 #include "cmd/head.h"
 #include "cmd/saved.h"
 #include "net/api/api.h"
@@ -22,6 +23,7 @@ struct rs_head {
     char *app_dir, *http_host, *later_host, *values_dir;
     uint16_t http_port;
     struct rs_saved *saved; /* NULL: nothing is kept */
+    struct rs_happened *happened;
     bool changed;           /* something to be kept changed without an order */
     int64_t turned_at;      /* 0: not yet */
     bool closing;

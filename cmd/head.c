@@ -303,6 +303,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
     else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
     h->changed |= e->kind == RS_EVENT_SCALE;
+    rs_happened_add(h->happened, e);
     if (h->ops.on_event)
         h->ops.on_event(e, h->arg);
 }
@@ -375,7 +376,7 @@ static bool has_guests(const struct rs_head *h)
 static int64_t on_turn(struct rs_after *a)
 {
     struct rs_head *h = rs_container_of(a, struct rs_head, hook);
-    int64_t now = rs_clock_now(), deadline;
+    int64_t now = rs_clock_now(), deadline, happened;
 
     forgive(h, now);
     drop_silent(h, now);
@@ -383,7 +384,10 @@ static int64_t on_turn(struct rs_after *a)
         rs_controller_tick(h->controller, now);
     if (h->changed)
         keep_quietly(h);
+    happened = rs_happened_turn(h->happened, now);
     deadline = rs_controller_deadline(h->controller);
+    if (happened < deadline)
+        deadline = happened;
     if (has_guests(h) && deadline > now + LOOK_MS * RS_MS)
         deadline = now + LOOK_MS * RS_MS;
     if (deadline == INT64_MAX)
@@ -433,6 +437,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     if (conf->keep_dir &&
         rs_saved_open(&h->saved, conf->keep_dir, conf->values_dir, conf->forget, err) < 0)
         return -1;
+    rs_happened_new(&h->happened, h->saved ? rs_saved_records(h->saved) : NULL);
     h->hook.fn = on_turn;
     rs_after_add(loop, &h->hook);
     *ret = rs_steal(h);
@@ -450,6 +455,7 @@ void rs_head_free(struct rs_head *h)
     while (!rs_list_empty(&h->links))
         link_free(rs_container_of(h->links.next, struct link, in));
     rs_controller_free(h->controller);
+    rs_happened_free(h->happened);
     rs_saved_free(h->saved);
     free(h->app_dir);
     free(h->http_host);

@@ -5,6 +5,7 @@
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/events/kept.h"
 #include "core/store/records.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ static bool none(const char *name, void *arg)
 
 static int forget_all(struct rs_saved *s, struct rs_error *err)
 {
-    const char *const kinds[] = {config_kind, app_kind, value_kind, counts_kind};
+    const char *const kinds[] = {config_kind, app_kind, value_kind, counts_kind, RS_EVENTS_KIND};
 
     if (rs_records_begin(s->records, err) < 0)
         return -1;
@@ -78,6 +79,11 @@ void rs_saved_free(struct rs_saved *s)
     json_decref(s->broken);
     free(s->values_dir);
     free(s);
+}
+
+struct rs_records *rs_saved_records(const struct rs_saved *s)
+{
+    return s->records;
 }
 
 const char *rs_saved_path(const struct rs_saved *s)

@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+struct rs_records;
 struct rs_saved;
 
 /* `values_dir` is where files of applications by value are. With `forget`, what is there is deleted. A
@@ -21,6 +22,8 @@ RS_MUST_CHECK int rs_saved_open(struct rs_saved **ret, const char *dir, const ch
 void rs_saved_free(struct rs_saved *s);
 RS_DEFINE_AUTO(struct rs_saved *, rs_saved_free);
 const char *rs_saved_path(const struct rs_saved *s);
+/* For what others keep there, under kinds of their own; borrowed. */
+struct rs_records *rs_saved_records(const struct rs_saved *s);
 
 /* `desired` as rs_controller_desired tells it. What did not change is not written. 0: it is on the disk.
  * -1: nothing of it is, and the next call tries again. */

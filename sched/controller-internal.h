@@ -146,7 +146,7 @@ struct rs_ct_app {
     bool live;
     uint64_t live_code;
     json_t *live_options; /* what that is the hash of; NULL: nothing yet */
-    json_t *described; /* the GRAPH; NULL: from the file */
+    json_t *described;    /* the GRAPH; NULL: from the file */
     struct rs_graph *graph;
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
     json_t *args, *runtime_env, *ingress_policy;
@@ -288,6 +288,7 @@ struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_d
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
 void rs_ct_observe(struct rs_controller *c, int64_t now);
 void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);
-/* Events for replicas that differ between two reports of a node; either may be NULL. */
+/* Events for replicas that differ between two reports of a node; either may be NULL, and `cause`. */
 void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node,
-                          const struct rs_report *before, const struct rs_report *after);
+                          const struct rs_report *before, const struct rs_report *after,
+                          const char *cause);

@@ -363,7 +363,8 @@ static const struct rs_report_replica *find_replica(const struct rs_report *r, c
 }
 
 static void replica_event(struct rs_controller *c, const struct rs_ct_node *node,
-                          const struct rs_report_replica *r, const char *before, const char *status)
+                          const struct rs_report_replica *r, const char *before, const char *status,
+                          const char *cause)
 {
     rs_ct_emit(c, &(struct rs_controller_event){
                       .kind = RS_EVENT_REPLICA,
@@ -373,23 +374,38 @@ static void replica_event(struct rs_controller *c, const struct rs_ct_node *node
                       .node_id = node->id,
                       .before = before,
                       .status = status,
-                      .text = r->message ? r->message : "",
+                      .cause = cause,
+                      .text = r->message,
                   });
 }
 
+/* As the node remembers it, which knows how it ended; else as it was seen last. */
+static const struct rs_report_replica *as_dead(const struct rs_report *r,
+                                               const struct rs_report_replica *seen)
+{
+    for (size_t i = 0; r && i < r->n_dead; i++)
+        if (strcmp(r->dead[i].replica_id, seen->replica_id) == 0)
+            return &r->dead[i];
+    return seen;
+}
+
 void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node,
-                          const struct rs_report *before, const struct rs_report *after)
+                          const struct rs_report *before, const struct rs_report *after,
+                          const char *cause)
 {
     for (size_t i = 0; after && i < after->n_replicas; i++) {
         const struct rs_report_replica *r = &after->replicas[i];
         const struct rs_report_replica *was = find_replica(before, r->replica_id);
 
         if (!was || was->state != r->state)
-            replica_event(c, node, r, was ? rs_replica_state_ray_name(was->state) : NULL,
-                          rs_replica_state_ray_name(r->state));
+            replica_event(c, node, r, was ? rs_replica_state_name(was->state) : NULL,
+                          rs_replica_state_name(r->state), cause);
     }
-    for (size_t i = 0; before && i < before->n_replicas; i++)
-        if (!find_replica(after, before->replicas[i].replica_id))
-            replica_event(c, node, &before->replicas[i],
-                          rs_replica_state_ray_name(before->replicas[i].state), "STOPPED");
+    for (size_t i = 0; before && i < before->n_replicas; i++) {
+        const struct rs_report_replica *r = &before->replicas[i];
+
+        if (r->state != RS_REPLICA_STOPPED && !find_replica(after, r->replica_id))
+            replica_event(c, node, as_dead(after, r), rs_replica_state_name(r->state), "STOPPED",
+                          cause);
+    }
 }

@@ -39,6 +39,11 @@ void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e)
         return;
     if (!full.who)
         full.who = c->who;
+    if (full.node_id && !full.node) {
+        const struct rs_ct_node *n = rs_map_get(&c->nodes, full.node_id);
+
+        full.node = n ? n->name : full.node_id;
+    }
     if (!full.text)
         full.text = "";
     if (!full.status)
@@ -360,14 +365,17 @@ void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64
 
     if (!n)
         return;
-    rs_ct_replica_events(c, n, n->report, NULL);
+    rs_ct_replica_events(c, n, n->report, NULL, "node_left");
     count_lost(c, n);
     rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);
     rs_ct_policy_node_left(c, node_id, now);
-    rs_ct_emit(c, &(struct rs_controller_event){
-                      .kind = RS_EVENT_NODE, .node_id = n->id, .status = "LEFT", .text = n->name});
+    rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_NODE,
+                                                .node_id = n->id,
+                                                .node = n->name,
+                                                .status = "LEFT",
+                                                .text = n->name});
     node_free(n);
     rs_ct_update(c, now);
 }
@@ -390,7 +398,7 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
     n->report = r;
     n->reported_at = now;
     n->draining = r->draining;
-    rs_ct_replica_events(c, n, before, r);
+    rs_ct_replica_events(c, n, before, r, NULL);
     rs_report_free(before);
     rs_ct_update(c, now);
     return 0;

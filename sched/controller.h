@@ -28,7 +28,7 @@ struct rs_controller;
 
 /* What happened; who receives it may show it, keep it (core/events) or judge by it. `status` is:
  *   APP, DEPLOYMENT  Ray's name of the status; told when that changes, or its message
- *   REPLICA          Ray's name of the state, or "STOPPED" when it ended
+ *   REPLICA          our own name of the state (core/model/report.h), "STOPPED" at the end
  *   NODE             "JOINED", "LEFT"
  *   SCALE            "UP", "DOWN"; "POLICY": the user's policy fails, or works again
  *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED"
@@ -65,6 +65,7 @@ const char *rs_controller_event_kind_name(enum rs_controller_event_kind kind); /
 struct rs_controller_event {
     enum rs_controller_event_kind kind;
     const char *app, *deployment, *replica_id, *node_id;
+    const char *node;   /* the name of that node; NULL: found by its id */
     const char *status; /* as above; "" */
     const char *text;   /* message; "" */
     const char *before; /* what it was, e.g. "HEALTHY", "2"; NULL: it is new, or no change */
