@@ -189,7 +189,7 @@ int rs_remote_delete(const struct rs_remote *r, struct rs_error *err)
 }
 
 /* One part of a path. */
-static void put_encoded(struct rs_buf *out, const char *text)
+void rs_remote_encode(struct rs_buf *out, const char *text)
 {
     for (; *text; text++) {
         if (isalnum((unsigned char)*text) || strchr("-._~", *text))
@@ -205,22 +205,29 @@ int rs_remote_delete_app(const struct rs_remote *r, const char *app, struct rs_e
     rs_auto(rs_buf_fini) struct rs_buf path = {0};
 
     rs_buf_puts(&path, "/api/v1/applications/");
-    put_encoded(&path, app);
+    rs_remote_encode(&path, app);
     if (rs_remote_call(r, "DELETE", rs_buf_text(&path), NULL, &answer, err) < 0)
         return -1;
     return expect_200(r, &answer, "the deletion", err);
 }
 
-int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err)
+int rs_remote_get(const struct rs_remote *r, const char *path, const char *what, json_t **ret,
+                  struct rs_error *err)
 {
     rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
 
-    if (rs_remote_call(r, "GET", APPLICATIONS "?extended=1", NULL, &answer, err) < 0 ||
-        expect_200(r, &answer, "the question for its applications", err) < 0)
+    if (rs_remote_call(r, "GET", path, NULL, &answer, err) < 0 ||
+        expect_200(r, &answer, what, err) < 0)
         return -1;
     if (rs_json_parse(ret, rs_buf_text(&answer.body), rs_buf_len(&answer.body), r->base, err) < 0) {
         err->code = RS_SYSTEM; /* not the user's doing */
         return -1;
     }
     return 0;
+}
+
+int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err)
+{
+    return rs_remote_get(r, APPLICATIONS "?extended=1", "the question for its applications", ret,
+                         err);
 }

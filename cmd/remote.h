@@ -35,6 +35,11 @@ RS_MUST_CHECK int rs_remote_find_cluster(struct rs_remote *ret, const char *give
 RS_MUST_CHECK int rs_remote_call(const struct rs_remote *r, const char *method, const char *path,
                                  const char *body, struct rs_http_answer *ret,
                                  struct rs_error *err);
+/* GET of a JSON document, a new reference; `what` names it in errors: "the question for events". */
+RS_MUST_CHECK int rs_remote_get(const struct rs_remote *r, const char *path, const char *what,
+                                json_t **ret, struct rs_error *err);
+/* Appends `text` as one part of a path or query. */
+void rs_remote_encode(struct rs_buf *out, const char *text);
 /* The details of GET /api/serve/applications/, extended. A new reference. */
 RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err);
 /* PUT of a configuration, DELETE of everything. -1: it was refused, or as above; the whole of a longer

@@ -3,6 +3,7 @@
 
 #include "cmd/refused.h"
 #include "cmd/remote.h"
+#include "cmd/status-events.h"
 #include "cmd/terminal.h"
 #include "cmd/verb.h"
 #include "core/base/clock.h"
@@ -15,7 +16,7 @@
 
 struct status_options {
     const char *address, *name;
-    bool json, yaml, watch;
+    bool json, yaml, watch, events, follow;
     int64_t interval;
 };
 
@@ -28,6 +29,8 @@ static const struct rs_option status_options[] = {
     {"json", 0, RS_OPT_FLAG, AT(json), NULL, "the details as the REST API gives them"},
     {"yaml", 0, RS_OPT_FLAG, AT(yaml), NULL, "a summary in YAML, in the shape of 'serve status'"},
     {"watch", 'w', RS_OPT_FLAG, AT(watch), NULL, "again and again, until Ctrl-C"},
+    {"events", 'e', RS_OPT_FLAG, AT(events), NULL, "what happened, the newest last"},
+    {"follow", 'f', RS_OPT_FLAG, AT(follow), NULL, "with --events: what happens from now on, too"},
     {"interval", 0, RS_OPT_DURATION, AT(interval), "TIME",
      "time between two looks of --watch (default 2s)", .min = 100 * RS_MS, .max = 86400 * RS_SEC},
     {NULL},
@@ -95,6 +98,23 @@ static int watch(const struct status_options *o, const struct rs_terminal *termi
     }
 }
 
+static int run_events(const struct status_options *o, struct rs_error *err)
+{
+    struct rs_terminal terminal = rs_terminal_of(STDOUT_FILENO);
+    struct rs_status_subject of;
+    const struct rs_events_show show = {
+        .of = &of, .width = terminal.width, .json = o->json, .follow = o->follow};
+    struct rs_remote remote;
+    int r;
+
+    if (rs_remote_find(&remote, o->address, err) < 0)
+        return -1;
+    rs_status_subject_parse(&of, o->name);
+    r = rs_status_events(&remote, &show, err);
+    rs_status_subject_fini(&of);
+    return r;
+}
+
 static int run_status(int argc, char *argv[], struct rs_error *err)
 {
     struct status_options o = {.interval = 2 * RS_SEC};
@@ -108,6 +128,12 @@ static int run_status(int argc, char *argv[], struct rs_error *err)
         return rs_error_set(err, RS_INVALID, "--json and --yaml exclude each other");
     if (n == 1)
         o.name = argv[1];
+    if (o.follow && !o.events)
+        return rs_error_set(err, RS_INVALID, "--follow goes with --events (see also --watch)");
+    if (o.events && (o.yaml || o.watch))
+        return rs_error_set(err, RS_INVALID, "--events goes with neither --yaml nor --watch");
+    if (o.events)
+        return run_events(&o, err);
     terminal = rs_terminal_of(STDOUT_FILENO);
     if (o.watch)
         return watch(&o, &terminal);

@@ -18,6 +18,9 @@ struct rs_status_style {
     double now; /* wall clock, seconds */
 };
 
+/* "12s", "5m", "3h", "12d". */
+void rs_status_age_short(char *out, size_t size, double seconds);
+
 /* -1: there is no application of the name `style->app`. */
 RS_MUST_CHECK int rs_status_table(const json_t *details, const struct rs_status_style *style,
                                   struct rs_buf *out, struct rs_error *err);

@@ -81,6 +81,20 @@ static void put_age(char *out, size_t size, double seconds)
         snprintf(out, size, "%lldd %lldh", s / 86400, s / 3600 % 24);
 }
 
+void rs_status_age_short(char *out, size_t size, double seconds)
+{
+    long long s = seconds > 0 && seconds < 1e12 ? (long long)seconds : 0;
+
+    if (s < 120)
+        snprintf(out, size, "%llds", s);
+    else if (s < 7200)
+        snprintf(out, size, "%lldm", s / 60);
+    else if (s < 172800)
+        snprintf(out, size, "%lldh", s / 3600);
+    else
+        snprintf(out, size, "%lldd", s / 86400);
+}
+
 static void put_row(const struct table *t, const struct row *r)
 {
     struct rs_buf *out = t->out;
