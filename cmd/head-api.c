@@ -6,6 +6,9 @@
 #include "core/base/json.h"
 #include "core/config/config.h"
 
+#include <stdio.h>
+#include <string.h>
+
 static json_t *api_details(bool extended, void *arg)
 {
     struct rs_head *h = arg;
@@ -47,6 +50,113 @@ static int api_apply(const struct rs_api_call *call, struct rs_buf *error, int *
         rs_buf_puts(error, err.msg);
     rs_diags_fini(&diags);
     return r;
+}
+
+/* {"dir", "app_dir", "document"} of now, with `app` in the place of its namesake; a new reference. */
+static json_t *with_app(const struct rs_head *h, const char *name, json_t *app)
+{
+    rs_auto(rs_json_decrefp) json_t *desired = rs_controller_desired(h->controller);
+    json_t *config = json_deep_copy(json_object_get(desired, "config"));
+    json_t *list, *a;
+    size_t i;
+
+    if (!json_is_object(config)) {
+        json_decref(config);
+        return json_pack("{s:s, s:n, s:{s:[O]}}", "dir", h->app_dir ? h->app_dir : ".", "app_dir",
+                         "document", "applications", app);
+    }
+    list = json_object_get(json_object_get(config, "document"), "applications");
+    json_array_foreach (list, i, a)
+        if (strcmp(rs_json_str(a, "name", "default"), name) == 0)
+            break;
+    if (i < json_array_size(list))
+        json_array_set(list, i, app);
+    else
+        json_array_append(list, app);
+    return config;
+}
+
+static int put_app(struct rs_head *h, const struct rs_api_call *call, const char *name,
+                   struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *app = NULL, *all = NULL;
+    struct rs_config *config = NULL;
+    size_t len;
+    const char *body = rs_api_body(call, &len);
+
+    if (rs_json_parse(&app, body, len, "body", err) < 0)
+        return -1;
+    if (!json_is_object(app))
+        return rs_error_set(err, RS_INVALID,
+                            "body: expected an application of a ServeConfigV2, got no object");
+    if (strcmp(rs_json_str(app, "name", name), name) != 0)
+        return rs_error_set(err, RS_INVALID,
+                            "body: name: expected '%.80s' as in the path, got '%.80s'", name,
+                            rs_json_str(app, "name", ""));
+    json_object_set_new(app, "name", json_string(name));
+    all = with_app(h, name, app);
+    if (rs_saved_config(all, &config, err) < 0)
+        return -1;
+    rs_controller_who(h->controller, rs_api_who(call));
+    return apply_from_rest(h, config, err);
+}
+
+static int api_put_app(const struct rs_api_call *call, const char *app, struct rs_buf *error,
+                       int *http_status, void *arg)
+{
+    struct rs_error err = {0};
+
+    if (put_app(arg, call, app, &err) == 0)
+        return 0;
+    if (err.code == RS_SYSTEM)
+        *http_status = 500;
+    rs_buf_puts(error, err.msg);
+    return -1;
+}
+
+static json_t *api_desired(void *arg)
+{
+    const struct rs_head *h = arg;
+
+    return rs_controller_desired(h->controller);
+}
+
+/* --- who changed what last ----------------------------------------------------------------------- */
+
+enum { ORDERS_MAX = 1000 };
+
+void rs_head_note_order(struct rs_head *h, const struct rs_controller_event *e)
+{
+    json_t *order;
+
+    if (e->kind != RS_EVENT_DEPLOY || strcmp(e->status, "REFUSED") == 0)
+        return;
+    if (!h->orders)
+        h->orders = json_object();
+    if (json_object_size(h->orders) >= ORDERS_MAX)
+        json_object_clear(h->orders);
+    order = json_pack("{s:s, s:f}", "who", e->who ? e->who : "somebody", "when", rs_clock_wall());
+    json_object_set(h->orders, "", order);
+    if (e->app)
+        json_object_set(h->orders, e->app, order);
+    else /* all of them */
+        json_object_set(h->orders, "*", order);
+    json_decref(order);
+}
+
+static int api_last_change(const char *app, char *who, size_t size, double *when, void *arg)
+{
+    const struct rs_head *h = arg;
+    const json_t *order = json_object_get(h->orders, app ? app : ""), *all;
+
+    all = app ? json_object_get(h->orders, "*") : NULL;
+    if (all && (!order || rs_json_num(all, "when", 0) > rs_json_num(order, "when", 0)))
+        order = all;
+    if (!order)
+        return -1;
+    snprintf(who, size, "%s", rs_json_str(order, "who", ""));
+    *when = rs_json_num(order, "when", 0);
+    return 0;
 }
 
 static int api_delete_all(const struct rs_api_call *call, struct rs_buf *error, int *http_status,
@@ -112,6 +222,9 @@ const struct rs_api_ops rs_head_api_ops = {
     .apply = api_apply,
     .delete_all = api_delete_all,
     .delete_app = api_delete_app,
+    .put_app = api_put_app,
+    .desired = api_desired,
+    .last_change = api_last_change,
     .scale = api_scale,
     .collect = api_collect,
     .events = api_events,

@@ -24,8 +24,9 @@ struct rs_head {
     uint16_t http_port;
     struct rs_saved *saved; /* NULL: nothing is kept */
     struct rs_happened *happened;
-    bool changed;           /* something to be kept changed without an order */
-    int64_t turned_at;      /* 0: not yet */
+    bool changed;      /* something to be kept changed without an order */
+    json_t *orders;    /* who changed what last (head-api.c); NULL: nobody yet */
+    int64_t turned_at; /* 0: not yet */
     bool closing;
 };
 
@@ -37,3 +38,4 @@ int rs_head_open_http(struct rs_head *h, struct rs_config *c, const char *defaul
 
 /* head-api.c; their argument is the head */
 extern const struct rs_api_ops rs_head_api_ops;
+void rs_head_note_order(struct rs_head *h, const struct rs_controller_event *e);

@@ -303,6 +303,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
     else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
     h->changed |= e->kind == RS_EVENT_SCALE;
+    rs_head_note_order(h, e);
     rs_happened_add(h->happened, e);
     if (h->ops.on_event)
         h->ops.on_event(e, h->arg);
@@ -457,6 +458,7 @@ void rs_head_free(struct rs_head *h)
     rs_controller_free(h->controller);
     rs_happened_free(h->happened);
     rs_saved_free(h->saved);
+    json_decref(h->orders);
     free(h->app_dir);
     free(h->http_host);
     free(h->later_host);

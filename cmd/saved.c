@@ -240,16 +240,13 @@ static void note_broken(struct rs_saved *s, const char *kind, const char *name, 
     json_object_set_new(s->broken, key, json_true());
 }
 
-static int parse(const char *data, size_t len, struct rs_config **ret, struct rs_error *err)
+int rs_saved_config(const json_t *j, struct rs_config **ret, struct rs_error *err)
 {
-    rs_auto(rs_json_decrefp) json_t *j = NULL;
     rs_auto(rs_diags_fini) struct rs_diags diags = {0};
     rs_auto(rs_config_freep) struct rs_config *c = NULL;
     rs_auto(rs_freep) char *text = NULL, *file = NULL;
     const char *app_dir;
 
-    if (rs_json_parse(&j, data, len, "a kept configuration", err) < 0)
-        return -1;
     text = rs_json_dump(json_object_get(j, "document"));
     file = rs_asprintf("%s/(kept)", rs_json_str(j, "dir", ""));
     if (rs_config_parse(&c, text, strlen(text), file, &diags) < 0)
@@ -259,6 +256,15 @@ static int parse(const char *data, size_t len, struct rs_config **ret, struct rs
         return -1;
     *ret = rs_steal(c);
     return 0;
+}
+
+static int parse(const char *data, size_t len, struct rs_config **ret, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+
+    if (rs_json_parse(&j, data, len, "a kept configuration", err) < 0)
+        return -1;
+    return rs_saved_config(j, ret, err);
 }
 
 static void read_config(const char *name, const char *data, size_t len, void *arg)

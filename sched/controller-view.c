@@ -3,8 +3,8 @@
  *
  * Members of our own stand under the key "rserve", and only on request, since clients of Ray's API may
  * be strict about what they do not know:
- *   document    {"version", "nodes": {id: {"name", "address", "resources", "free", "revision",
- *               "draining"}}}
+ *   document    {"version", "nodes": {id: {"name", "address", "resources", "free", "labels",
+ *               "revision", "draining"}}}
  *   application {"start": "fork"|"spawn", "start_reason", "building": bool}
  *   deployment  {"kind", "version", "queued", "in_flight", "pending", "blocked", "start_failures",
  *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not,
@@ -289,6 +289,7 @@ static json_t *nodes_extra(const struct rs_controller *c)
                       "version", n->version, "resources", rs_resources_json(&n->total), "revision",
                       (json_int_t)(n->report ? n->report->revision : 0), "draining", n->draining);
 
+        json_object_set(j, "labels", n->labels);
         json_object_set_new(j, "free", n->report ? json_incref(n->report->free) : json_object());
         json_object_set_new(nodes, n->id, j);
     }

@@ -56,6 +56,18 @@ const char *rs_api_who(const struct rs_api_call *call)
     return call->who;
 }
 
+static bool some_failed(const struct rs_api *api)
+{
+    rs_auto(rs_json_decrefp) json_t *details = api->ops->details(false, api->arg);
+    json_t *app;
+    const char *name;
+
+    json_object_foreach (json_object_get(details, "applications"), name, app)
+        if (strcmp(rs_json_str(app, "status", ""), "DEPLOY_FAILED") == 0)
+            return true;
+    return false;
+}
+
 static void call_begin(struct rs_api_call *call, struct rs_api *api,
                        const struct rs_web_request *req)
 {
@@ -68,12 +80,16 @@ static void call_begin(struct rs_api_call *call, struct rs_api *api,
     rs_text_fit(&clean, agent && *agent ? agent : "somebody", 100);
     snprintf(call->who, sizeof(call->who), "%s%s", rs_buf_text(&clean),
              req->peer_is_loopback ? "" : " from another machine");
+    if (call->route->tagged || call->route->view)
+        call->desired = rs_api_desired(api);
+    call->failed = call->route->changes && some_failed(api);
 }
 
 static void call_end(struct rs_api_call *call)
 {
     for (unsigned i = 0; i < RS_API_PARTS; i++)
         free(call->part[i]);
+    json_decref(call->desired);
 }
 
 /* --- the table as an answer ----------------------------------------------------------------------- */
@@ -96,6 +112,11 @@ static void answer_unknown(const struct rs_web_request *req, struct rs_web_answe
     char allow[RS_WEB_HEADER_LEN];
 
     rs_api_route_allow(req->path, allow, sizeof(allow));
+    if (allow[0] && strcmp(req->method, "OPTIONS") == 0) {
+        rs_web_answer_header(a, "Allow", "%s, OPTIONS", allow);
+        a->status = 204;
+        return;
+    }
     if (!allow[0]) {
         rs_api_answer_error(a, 404, "no such path: %.*s (GET /api lists them)", RS_API_SHOWN,
                             req->path);

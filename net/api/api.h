@@ -55,6 +55,14 @@ struct rs_api_ops {
     /* So many replicas of a deployment, until the next apply. As apply. */
     int (*scale)(const struct rs_api_call *call, const char *app, const char *deployment,
                  unsigned replicas, struct rs_buf *error, int *http_status, void *arg);
+    /* This application of a ServeConfigV2 (the body, JSON), beside those that there are. As apply. */
+    int (*put_app)(const struct rs_api_call *call, const char *app, struct rs_buf *error,
+                   int *http_status, void *arg);
+    /* What rs_controller_desired tells (etag.h); a new reference. NULL: without ETags. */
+    json_t *(*desired)(void *arg);
+    /* Who ordered something of `app` (NULL: of anything) last, and when, in s since 1970. -1: not known.
+     * May be NULL. */
+    int (*last_change)(const char *app, char *who, size_t size, double *when, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
 

@@ -1,11 +1,13 @@
 /* What the files of the REST API share: api.c (who may ask, dispatch, life), routes.c (the table),
- * answer.c (forms of answers), ray.c (Ray's contract), v1.c (our own).
+ * answer.c (forms of answers), change.c (conditions of changes, what they changed), ray.c (Ray's
+ * contract), v1.c (our own), views.c (what our own shows), openapi.c (the document).
  */
 #pragma once
 
 #include "core/base/alloc.h"
 #include "core/base/error.h"
 #include "net/api/api.h"
+#include "net/api/etag.h"
 #include "net/api/guard.h"
 #include "net/http/web.h"
 
@@ -31,6 +33,8 @@ struct rs_api_call {
     const struct rs_api_route *route;
     char *part[RS_API_PARTS];
     char who[RS_API_WHO];
+    json_t *desired; /* before it; null where the op cannot tell */
+    bool failed;     /* some application is: the same configuration again is another try */
 };
 
 typedef void rs_api_handler(const struct rs_api_call *call, struct rs_web_answer *a);
@@ -41,14 +45,20 @@ struct rs_api_param {
     const char *help;
 };
 
+/* What a GET shows, out of the details: as rs_api_fn. */
+typedef int rs_api_view(const struct rs_api_call *call, const json_t *details, json_t **ret,
+                        struct rs_error *err);
+
 struct rs_api_route {
     const char *method, *path; /* "{app}" in it stands for any one part */
     const char *help;
     rs_api_handler *fn;
-    bool changes; /* something; logged */
-    size_t op;    /* rs_api_v1_op: offsetof(struct rs_api_ops, ..) */
+    bool changes;      /* something; logged */
+    bool tagged;       /* the answer has an ETag; what changes takes conditions */
+    size_t op;         /* of rs_api_v1_op: offsetof(struct rs_api_ops, ..) */
+    rs_api_view *view; /* of rs_api_v1_view */
     const struct rs_api_param *query;
-    const char *body, *answer; /* schemas; NULL: none, or another type than JSON */
+    const char *body, *answer; /* types as in schema.h; NULL: none; text */
 };
 
 /* --- routes.c --- */
@@ -69,12 +79,30 @@ void rs_api_answer_error(struct rs_web_answer *a, int status, const char *fmt, .
 /* {"error": ..}, with the status that the code stands for. */
 void rs_api_answer_failure(struct rs_web_answer *a, const struct rs_error *err);
 
+/* --- change.c --- */
+json_t *rs_api_desired(const struct rs_api *api); /* a new reference, perhaps null */
+/* What If-Match and If-None-Match say of `app` (NULL: of the configuration) holds. False: `a` is a 412. */
+bool rs_api_may(const struct rs_api_call *call, const char *app, struct rs_web_answer *a);
+/* Something is desired now that was not before the call. */
+bool rs_api_changed(const struct rs_api_call *call);
+
 /* --- ray.c --- */
 rs_api_handler rs_api_get_applications, rs_api_put_applications, rs_api_delete_applications,
     rs_api_scale, rs_api_version, rs_api_metrics, rs_api_health;
 
 /* --- v1.c --- */
-rs_api_handler rs_api_v1_op, rs_api_v1_delete_application;
+rs_api_handler rs_api_v1_op, rs_api_v1_view, rs_api_v1_application, rs_api_v1_config,
+    rs_api_v1_put_config, rs_api_v1_put_application, rs_api_v1_delete_application,
+    rs_api_v1_metrics;
+
+/* --- views.c --- */
+rs_api_view rs_api_view_applications, rs_api_view_application, rs_api_view_deployments,
+    rs_api_view_app_deployments, rs_api_view_deployment, rs_api_view_replicas, rs_api_view_replica,
+    rs_api_view_nodes, rs_api_view_node;
+
+/* --- openapi.c --- */
+rs_api_handler rs_api_openapi;
+json_t *rs_api_openapi_json(const char *version); /* a new reference */
 
 /* --- api.c --- */
 rs_api_handler rs_api_list_routes;

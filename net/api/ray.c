@@ -29,6 +29,17 @@ static json_t *of_source(json_t *details, const char *source)
     return copy;
 }
 
+/* Of the configuration: what the details show besides changes by itself. */
+static void put_etag(struct rs_web_answer *a, const json_t *desired)
+{
+    char etag[RS_ETAG_LEN];
+
+    if (json_is_null(desired))
+        return;
+    (void)rs_api_etag(desired, NULL, etag);
+    rs_web_answer_header(a, "ETag", "%s", etag);
+}
+
 void rs_api_get_applications(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
@@ -49,6 +60,7 @@ void rs_api_get_applications(const struct rs_api_call *call, struct rs_web_answe
         rs_api_answer_text(a, 503, "The controller does not answer yet.");
         return;
     }
+    put_etag(a, call->desired);
     if (source && source[0])
         some = of_source(details, source);
     rs_api_answer_json(a, 200, some ? some : details);
@@ -68,20 +80,30 @@ static void answer_change(struct rs_web_answer *a, int r, int status, struct rs_
 void rs_api_put_applications(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
+    rs_auto(rs_json_decrefp) json_t *after = NULL;
     struct rs_buf error = {0};
-    int status = 0;
-    int r = api->ops->apply(call, &error, &status, api->arg);
+    int status = 0, r;
 
+    if (!rs_api_may(call, NULL, a))
+        return;
+    r = api->ops->apply(call, &error, &status, api->arg);
     answer_change(a, r, status, &error);
+    if (r < 0)
+        return;
+    after = rs_api_desired(api);
+    put_etag(a, after);
+    rs_web_answer_header(a, "X-Rserve-Changed", "%s", rs_api_changed(call) ? "true" : "false");
 }
 
 void rs_api_delete_applications(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
     struct rs_buf error = {0};
-    int status = 0;
-    int r = api->ops->delete_all(call, &error, &status, api->arg);
+    int status = 0, r;
 
+    if (!rs_api_may(call, NULL, a))
+        return;
+    r = api->ops->delete_all(call, &error, &status, api->arg);
     answer_change(a, r, status, &error);
 }
 

@@ -1,7 +1,11 @@
 /* Our own part of the REST API: /api/v1. Every answer is JSON, a refusal {"error": one line}. */
 #include "net/api/internal.h"
 
+#include "core/base/clock.h"
 #include "core/base/json.h"
+#include "net/api/process.h"
+#include "net/api/schema.h"
+#include "net/api/snapshot.h"
 
 #include <string.h>
 
@@ -21,14 +25,139 @@ void rs_api_v1_op(const struct rs_api_call *call, struct rs_web_answer *a)
         rs_api_answer_json(a, 200, value);
 }
 
-void rs_api_v1_delete_application(const struct rs_api_call *call, struct rs_web_answer *a)
+/* What the route's schema picks out of `source`. */
+static void answer_as(const struct rs_api_call *call, struct rs_web_answer *a, const json_t *source)
+{
+    rs_auto(rs_json_decrefp) json_t *value = rs_api_project(call->route->answer, source);
+
+    rs_api_answer_json(a, 200, value);
+}
+
+void rs_api_v1_view(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    const struct rs_api *api = call->api;
+    rs_auto(rs_json_decrefp) json_t *details = api->ops->details(true, api->arg);
+    rs_auto(rs_json_decrefp) json_t *source = NULL;
+    struct rs_error err = {0};
+
+    if (!details)
+        rs_api_answer_error(a, 503, "the control plane cannot tell yet; try again");
+    else if (call->route->view(call, details, &source, &err) < 0)
+        rs_api_answer_failure(a, &err);
+    else
+        answer_as(call, a, source);
+}
+
+void rs_api_v1_application(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    char etag[RS_ETAG_LEN];
+
+    rs_api_v1_view(call, a);
+    if (a->status == 200 && rs_api_etag(call->desired, rs_api_part(call, 0), etag))
+        rs_web_answer_header(a, "ETag", "%s", etag);
+}
+
+void rs_api_v1_config(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    const char *known = rs_web_header(call->req, "If-None-Match");
+    json_t *config = json_object_get(json_object_get(call->desired, "config"), "document");
+    rs_auto(rs_json_decrefp) json_t *value = NULL;
+    char etag[RS_ETAG_LEN];
+
+    (void)rs_api_etag(call->desired, NULL, etag);
+    rs_web_answer_header(a, "ETag", "%s", etag);
+    if (known && rs_api_etag_named(known, etag)) {
+        a->status = 304;
+        return;
+    }
+    value = json_pack("{s:s, s:O?}", "etag", etag, "config", config);
+    answer_as(call, a, value);
+}
+
+/* --- changes ------------------------------------------------------------------------------------- */
+
+static void answer_change(const struct rs_api_call *call, struct rs_web_answer *a, const char *app,
+                          const char *done, const char *nothing)
+{
+    bool changed = rs_api_changed(call);
+    rs_auto(rs_json_decrefp) json_t *after = rs_api_desired(call->api);
+    rs_auto(rs_json_decrefp) json_t *value = NULL;
+    char etag[RS_ETAG_LEN];
+    bool there = rs_api_etag(after, app, etag);
+
+    if (there)
+        rs_web_answer_header(a, "ETag", "%s", etag);
+    value = json_pack("{s:b, s:s?, s:s}", "changed", changed, "etag", there ? etag : NULL,
+                      "message", changed ? done : nothing);
+    answer_as(call, a, value);
+}
+
+static void answer_refused(struct rs_web_answer *a, int status, const struct rs_buf *why)
+{
+    rs_api_answer_error(a, status >= 400 ? status : 400, "%s", rs_buf_text(why));
+}
+
+void rs_api_v1_put_config(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
     rs_auto(rs_buf_fini) struct rs_buf error = {0};
     int status = 0;
 
-    if (api->ops->delete_app(call, call->part[0], &error, &status, api->arg) == 0)
-        a->status = 200;
+    if (!rs_api_may(call, NULL, a))
+        return;
+    if (api->ops->apply(call, &error, &status, api->arg) < 0)
+        answer_refused(a, status, &error);
     else
-        rs_api_answer_error(a, status >= 400 ? status : 400, "%s", rs_buf_text(&error));
+        answer_change(call, a, NULL, "the configuration is being deployed",
+                      "all of it is so already; nothing was changed");
+}
+
+void rs_api_v1_put_application(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    const struct rs_api *api = call->api;
+    const char *app = rs_api_part(call, 0);
+    rs_auto(rs_buf_fini) struct rs_buf error = {0};
+    int status = 0;
+
+    if (!rs_api_may(call, app, a))
+        return;
+    if (api->ops->put_app(call, app, &error, &status, api->arg) < 0)
+        answer_refused(a, status, &error);
+    else
+        answer_change(call, a, app, "the application is being deployed",
+                      "it is so already; nothing was changed");
+}
+
+void rs_api_v1_delete_application(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    const struct rs_api *api = call->api;
+    const char *app = rs_api_part(call, 0);
+    rs_auto(rs_buf_fini) struct rs_buf error = {0};
+    int status = 0;
+
+    if (!rs_api_may(call, app, a))
+        return;
+    if (api->ops->delete_app(call, app, &error, &status, api->arg) < 0)
+        answer_refused(a, status, &error);
+    else
+        answer_change(call, a, app, "the application is being deleted",
+                      "it is being deleted already");
+}
+
+/* --- figures ------------------------------------------------------------------------------------- */
+
+void rs_api_v1_metrics(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    const struct rs_api *api = call->api;
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
+    rs_auto(rs_json_decrefp) json_t *value = NULL;
+
+    if (api->ops->collect)
+        api->ops->collect(api->arg);
+    if (api->metrics)
+        rs_metrics_text(api->metrics, &text);
+    rs_process_text(&text);
+    value = json_pack("{s:f, s:o}", "time_s", rs_clock_wall(), "families",
+                      rs_api_snapshot(rs_buf_text(&text), rs_api_query(call, "name")));
+    answer_as(call, a, value);
 }

@@ -308,7 +308,8 @@ static const struct {
     {"POST", "/api/v1/applications//deployments/d/scale", "{}", 404, JSON,
      "{\"error\":\"no such path"},
     {"POST", "/api/v1/applications/a/b/deployments/d/scale", "{}", 404, JSON, "{"},
-    {"POST", "/api/v1/applications/a/deployments/", "{}", 404, JSON, "{"},
+    {"POST", "/api/v1/applications/a/deployments/", "{}", 405, JSON, "{"},
+    {"GET", "/api/v1/applications/a/deployments/b/c", NULL, 404, JSON, "{\"error\":\"no such"},
     {"GET", "/api/v1/events", NULL, 200, JSON, "={\"app\":null,\"limit\":10}"},
     {"GET", "/api/v1/events?limit=&app=a%20b", NULL, 200, JSON, "={\"app\":\"a b\",\"limit\":10}"},
     {"GET", "/api/v1/events?limit=100", NULL, 200, JSON, "={\"app\":null,\"limit\":100}"},
@@ -432,7 +433,7 @@ static const struct {
     {"POST /api/serve/applications/ HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n{}",
      "HTTP/1.1 405 ", "\r\nAllow: GET, HEAD, PUT, DELETE\r\n"},
     {"OPTIONS /api/serve/applications/ HTTP/1.1\r\n" HOST "Origin: http://evil.example\r\n\r\n",
-     "HTTP/1.1 405 ", ""},
+     "HTTP/1.1 204 ", "\r\nAllow: GET, HEAD, PUT, DELETE, OPTIONS\r\n"},
     {"PUT /api/serve/applications/ HTTP/1.1\r\n" HOST
      "Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n",
      "HTTP/1.1 413 ", "{\"error\":\"expected a body of at most 1000 bytes\"}"},

@@ -1,0 +1,219 @@
+/* The tables of schema.h: every shape of /api/v1. */
+#include "core/base/error.h"
+#include "net/api/schema.h"
+
+static const struct rs_api_field error_fields[] = {
+    {"error", "string", "what was wanted, what was found, and what to do, in one line"},
+    {NULL},
+};
+
+static const struct rs_api_field route_fields[] = {
+    {"method", "string", NULL},
+    {"path", "string", "{..} stands for any one part"},
+    {"help", "string", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field version_fields[] = {
+    {"version", "string", "of Ray's dashboard API"},
+    {"ray_version", "string", "whose API this is"},
+    {"ray_commit", "string", NULL},
+    {"session_name", "string", NULL},
+    {"rserve_version", "string", NULL},
+    {"rserve_commit", "string", NULL},
+    {"driver_socket", "string?", "where programs of this machine connect"},
+    {NULL},
+};
+
+static const struct rs_api_field replica_fields[] = {
+    {"replica_id", "string", NULL},
+    {"app", "string", NULL},
+    {"deployment", "string", NULL},
+    {"node_id", "string", NULL},
+    {"node", "string", "name of the node", "rserve.node"},
+    {"state", "string", "as Ray has it", NULL,
+     "STARTING|UPDATING|RECOVERING|RUNNING|STOPPING|PENDING_MIGRATION|STOPPED"},
+    {"phase", "string", "rserve's own state, finer than Ray's", "rserve.state"},
+    {"pid", "integer?", "of the process on its node"},
+    {"rank", "integer", NULL, "rserve.rank"},
+    {"version", "string", "changes with all that asks for new replicas", "rserve.version"},
+    {"start_time_s", "number", "seconds since 1970"},
+    {"ready_time_s", "number", "how long it took to be ready", "rserve.ready_time_s"},
+    {"uptime_s", "number?", NULL, "rserve.uptime_s"},
+    {"in_flight", "integer", "requests that it works on", "rserve.in_flight"},
+    {"done", "integer", "requests that it finished", "rserve.done"},
+    {"errors", "integer", "of them, that failed", "rserve.errors"},
+    {"message", "string?", "what there is to say of its state", "rserve.message"},
+    {"log_file_path", "string", "on its node"},
+    {NULL},
+};
+
+static const struct rs_api_field replicas_fields[] = {
+    {"replicas", "[Replica]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field dropped_fields[] = {
+    {"queue_full", "integer", "refused: max_queued_requests was met"},
+    {"shed", "integer", "refused: they would have waited too long"},
+    {"expired", "integer", "their time was over before they were begun"},
+    {NULL},
+};
+
+static const struct rs_api_field deployment_fields[] = {
+    {"name", "string", NULL},
+    {"app", "string", NULL},
+    {"status", "string", NULL, NULL,
+     "UPDATING|HEALTHY|UNHEALTHY|DEPLOY_FAILED|UPSCALING|DOWNSCALING"},
+    {"status_trigger", "string", "what brought it into that status"},
+    {"message", "string", NULL},
+    {"kind", "string", "what its replicas are", "rserve.kind", "python|exec|http"},
+    {"version", "string", "changes with all that asks for new replicas", "rserve.version"},
+    {"target_num_replicas", "integer", NULL},
+    {"pending", "integer", "replicas that are wanted and not placed or not started",
+     "rserve.pending"},
+    {"blocked", "string?", "why some are not placed", "rserve.blocked"},
+    {"queued", "integer", "requests that wait for a replica", "rserve.queued"},
+    {"in_flight", "integer", "requests that replicas work on", "rserve.in_flight"},
+    {"dropped", "Dropped", "requests that no replica began", "rserve.dropped"},
+    {"start_failures", "integer", NULL, "rserve.start_failures"},
+    {"deaths", "integer", "replicas that ended by themselves", "rserve.deaths"},
+    {"last_error", "string?", NULL, "rserve.last_error"},
+    {"notice", "string?", "what it waits for", "rserve.notice"},
+    {"autoscaling", "any", "why it scales, or does not", "rserve.autoscaling"},
+    {"required_resources", "{number}", "of each replica"},
+    {"deployment_config", "object", "its options, as Ray has them"},
+    {"replicas", "[Replica]", NULL},
+    {"recent_dead_replicas", "[Replica]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field deployments_fields[] = {
+    {"deployments", "[Deployment]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field application_fields[] = {
+    {"name", "string", NULL},
+    {"status", "string", NULL, NULL,
+     "NOT_STARTED|DEPLOYING|DEPLOY_FAILED|RUNNING|UNHEALTHY|DELETING"},
+    {"message", "string", NULL},
+    {"route_prefix", "string?", NULL},
+    {"docs_path", "string?", NULL},
+    {"source", "string", "who deployed it: a configuration, or a program", NULL,
+     "declarative|imperative"},
+    {"etag", "string?", "of its configuration, for If-Match; null: it is being deleted"},
+    {"last_deployed_time_s", "number", "seconds since 1970"},
+    {"external_scaler_enabled", "boolean", NULL},
+    {"building", "boolean", "its code is being imported", "rserve.building"},
+    {"start", "string?", "how its replicas are started", "rserve.start", "fork|spawn"},
+    {"start_reason", "string?", NULL, "rserve.start_reason"},
+    {"config", "object?", "as it was deployed", "deployed_app_config"},
+    {"deployments", "[Deployment]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field applications_fields[] = {
+    {"applications", "[Application]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field config_fields[] = {
+    {"etag", "string", "for If-Match"},
+    {"config", "object?", "ServeConfigV2, as it was deployed last; null: none was"},
+    {NULL},
+};
+
+static const struct rs_api_field change_fields[] = {
+    {"changed", "boolean", "false: all of it was so already, and nothing happens"},
+    {"etag", "string?", "of what holds now; null: it is deleted"},
+    {"message", "string", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field node_replica_fields[] = {
+    {"replica_id", "string", NULL},
+    {"app", "string", NULL},
+    {"deployment", "string", NULL},
+    {"state", "string", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field node_fields[] = {
+    {"node_id", "string", NULL},
+    {"name", "string", NULL},
+    {"address", "string?", "where other nodes reach it"},
+    {"version", "string", "of its rserve"},
+    {"resources", "{number}", "all that it has"},
+    {"free", "{number}", "what no replica has reserved"},
+    {"labels", "{string}", NULL},
+    {"draining", "boolean", "it takes nothing new"},
+    {"proxy", "string?", "status of its HTTP listener; null: it has none"},
+    {"replicas", "[NodeReplica]", "what runs there"},
+    {NULL},
+};
+
+static const struct rs_api_field nodes_fields[] = {
+    {"nodes", "[Node]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field sample_fields[] = {
+    {"name", "string", "as Prometheus has it: a histogram has several"},
+    {"labels", "{string}", NULL},
+    {"value", "number?", "null: not a number, or infinite"},
+    {NULL},
+};
+
+static const struct rs_api_field family_fields[] = {
+    {"name", "string", NULL},
+    {"type", "string", NULL, NULL, "counter|gauge|histogram|summary|untyped"},
+    {"help", "string", NULL},
+    {"samples", "[Sample]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field metrics_fields[] = {
+    {"time_s", "number", "seconds since 1970"},
+    {"families", "[MetricFamily]", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field scale_fields[] = {
+    {"target_num_replicas", "integer", "0 or more"},
+    {NULL},
+};
+
+static const struct rs_api_field message_fields[] = {
+    {"message", "string", NULL},
+    {NULL},
+};
+
+static const struct rs_api_field any_fields[] = {{NULL}};
+
+const struct rs_api_schema rs_api_schemas[] = {
+    {"Error", "A refusal.", error_fields},
+    {"Route", "A path and a method of this API.", route_fields},
+    {"Version", "Versions.", version_fields},
+    {"Replica", "One process that serves.", replica_fields},
+    {"Replicas", "Replicas that live.", replicas_fields},
+    {"Dropped", "Requests that no replica began, since the deployment is there.", dropped_fields},
+    {"Deployment", "Replicas of one kind.", deployment_fields},
+    {"Deployments", "Deployments of all applications.", deployments_fields},
+    {"Application", "What was deployed under one name.", application_fields},
+    {"Applications", "All applications.", applications_fields},
+    {"Config", "The desired configuration.", config_fields},
+    {"Change", "What became of an order.", change_fields},
+    {"NodeReplica", "A replica, as its node has it.", node_replica_fields},
+    {"Node", "A machine, or a part of one.", node_fields},
+    {"Nodes", "All nodes.", nodes_fields},
+    {"Sample", "One figure.", sample_fields},
+    {"MetricFamily", "Figures of one name.", family_fields},
+    {"Metrics", "All figures at one time.", metrics_fields},
+    {"Scale", "A number of replicas.", scale_fields},
+    {"Message", "It was taken.", message_fields},
+    {"Events", "What happened.", any_fields, .open = true},
+    {"Plan", "What a deploy would do.", any_fields, .open = true},
+    {"Why", "Why it is as it is.", any_fields, .open = true},
+};
+const size_t rs_api_n_schemas = RS_COUNT(rs_api_schemas);
