@@ -48,6 +48,22 @@ static void add_figures(const struct rs_dataplane_stat *s, void *arg)
     }
 }
 
+/* Routes of one application are added up. */
+static void add_refused(const char *app, const char *cause, uint64_t n, void *arg)
+{
+    struct rs_report *report = arg;
+    json_t *of;
+
+    if (!report->refused)
+        report->refused = json_object();
+    of = json_object_get(report->refused, app);
+    if (!of) {
+        of = json_object();
+        json_object_set_new(report->refused, app, of);
+    }
+    json_object_set_new(of, cause, json_integer((json_int_t)n + rs_json_int(of, cause, 0)));
+}
+
 /* The end of what replicas said of themselves; what they count stays. */
 static void shorten(struct rs_report *report, size_t text_max)
 {
@@ -97,6 +113,7 @@ static void send_report(struct rs_node *n, int64_t now)
     rs_auto(rs_report_freep) struct rs_report *report = rs_agent_report(n->agent, now);
 
     rs_dataplane_stats(n->dataplane, add_figures, report);
+    rs_dataplane_refused(n->dataplane, add_refused, report);
     n->busy = false;
     rs_advice_report(n->advice, report);
     for (size_t i = 0; i < report->n_replicas; i++)

@@ -16,6 +16,8 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     rs_deployment_conf_free(d->conf);
     rs_autoscale_fini(&d->scale);
     json_decref(d->stats);
+    json_decref(d->chosen);
+    rs_minutes_fini(&d->refused);
     free(d->policy_error);
     free(d->name);
     free(d->heavy);
@@ -39,6 +41,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
         rs_ct_deployment_free(rs_map_at(&app->deployments, i, NULL));
     rs_map_fini(&app->deployments);
     rs_ct_policy_free(app);
+    rs_minutes_fini(&app->refused);
     rs_graph_free(app->graph);
     rs_config_free(app->own);
     json_decref(app->echo);
@@ -113,6 +116,7 @@ static void want_build(struct rs_ct_app *app, uint64_t code)
     rs_ct_set(&app->build_version, rs_ct_build_version(app, code, &app->attempt));
     app->code = code;
     app->build = RS_BUILD_WANTED;
+    app->build_at = app->controller->now;
     rs_ct_set(&app->builder, NULL);
     rs_ct_set(&app->failure, NULL);
 }
@@ -175,6 +179,7 @@ void rs_ct_send_builds(struct rs_controller *c)
 
         app->build = RS_BUILD_RUNNING;
         rs_ct_set(&app->builder, rs_strdup(n->id));
+        rs_ct_note_build(app, "STARTED", NULL, c->now);
         c->ops.build(n->id, build, c->arg);
     }
 }

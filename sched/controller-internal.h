@@ -7,6 +7,7 @@
 
 #include "core/base/map.h"
 #include "core/config/deployment.h"
+#include "core/events/minutes.h"
 #include "core/graph/graph.h"
 #include "core/resource/resources.h"
 #include "sched/autoscale.h"
@@ -23,6 +24,7 @@ struct rs_ct_node {
     char *sent; /* TARGET that it was sent last, without its revision; NULL: none */
     uint64_t sent_revision;
     bool draining;
+    struct rs_resources spare; /* that nothing is placed on, after the last placing */
 };
 
 /* A place for one replica. */
@@ -97,8 +99,10 @@ struct rs_ct_deployment {
     bool failed;  /* given up */
     char *notice; /* what it waits for, shown while there is no message; NULL */
     unsigned seen_failures, seen_deaths;
-    int64_t waiting_since; /* since when not every replica is up; 0: all are */
-    bool slow;             /* for longer than 30 s */
+    json_t *chosen; /* replicas that were chosen to go lately, see controller-notes.c; NULL: none */
+    struct rs_minutes refused; /* its requests, by cause */
+    int64_t waiting_since;     /* since when not every replica is up; 0: all are */
+    bool slow;                 /* for longer than 30 s */
 };
 
 /* What the nodes say of a deployment, added up. */
@@ -140,6 +144,7 @@ struct rs_ct_app {
     unsigned attempt;    /* builds with the same hash */
     char *build_version; /* of the build wanted or running; NULL: none */
     char *builder;       /* node_id; NULL: none */
+    int64_t build_at;    /* when it was asked to, or began to wait for one */
     char *failure;       /* of the last build or merge: the application is DEPLOY_FAILED; NULL */
 
     /* What is deployed; live false: nothing yet. */
@@ -158,6 +163,7 @@ struct rs_ct_app {
 
     enum rs_app_status status;
     char *message;
+    struct rs_minutes refused; /* HTTP requests, by cause */
     struct rs_ct_policy policy;
     struct rs_map deployments; /* name -> struct rs_ct_deployment */
 };
@@ -282,6 +288,15 @@ void rs_ct_policy_stats(struct rs_ct_deployment *d, const struct rs_report *befo
 void rs_ct_policy_free(struct rs_ct_app *app);
 /* Those beside that node are asked beside another one. */
 void rs_ct_policy_node_left(struct rs_controller *c, const char *node_id, int64_t now);
+
+/* controller-notes.c */
+/* A node reports again: what was refused meanwhile. */
+void rs_ct_count_refused(struct rs_controller *c, const struct rs_report *before,
+                         const struct rs_report *after, int64_t now);
+/* Its number goes down, and the replica at this slot was chosen to go. */
+void rs_ct_note_chosen(struct rs_ct_deployment *d, const struct rs_ct_slot *slot);
+/* The BUILD of an application begins, or has ended; `text` of a failure, else NULL. */
+void rs_ct_note_build(struct rs_ct_app *app, const char *status, const char *text, int64_t now);
 
 /* controller-observe.c */
 struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);

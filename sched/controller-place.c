@@ -175,6 +175,7 @@ static void drop_slot(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t 
     if (!d->group) /* room in a group is counted anew in the next round */
         rs_resources_give(&b->free[at], &d->conf->resources);
     b->all[at]--;
+    rs_ct_note_chosen(d, &d->slots[pick]);
     memmove(&d->slots[pick], &d->slots[pick + 1], (d->n_slots - pick - 1) * sizeof(*d->slots));
     d->n_slots--;
 }
@@ -346,6 +347,8 @@ static void note_available(struct rs_controller *c, const struct rs_ct_board *b)
             if (f->custom[k].amount < 0)
                 rs_resources_set_custom(f, f->custom[k].name, 0);
         rs_resources_give(&c->core.available, f);
+        rs_resources_fini(&b->nodes[i]->spare);
+        rs_resources_copy(&b->nodes[i]->spare, f);
     }
 }
 

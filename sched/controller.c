@@ -89,6 +89,7 @@ static void node_free(struct rs_ct_node *n)
         return;
     rs_report_free(n->report);
     rs_resources_fini(&n->total);
+    rs_resources_fini(&n->spare);
     json_decref(n->labels);
     free(n->id);
     free(n->name);
@@ -167,6 +168,7 @@ int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64
 {
     if (!config)
         return rs_error_set(err, RS_INVALID, "no configuration");
+    c->now = now;
     take_config(c, config);
     ordered(c, NULL, "APPLY");
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
@@ -221,6 +223,7 @@ int rs_controller_put(struct rs_controller *c, struct rs_config *config, int64_t
         rs_config_free(config);
         return -1;
     }
+    c->now = now;
     ordered(c, conf->name, "PUT");
     want_app(c, conf, config, now);
     rs_ct_update(c, now);
@@ -395,6 +398,7 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
     rs_ct_set(&c->who, rs_asprintf("node %s", n->name));
     before = n->report;
     rs_ct_scale_report(c, before, r, n->reported_at, now);
+    rs_ct_count_refused(c, before, r, now);
     n->report = r;
     n->reported_at = now;
     n->draining = r->draining;
@@ -425,6 +429,7 @@ void rs_controller_graph(struct rs_controller *c, const char *node_id, const jso
 
     if (!app)
         return;
+    rs_ct_note_build(app, "DONE", NULL, now);
     rs_ct_app_deploy(app, graph, now);
     rs_ct_update(c, now);
 }
@@ -448,6 +453,7 @@ void rs_controller_build_failed(struct rs_controller *c, const char *node_id, co
         rs_ct_app_failed(app, rs_asprintf("Deploying app '%s' failed with exception:\n%s%s%s",
                                           app->name, kind, *kind ? ": " : "",
                                           rs_json_str(failed, "error", "no reason given")));
+    rs_ct_note_build(app, "FAILED", app->failure, now);
     rs_ct_update(c, now);
 }
 

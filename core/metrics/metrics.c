@@ -207,6 +207,20 @@ void rs_family_drop(struct rs_family *f, const char *label, const char *value)
     pthread_mutex_unlock(&f->metrics->lock);
 }
 
+void rs_family_each(struct rs_family *f,
+                    void (*fn)(const char *const *labels, double value, void *arg), void *arg)
+{
+    pthread_mutex_lock(&f->metrics->lock);
+    for (size_t i = 0; i < rs_map_slots(&f->series); i++) {
+        struct rs_series *s = rs_map_at(&f->series, i, NULL);
+
+        if (s)
+            fn((const char *const *)s->values,
+               atomic_load_explicit(&s->value, memory_order_relaxed), arg);
+    }
+    pthread_mutex_unlock(&f->metrics->lock);
+}
+
 void rs_family_clear(struct rs_family *f)
 {
     pthread_mutex_lock(&f->metrics->lock);

@@ -40,6 +40,9 @@ struct rs_series *rs_family_series(struct rs_family *f, const char *const *value
 /* Removes the series whose label `label` has this value: a replica that is gone. */
 void rs_family_drop(struct rs_family *f, const char *label, const char *value);
 void rs_family_clear(struct rs_family *f); /* all of them */
+/* Each series of a counter or gauge, with the values of its labels. `fn` may not call back. */
+void rs_family_each(struct rs_family *f,
+                    void (*fn)(const char *const *labels, double value, void *arg), void *arg);
 
 void rs_series_add(struct rs_series *s, double amount);    /* counter, gauge */
 void rs_series_set(struct rs_series *s, double value);     /* gauge */

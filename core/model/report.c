@@ -14,6 +14,7 @@ static const struct rs_member report_members[] = {
     {"draining", RS_MEMBER_BOOL, AT(rs_report, draining)},
     {"resources", RS_MEMBER_OBJECT, AT(rs_report, resources)},
     {"free", RS_MEMBER_OBJECT, AT(rs_report, free)},
+    {"refused", RS_MEMBER_OBJECT, AT(rs_report, refused)},
 };
 
 static const struct rs_member replica_members[] = {

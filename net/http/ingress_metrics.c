@@ -74,6 +74,7 @@ static void count_cause(struct rs_http_request *req)
             req->server->lane->metrics->http_refused,
             (const char *const[]){route->prefix, route->app, rs_http_cause_name(req->cause)});
     rs_series_add(*s, 1);
+    rs_lane_refused(req->server->lane);
 }
 
 void rs_http_count(struct rs_http_request *req, unsigned status, int64_t now)

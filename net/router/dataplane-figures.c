@@ -64,6 +64,30 @@ static void deployment_stat(const struct rs_dataplane *d, struct rs_homed *dep,
     }
 }
 
+struct refused {
+    void (*fn)(const char *app, const char *cause, uint64_t n, void *arg);
+    void *arg;
+};
+
+/* Labels are route, application, cause. */
+static void one_refused(const char *const *labels, double value, void *arg)
+{
+    const struct refused *r = arg;
+
+    if (*labels[1] && *labels[2] && value > 0)
+        r->fn(labels[1], labels[2], (uint64_t)value, r->arg);
+}
+
+void rs_dataplane_refused(struct rs_dataplane *d,
+                          void (*fn)(const char *app, const char *cause, uint64_t n, void *arg),
+                          void *arg)
+{
+    struct refused r = {fn, arg};
+
+    atomic_store_explicit(&d->tell_refused, true, memory_order_seq_cst);
+    rs_family_each(d->metrics.http_refused, one_refused, &r);
+}
+
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg)
 {

@@ -30,7 +30,7 @@ struct rs_homed {
     struct rs_figures figures;
     json_t *router; /* of its own: its configuration; NULL: none */
     bool routed, seen;
-    bool scales; /* with its load */
+    bool scales;      /* with its load */
     bool graph, gone; /* it is a graph, see stage.h; that the routes have no more */
 };
 
@@ -45,6 +45,7 @@ struct rs_dataplane {
     struct rs_ingress_conf conf; /* its texts are copies */
     struct rs_tls *tls;          /* NULL: HTTP without */
     struct rs_router_metrics metrics;
+    atomic_bool tell_refused;
     const struct rs_dataplane_ops *ops;
     void *arg;
     struct rs_door *door;

@@ -194,6 +194,7 @@ int rs_dataplane_new(struct rs_dataplane **ret, struct rs_loop *control,
     atomic_init(&d->door->refs, 1);
     copy_conf(d, conf);
     rs_router_metrics_init(&d->metrics, metrics);
+    d->metrics.tell_refused = &d->tell_refused;
     d->store = new_store(conf, metrics);
     rs_memory_init(&d->memory, conf->buffer_memory, metrics);
     for (unsigned i = 0; i < d->n_lanes; i++) {

@@ -169,6 +169,11 @@ void rs_dataplane_chosen(struct rs_dataplane *d, const char *app, const char *na
 /* Takes a connection from another node (after its HELLO was read or not: HELLO is handled here). */
 void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd);
 
+/* HTTP requests that got no answer of the application, so far: `fn` is called for each application and
+ * cause, perhaps several times. When there are more, ops.on_load is called, once. */
+void rs_dataplane_refused(struct rs_dataplane *d,
+                          void (*fn)(const char *app, const char *cause, uint64_t n, void *arg),
+                          void *arg);
 /* Consistent figures, gathered from the lanes' atomics; `fn` is called before this returns. */
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg);

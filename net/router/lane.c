@@ -53,6 +53,15 @@ static void on_load(bool urgent, void *arg)
     rs_dataplane_post_load(l->dataplane, urgent);
 }
 
+void rs_lane_refused(const struct rs_lane *l)
+{
+    atomic_bool *tell = l->metrics->tell_refused;
+
+    if (tell && atomic_load_explicit(tell, memory_order_relaxed) &&
+        atomic_exchange_explicit(tell, false, memory_order_relaxed))
+        rs_dataplane_post_load(l->dataplane, false);
+}
+
 static void on_choose(struct rs_pool *p, uint64_t id, json_t *question, void *arg)
 {
     const struct rs_lane *l = arg;

@@ -58,6 +58,8 @@ void rs_lane_submit_here(struct rs_lane *l, struct rs_request *r, const char *ap
 /* The pool of a deployment that is at home here; made at first use. */
 struct rs_pool *rs_lane_pool(struct rs_lane *l, const char *app, const char *deployment,
                              struct rs_figures *figures);
+/* An HTTP request got no answer of the application; told if the control thread asked for it. */
+void rs_lane_refused(const struct rs_lane *l);
 /* The next route table; taken. Pools that it does not name and that are empty go. */
 void rs_lane_route(struct rs_lane *l, struct rs_route_table *t);
 /* Ends a backend and frees it; NULL is fine. `why`: how it ended, for those whose requests it had. */

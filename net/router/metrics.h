@@ -14,6 +14,7 @@
 struct rs_router_metrics {
     /* HTTP */
     struct rs_family *http_refused; /* by cause */
+    atomic_bool *tell_refused;      /* the control thread wants to be told of the next one */
     struct rs_family *access_log_dropped;
     struct rs_family *http_requests, *http_errors, *deployment_errors, *http_latency, *http_ongoing;
     /* deployments and replicas */
