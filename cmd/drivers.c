@@ -40,7 +40,7 @@ static const char *adopt(struct rs_drivers *d, int fd)
 
     x->id = rs_asprintf("driver-%.8s-%u", d->node_id, ++d->next);
     rs_map_put(&d->all, x->id, x);
-    rs_dataplane_attach(d->dataplane, DRIVERS_APP, DRIVERS_NAME, x->id, fd);
+    rs_dataplane_attach(d->dataplane, DRIVERS_APP, DRIVERS_NAME, NULL, x->id, fd);
     return x->id;
 }
 

@@ -212,7 +212,7 @@ static void line_up(struct rs_node *n, const struct rs_agent_start *s, int fd)
     l->replica_id = rs_strdup(s->replica_id);
     l->late.fn = on_late;
     rs_node_line_free(rs_map_put(&n->lines, s->replica_id, l));
-    rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->replica_id, fd);
+    rs_dataplane_attach(n->dataplane, s->app, s->deployment, s->version, s->replica_id, fd);
 }
 
 static char *label_of(const struct rs_agent_start *s)
@@ -259,8 +259,8 @@ static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
         return -1;
     }
     if (s->conf->kind == RS_KIND_HTTP)
-        rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->replica_id, "127.0.0.1",
-                                 where.port, where.socket_path, s->conf->strip_prefix);
+        rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->version, s->replica_id,
+                                 "127.0.0.1", where.port, where.socket_path, s->conf->strip_prefix);
     else
         line_up(n, s, pair[0]);
     rs_launch_note(&n->launch, s->replica_id, &where);
@@ -312,12 +312,12 @@ static void do_detach(const char *replica_id, const char *why, void *arg)
     rs_launch_forget(&n->launch, replica_id);
 }
 
-static void do_remote(const char *app, const char *deployment, const char *node_id,
-                      const char *address, unsigned slots, void *arg)
+static void do_remote(const char *app, const char *deployment, const char *version,
+                      const char *node_id, const char *address, unsigned slots, void *arg)
 {
     struct rs_node *n = arg;
 
-    rs_dataplane_remote(n->dataplane, app, deployment, node_id, address, slots);
+    rs_dataplane_remote(n->dataplane, app, deployment, version, node_id, address, slots);
 }
 
 /* How long a router of the user's may take: RSERVE_ROUTER_TIMEOUT_S. A reference; NULL: no router. */
@@ -359,6 +359,8 @@ static void do_routes(const struct rs_agent_routes *r, void *arg)
             .shed_interval = d->shed_interval,
             .request_timeout = d->request_timeout,
             .router = router_conf(d->router),
+            .fresh = d->fresh,
+            .fresh_share = d->fresh_share,
             .by_value = d->by_value,
             .failed = d->failed,
             .scales = d->scales,

@@ -108,12 +108,28 @@ static void offer_report(struct rs_node *n, struct rs_report *report)
     n->long_reports = is_long;
 }
 
+/* Of deployments of which two versions run. */
+static void add_tallies(const struct rs_node *n, struct rs_report *report)
+{
+    struct rs_tally old, fresh;
+
+    for (size_t i = 0; i < report->n_deployments; i++) {
+        struct rs_report_deployment *d = &report->deployments[i];
+        const char *version = rs_dataplane_tally(n->dataplane, d->app, d->name, &old, &fresh);
+
+        if (version)
+            d->versions = json_pack("{s:s, s:o, s:o}", "version", version, "old",
+                                    rs_tally_to_json(&old), "new", rs_tally_to_json(&fresh));
+    }
+}
+
 static void send_report(struct rs_node *n, int64_t now)
 {
     rs_auto(rs_report_freep) struct rs_report *report = rs_agent_report(n->agent, now);
 
     rs_dataplane_stats(n->dataplane, add_figures, report);
     rs_dataplane_refused(n->dataplane, add_refused, report);
+    add_tallies(n, report);
     n->busy = false;
     rs_advice_report(n->advice, report);
     for (size_t i = 0; i < report->n_replicas; i++)

@@ -334,6 +334,7 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
     struct rs_agent_start s = {
         .app = d->app,
         .deployment = d->name,
+        .version = r->version,
         .replica_id = r->id,
         .conf = d->conf,
         .zygote = r->zygote,

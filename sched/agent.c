@@ -158,11 +158,21 @@ static char *routes_text(const struct rs_agent_routes *r)
         rs_buf_printf(&b, "q %lld %lld %lld %lld\n", (long long)d->priority_ageing,
                       (long long)d->shed_target, (long long)d->shed_interval,
                       (long long)d->request_timeout);
+        rs_buf_printf(&b, "v %s %.9g\n", d->fresh ? d->fresh : "-", d->fresh_share);
         rs_buf_printf(&b, "d %s %s %d %d %d %g %d %d %d %s\n", d->app, d->name, d->max_ongoing,
                       d->max_queued, d->backpressure_status, d->retry_after_s, d->by_value,
                       d->failed, d->scales, router);
     }
     return rs_buf_steal(&b);
+}
+
+/* Two of its versions run: see `split` of the target. {} or NULL: one does. */
+static const json_t *split_of(const struct rs_agent *a, const struct rs_ag_deployment *d)
+{
+    const struct rs_target_deployment *t =
+        a->target ? rs_target_deployment(rs_target_app(a->target, d->app), d->name) : NULL;
+
+    return t ? t->split : NULL;
 }
 
 /* Only one that is not built in: those of Ray that guess which replica is free are not needed. */
@@ -210,6 +220,8 @@ void rs_ag_routes(struct rs_agent *a)
             .shed_interval = d->conf->shed_interval,
             .request_timeout = d->conf->request_timeout > 0 ? d->conf->request_timeout : 0,
             .router = router_of(d->conf),
+            .fresh = rs_json_str(split_of(a, d), "version", NULL),
+            .fresh_share = rs_json_num(split_of(a, d), "weight", -1),
             .by_value = takes_values(a, d),
             .failed = unavailable(a, d),
             .scales = d->conf->autoscaling_enabled,
@@ -225,14 +237,21 @@ void rs_ag_routes(struct rs_agent *a)
 
 /* --- other nodes --- */
 
+static bool same_version(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
 static const struct rs_target_remote *find_remote(const struct rs_target *t, const char *app,
-                                                  const char *deployment, const char *node_id)
+                                                  const char *deployment,
+                                                  const struct rs_target_remote *like)
 {
     const struct rs_target_deployment *d =
         t ? rs_target_deployment(rs_target_app(t, app), deployment) : NULL;
 
     for (size_t i = 0; d && i < d->n_remotes; i++)
-        if (strcmp(d->remotes[i].node_id, node_id) == 0)
+        if (strcmp(d->remotes[i].node_id, like->node_id) == 0 &&
+            same_version(d->remotes[i].version, like->version))
             return &d->remotes[i];
     return NULL;
 }
@@ -260,11 +279,12 @@ static void tell_remotes(struct rs_agent *a, const struct rs_target *from,
                 const struct rs_target_remote *m = &d->remotes[n];
 
                 if (!removed)
-                    a->ops.remote(app->name, d->name, m->node_id, m->address,
+                    a->ops.remote(app->name, d->name, m->version, m->node_id, m->address,
                                   m->replicas * (unsigned)max_ongoing(a, app->name, d->name),
                                   a->arg);
-                else if (!find_remote(to, app->name, d->name, m->node_id))
-                    a->ops.remote(app->name, d->name, m->node_id, m->address, 0, a->arg);
+                else if (!find_remote(to, app->name, d->name, m))
+                    a->ops.remote(app->name, d->name, m->version, m->node_id, m->address, 0,
+                                  a->arg);
             }
         }
     }

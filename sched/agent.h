@@ -54,7 +54,7 @@ struct rs_agent_zygote {
 
 /* What to run to get a replica. */
 struct rs_agent_start {
-    const char *app, *deployment, *replica_id;
+    const char *app, *deployment, *version, *replica_id;
     const struct rs_deployment_conf
         *conf;              /* kind; of exec and http: command, env, cwd, port, ... */
     const char *zygote;     /* key of the zygote that forks it; NULL: a fresh process */
@@ -83,6 +83,8 @@ struct rs_agent_route_deployment {
     double retry_after_s; /* < 0: what the queue measures */
     int64_t priority_ageing, shed_target, shed_interval, request_timeout;
     const json_t *router; /* request_router_config of one of its own; NULL: none */
+    const char *fresh;    /* version that is told apart; NULL: none */
+    double fresh_share;   /* of the requests; < 0: none is kept */
     bool by_value;
     bool failed;
     bool scales;
@@ -122,8 +124,9 @@ struct rs_agent_ops {
     void (*retire)(const char *replica_id, void *arg);
     /* It is no more; `why` may be NULL. */
     void (*detach)(const char *replica_id, const char *why, void *arg);
-    void (*remote)(const char *app, const char *deployment, const char *node_id,
-                   const char *address, unsigned slots, void *arg);
+    /* `version`: the one that is told apart; NULL: any other. */
+    void (*remote)(const char *app, const char *deployment, const char *version,
+                   const char *node_id, const char *address, unsigned slots, void *arg);
     void (*routes)(const struct rs_agent_routes *routes, void *arg);
 
     /* GET `path` of an HTTP replica, answered by rs_agent_probed within `timeout` ns. path NULL: does

@@ -54,6 +54,7 @@ static const struct rs_member deployment_members[] = {
     {"dropped_expired", RS_MEMBER_U64, AT(rs_report_deployment, dropped_expired)},
     {"router_fallbacks", RS_MEMBER_U64, AT(rs_report_deployment, router_fallbacks)},
     {"router", RS_MEMBER_TEXT, AT(rs_report_deployment, router)},
+    {"versions", RS_MEMBER_OBJECT, AT(rs_report_deployment, versions)},
     {"lost", RS_MEMBER_OBJECT, AT(rs_report_deployment, lost)},
 };
 

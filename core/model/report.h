@@ -64,6 +64,9 @@ struct rs_report_deployment {
     uint64_t dropped_full, dropped_shed, dropped_expired;
     uint64_t router_fallbacks; /* choices that the deployment's own request router did not make */
     char *router;              /* why it does not; NULL: it does, or there is none */
+    /* {"version", "new", "old"}: tallies (tally.h) of that version and of all others, where two run;
+     * filled in by who knows the data plane; {} */
+    json_t *versions;
     json_t *lost; /* {id: why}: named replicas of the target that were started and are no more */
 };
 

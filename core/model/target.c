@@ -55,12 +55,14 @@ static const struct rs_member deployment_members[] = {
     {"ingress", RS_MEMBER_BOOL, AT(rs_target_deployment, ingress)},
     {"failed", RS_MEMBER_BOOL, AT(rs_target_deployment, failed)},
     {"core", RS_MEMBER_OBJECT, AT(rs_target_deployment, core)},
+    {"split", RS_MEMBER_OBJECT, AT(rs_target_deployment, split)},
 };
 
 static const struct rs_member remote_members[] = {
     {"node_id", RS_MEMBER_NAME, AT(rs_target_remote, node_id)},
     {"address", RS_MEMBER_NAME, AT(rs_target_remote, address)},
     {"replicas", RS_MEMBER_UINT, AT(rs_target_remote, replicas)},
+    {"version", RS_MEMBER_TEXT, AT(rs_target_remote, version)},
 };
 
 static const struct rs_member place_members[] = {

@@ -21,6 +21,9 @@ struct rs_target_remote {
     char *node_id;
     char *address;     /* host:port of its peer listener */
     unsigned replicas; /* that run there now; 0 never appears */
+    char *
+        version; /* that they are of, where it is the one that the deployment's split tells apart, and
+                        * then the node may come twice; NULL: any other */
 };
 
 /* One replica that is named: a process with this id is started once, and never again. */
@@ -47,6 +50,10 @@ struct rs_target_deployment {
 
     json_t
         *core; /* an actor or workers for tasks, see controller-core.h; {}: a deployment of Serve */
+
+    /* {"version", "weight"}: replicas of that version are counted apart from all others, and get this
+     * share of the requests, 0 to 1 (absent: as they have slots); {}: all are alike */
+    json_t *split;
 
     struct rs_target_remote *remotes;
     size_t n_remotes;

@@ -80,9 +80,11 @@ static void fall_back(struct rs_chooser *c, struct rs_choice *x)
 
 /* --- questions --------------------------------------------------------------------------------- */
 
-static bool is_candidate(const struct rs_slots *s, const struct rs_request *r)
+static bool is_candidate(const struct rs_pool *p, const struct rs_slots *s,
+                         const struct rs_request *r)
 {
-    return s->admitted && !s->blocked && s->limit && !(s->remote && r->local_only);
+    return s->admitted && !s->blocked && s->limit && !(s->remote && r->local_only) &&
+           rs_queue_belongs(&p->queue, &r->waiter, s);
 }
 
 static const char *name_of(struct rs_backend *b)
@@ -99,7 +101,7 @@ static json_t *candidates(const struct rs_pool *p, const struct rs_request *r)
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
         struct rs_backend *b = rs_container_of(s, struct rs_backend, slots);
 
-        if (is_candidate(s, r))
+        if (is_candidate(p, s, r))
             json_array_append_new(list,
                                   json_pack("{s:s, s:b, s:i, s:i}", "replica_id", name_of(b),
                                             "remote", s->remote, "in_flight", (int)s->in_flight,
@@ -316,7 +318,7 @@ static struct rs_slots *free_of(const struct rs_pool *p, const json_t *group,
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
         const char *name = name_of(rs_container_of(s, struct rs_backend, slots));
 
-        if (!is_candidate(s, r) || s->in_flight >= s->limit ||
+        if (!is_candidate(p, s, r) || s->in_flight >= s->limit ||
             (best && best->in_flight <= s->in_flight))
             continue;
         json_array_foreach (group, i, id)

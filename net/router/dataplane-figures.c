@@ -88,6 +88,19 @@ void rs_dataplane_refused(struct rs_dataplane *d,
     rs_family_each(d->metrics.http_refused, one_refused, &r);
 }
 
+const char *rs_dataplane_tally(const struct rs_dataplane *d, const char *app,
+                               const char *deployment, struct rs_tally *old, struct rs_tally *fresh)
+{
+    struct rs_buf key = {0};
+    const struct rs_homed *dep = rs_map_get(&d->deployments, rs_route_key(&key, app, deployment));
+
+    rs_buf_fini(&key);
+    if (!dep || !dep->tallies)
+        return NULL;
+    rs_tallies_read(dep->tallies, old, fresh);
+    return dep->fresh;
+}
+
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg)
 {

@@ -38,6 +38,7 @@ static void do_configure(struct rs_lane *l, struct rs_order *o)
     struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
 
     rs_pool_router(p, o->json);
+    rs_pool_split(p, &o->split, o->tallies);
     rs_pool_configure(p, o->max_ongoing, &o->queue, o->flag);
 }
 
@@ -77,6 +78,7 @@ static void add_backend(struct rs_lane *l, struct rs_order *o, struct rs_backend
     }
     b->replica_id = rs_steal(o->replica_id);
     b->figures = o->figures;
+    b->slots.version = o->version;
     rs_pool_add(rs_lane_pool(l, o->app, o->deployment, o->pool), b, 0);
     rs_map_put(&l->replicas, b->replica_id, b);
 }
@@ -129,7 +131,7 @@ static void do_tell(struct rs_lane *l, struct rs_order *o)
 }
 
 /* Requests that are with another node end there in peace; but a node that has moved to another
- * address gets a backend of its own. */
+ * address gets a backend of its own. Of a deployment that is split a node has one for each version. */
 static void do_remote(struct rs_lane *l, struct rs_order *o)
 {
     struct rs_pool *p = rs_lane_pool(l, o->app, o->deployment, o->pool);
@@ -140,7 +142,8 @@ static void do_remote(struct rs_lane *l, struct rs_order *o)
         struct rs_backend *b =
             rs_container_of(rs_container_of(it, struct rs_slots, link), struct rs_backend, slots);
 
-        if (b->replica_id || strcmp(rs_peer_backend_node(b), o->node_id) != 0)
+        if (b->replica_id || b->slots.version != o->version ||
+            strcmp(rs_peer_backend_node(b), o->node_id) != 0)
             continue;
         if (peer && rs_peer_backend_peer(b) == peer)
             found = b;
@@ -151,6 +154,7 @@ static void do_remote(struct rs_lane *l, struct rs_order *o)
         return;
     if (!found) {
         found = rs_peer_backend_new(peer, o->node_id);
+        found->slots.version = o->version;
         rs_pool_add(p, found, o->slots);
     }
     rs_pool_resize(p, found, o->slots);
@@ -209,6 +213,30 @@ static void order_graph(struct rs_dataplane *d, const struct rs_homed *dep, cons
                                          .json = graph ? json_deep_copy(graph) : NULL});
 }
 
+static uint64_t hash_of(const char *version)
+{
+    return version ? rs_wish_hash(version, strlen(version)) : 0;
+}
+
+/* Another version than before is counted from nothing. */
+static void set_fresh(struct rs_homed *dep, const char *version)
+{
+    if (version && dep->fresh && strcmp(version, dep->fresh) == 0)
+        return;
+    free(dep->fresh);
+    dep->fresh = rs_strdup(version);
+    dep->tallies = version ? rs_alloc(sizeof(*dep->tallies)) : NULL;
+}
+
+static struct rs_split split_of(const struct rs_route_deployment *r)
+{
+    uint64_t version = hash_of(r->fresh);
+
+    if (!r->fresh || r->fresh_share < 0) /* told apart, but nothing is shared out */
+        return (struct rs_split){.version = version};
+    return rs_split_make(version, r->fresh_share, hash_of(r->app));
+}
+
 void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
 {
     struct rs_rules **rules;
@@ -218,6 +246,7 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
         struct rs_homed *dep = rs_dataplane_home(d, r->app, r->name);
 
         dep->seen = true;
+        set_fresh(dep, r->fresh);
         dep->scales = r->scales;
         rs_dataplane_order(d, dep->lane,
                            (struct rs_order){.carry_out = do_configure,
@@ -229,6 +258,8 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
                                                        .ageing = r->priority_ageing,
                                                        .shed_target = r->shed_target,
                                                        .shed_interval = r->shed_interval},
+                                             .split = split_of(r),
+                                             .tallies = dep->tallies,
                                              .json = r->router ? json_deep_copy(r->router) : NULL,
                                              .flag = r->failed});
         json_decref(dep->router);
@@ -253,6 +284,8 @@ void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes)
                                                  .app = rs_strdup(dep->app),
                                                  .deployment = rs_strdup(dep->name)});
         if (dep) {
+            if (dep->routed && !dep->seen)
+                set_fresh(dep, NULL); /* its pool goes, and what was counted with it */
             dep->routed = dep->seen && !dep->graph;
             dep->gone = dep->graph && !dep->seen;
             dep->seen = false;
@@ -300,20 +333,22 @@ static void attach(struct rs_dataplane *d, const char *app, const char *name, st
 }
 
 void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *deployment,
-                         const char *replica_id, int fd)
+                         const char *version, const char *replica_id, int fd)
 {
     struct rs_order o = to_replica(replica_id, do_attach);
 
+    o.version = hash_of(version);
     o.fd = fd;
     attach(d, app, deployment, o);
 }
 
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
-                              const char *replica_id, const char *host, uint16_t port,
-                              const char *unix_path, bool strip_prefix)
+                              const char *version, const char *replica_id, const char *host,
+                              uint16_t port, const char *unix_path, bool strip_prefix)
 {
     struct rs_order o = to_replica(replica_id, do_attach_http);
 
+    o.version = hash_of(version);
     o.host = rs_strdup(host);
     o.port = port;
     o.text = rs_strdup(unix_path);
@@ -322,7 +357,8 @@ void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const cha
 }
 
 void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
-                         const char *node_id, const char *address, unsigned slots)
+                         const char *version, const char *node_id, const char *address,
+                         unsigned slots)
 {
     struct rs_homed *dep = rs_dataplane_home(d, app, name);
 
@@ -333,6 +369,7 @@ void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *na
                                          .node_id = rs_strdup(node_id),
                                          .text = rs_strdup(address),
                                          .pool = &dep->figures,
+                                         .version = hash_of(version),
                                          .slots = slots});
 }
 

@@ -28,7 +28,9 @@ struct rs_homed {
     char *app, *name;
     unsigned lane;
     struct rs_figures figures;
-    json_t *router; /* of its own: its configuration; NULL: none */
+    json_t *router;             /* of its own: its configuration; NULL: none */
+    char *fresh;                /* version beside the old one that is counted apart; NULL: none */
+    struct rs_tallies *tallies; /* of both, the lane's; NULL with `fresh` */
     bool routed, seen;
     bool scales;      /* with its load */
     bool graph, gone; /* it is a graph, see stage.h; that the routes have no more */
@@ -71,6 +73,9 @@ struct rs_order {
     struct rs_route_table *table;
     int fd, max_ongoing;
     struct rs_queue_conf queue;
+    struct rs_split split;
+    struct rs_tallies *tallies; /* the lane's from now on */
+    uint64_t version;           /* rs_wish_hash of a replica's; 0: not known */
     uint16_t port;
     unsigned slots;
     bool flag;

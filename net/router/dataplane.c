@@ -294,6 +294,7 @@ static void free_maps(struct rs_dataplane *d)
         if (!dep)
             continue;
         json_decref(dep->router);
+        free(dep->fresh);
         free(dep->app);
         free(dep->name);
         free(dep);

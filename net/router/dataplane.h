@@ -16,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/loop/loop.h"
 #include "core/metrics/metrics.h"
+#include "core/model/tally.h"
 #include "net/http/tls.h"
 #include "net/wire/frame.h"
 
@@ -68,6 +69,8 @@ struct rs_route_deployment {
     bool
         by_value; /* not Python, or not on this node alone: calls cannot name objects of this node */
     const json_t *router; /* request_router_config of one of its own; NULL: the built-in one */
+    const char *fresh;    /* a new version that is counted apart from all others; NULL: none */
+    double fresh_share;   /* of the requests that it gets, 0 to 1; < 0: as it has slots */
     bool failed;          /* it failed to deploy: answer UNAVAILABLE instead of waiting */
     bool scales;          /* the number of its replicas follows the load */
 };
@@ -140,17 +143,20 @@ unsigned rs_dataplane_ongoing(const struct rs_dataplane *d);
 
 void rs_dataplane_routes(struct rs_dataplane *d, const struct rs_routes *routes);
 
-/* A replica that speaks frames on `fd` (taken): python and exec. It gets no requests yet. */
+/* A replica that speaks frames on `fd` (taken): python and exec. It gets no requests yet. `version`:
+ * that it is of, as in `fresh`; NULL: nobody tells. */
 void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *deployment,
-                         const char *replica_id, int fd);
+                         const char *version, const char *replica_id, int fd);
 /* A replica that is an HTTP server at this address: 127.0.0.1:port or a Unix socket path. Paths reach it
  * without the application's route prefix if `strip_prefix`. */
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
-                              const char *replica_id, const char *host, uint16_t port,
-                              const char *unix_path, bool strip_prefix);
-/* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes. */
+                              const char *version, const char *replica_id, const char *host,
+                              uint16_t port, const char *unix_path, bool strip_prefix);
+/* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes.
+ * `version`: the one that is `fresh`; NULL: any other. */
 void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
-                         const char *node_id, const char *address, unsigned slots);
+                         const char *version, const char *node_id, const char *address,
+                         unsigned slots);
 /* Requests may come. */
 void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id);
 /* No further requests; on_replica_idle follows. */
@@ -174,6 +180,11 @@ void rs_dataplane_accept_peer(struct rs_dataplane *d, int fd);
 void rs_dataplane_refused(struct rs_dataplane *d,
                           void (*fn)(const char *app, const char *cause, uint64_t n, void *arg),
                           void *arg);
+/* What became of the requests of both versions since `fresh` is what it is. The version; NULL: only one
+ * runs. */
+const char *rs_dataplane_tally(const struct rs_dataplane *d, const char *app,
+                               const char *deployment, struct rs_tally *old,
+                               struct rs_tally *fresh);
 /* Consistent figures, gathered from the lanes' atomics; `fn` is called before this returns. */
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg);

@@ -195,14 +195,22 @@ void rs_backend_cut(struct rs_backend *b, const char *why)
     rs_pool_pump(p);
 }
 
+/* One that took requests and was not told to stop has died. */
+static void close_for_good(struct rs_pool *p, struct rs_backend *b)
+{
+    if (p->tallies && b->figures && b->slots.admitted)
+        rs_tallies_died(p->tallies, b->slots.fresh);
+    b->gone = true;
+    b->slots.admitted = false;
+}
+
 void rs_backend_gone(struct rs_backend *b, const char *why)
 {
     struct rs_pool *p = b->pool;
 
     if (b->gone)
         return;
-    b->gone = true;
-    b->slots.admitted = false;
+    close_for_good(p, b);
     lose_all(p, b, false);
     fail_early(b, why);
     p->ops->on_gone(b, why, p->arg);
@@ -219,8 +227,7 @@ void rs_pool_remove(struct rs_pool *p, struct rs_backend *b, const char *why)
     if (!b->pool)
         return; /* it is buried */
     if (!b->gone) {
-        b->gone = true;
-        b->slots.admitted = false;
+        close_for_good(p, b);
         lose_all(p, b, true);
     }
     bury(p, b, why);

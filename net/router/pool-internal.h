@@ -27,6 +27,14 @@ void rs_pool_show_queued(struct rs_pool *p);
 void rs_pool_refuse_waiting(struct rs_pool *p);
 void rs_pool_drop_series(struct rs_pool *p, struct rs_backend *b);
 
+/* --- pool-split.c ------------------------------------------------------------------------------ */
+
+/* What decides to which version it goes. Only while the queue is split. */
+void rs_pool_draw(struct rs_pool *p, struct rs_request *r);
+/* It has left `b`. Only with tallies. */
+void rs_pool_tally(struct rs_pool *p, const struct rs_backend *b, const struct rs_request *r,
+                   enum rs_unbind how, const struct rs_failure *f);
+
 /* --- pool-drop.c ------------------------------------------------------------------------------- */
 
 /* It waits no longer, or never did: it is refused, with the reason, and counted. The queue has counted

@@ -69,6 +69,7 @@ void rs_pool_free(struct rs_pool *p)
     rs_timer_stop(&p->patience);
     rs_chooser_free(p->chooser);
     free_cache(p->calls);
+    free(p->tallies);
     free(p->app);
     free(p->name);
     free(p);
@@ -173,6 +174,8 @@ static void count(struct rs_pool *p, struct rs_backend *b, const struct rs_reque
 
     if (!b->figures || how == RS_UNBIND_RETURNED)
         return;
+    if (p->tallies)
+        rs_pool_tally(p, b, r, how, f);
     c = replica_series(p, b, r);
     atomic_fetch_add_explicit(&b->figures->done, 1, memory_order_relaxed);
     if (how == RS_UNBIND_DONE)
@@ -345,7 +348,6 @@ static void enqueue(struct rs_pool *p, struct rs_request *r)
     struct rs_waiter *displaced;
 
     r->pool = p;
-    r->waiter.local_only = r->local_only;
     r->waiter.deadline = r->deadline;
     r->waiter.priority = r->priority;
     if (r->waiter.wish.model)
@@ -365,7 +367,7 @@ static void enqueue(struct rs_pool *p, struct rs_request *r)
 /* Who does not wait: a shadow. */
 static void take_if_idle(struct rs_pool *p, struct rs_request *r)
 {
-    if (rs_queue_idle(&p->queue)) {
+    if (rs_queue_idle(&p->queue, &r->waiter)) {
         r->wants = RS_WANTS_WORK;
         enqueue(p, r);
         return;
@@ -386,6 +388,9 @@ void rs_pool_submit(struct rs_pool *p, struct rs_request *r)
         rs_pool_show_queued(p);
         return;
     }
+    r->waiter.local_only = r->local_only;
+    if (p->queue.split.on)
+        rs_pool_draw(p, r);
     if (r->wants == RS_WANTS_FREE)
         take_if_idle(p, r);
     else

@@ -8,6 +8,7 @@
 #include "core/loop/loop.h"
 #include "net/router/backend.h"
 #include "net/router/metrics.h"
+#include "net/router/tallies.h"
 
 #include <jansson.h>
 
@@ -53,6 +54,8 @@ struct rs_pool {
     struct rs_series *drops[RS_DROPS]; /* NULL: none yet */
     struct rs_timer patience;          /* time alone changes something: rs_queue_deadline */
     struct rs_series_cache *calls;     /* requests to it, by handle and route */
+    struct rs_tallies *tallies;        /* NULL: one version */
+    uint64_t draws;                    /* requests of a split that bring nothing to draw by */
 };
 
 struct rs_pool *rs_pool_new(struct rs_loop *loop, const struct rs_router_metrics *metrics,
@@ -64,6 +67,9 @@ RS_DEFINE_AUTO(struct rs_pool *, rs_pool_free);
 /* As the route table says. Those who wait are refused if it failed. */
 void rs_pool_configure(struct rs_pool *p, int max_ongoing, const struct rs_queue_conf *queue,
                        bool failed);
+/* Two versions run beside each other: they are counted apart in `tallies` (taken), and share the requests
+ * if split->on. `split` zeroed and NULL: one does, from now on. */
+void rs_pool_split(struct rs_pool *p, const struct rs_split *split, struct rs_tallies *tallies);
 /* It has a router of its own from now on: request_router_config; NULL: it has none. */
 void rs_pool_router(struct rs_pool *p, const json_t *conf);
 /* The node stops: where nothing takes requests any more, nothing will. */

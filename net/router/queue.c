@@ -35,9 +35,19 @@ static bool is_free(const struct rs_slots *s)
     return s->admitted && !s->blocked && s->in_flight < s->limit;
 }
 
-static bool suits(const struct rs_slots *s, const struct rs_waiter *w)
+static bool is_fresh(const struct rs_queue *q, const struct rs_waiter *w)
 {
-    return is_free(s) && !(s->remote && w->local_only);
+    return q->split.on && w->draw >= q->split.from[w->local_only];
+}
+
+bool rs_queue_belongs(const struct rs_queue *q, const struct rs_waiter *w, const struct rs_slots *s)
+{
+    return !q->split.on || s->fresh == is_fresh(q, w);
+}
+
+static bool suits(const struct rs_queue *q, const struct rs_slots *s, const struct rs_waiter *w)
+{
+    return is_free(s) && !(s->remote && w->local_only) && rs_queue_belongs(q, w, s);
 }
 
 /* Its model, where that is of any meaning. */
@@ -73,7 +83,7 @@ static struct rs_slots *best_slot(const struct rs_queue *q, const struct rs_wait
     rs_list_for_each (it, &q->slots) {
         struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 
-        if (!suits(s, w))
+        if (!suits(q, s, w))
             continue;
         if (!best || better(s, best, model, session))
             best = s;
@@ -94,7 +104,8 @@ static bool rather_waits(const struct rs_queue *q, const struct rs_waiter *w,
     rs_list_for_each (it, &q->slots) {
         const struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 
-        if (s->admitted && !s->blocked && s->limit && rs_models_have(&s->models, model))
+        if (s->admitted && !s->blocked && s->limit && rs_models_have(&s->models, model) &&
+            rs_queue_belongs(q, w, s))
             return true;
     }
     return false;
@@ -127,8 +138,10 @@ bool rs_queue_before(const struct rs_queue *q, const struct rs_waiter *a, const 
     return x != y ? x < y : a->seq < b->seq;
 }
 
-static enum rs_waits kind_of(const struct rs_waiter *w)
+static enum rs_waits kind_of(const struct rs_queue *q, const struct rs_waiter *w)
 {
+    if (is_fresh(q, w))
+        return w->local_only ? RS_WAITS_FRESH_LOCAL : RS_WAITS_FRESH;
     return w->local_only ? RS_WAITS_LOCAL : RS_WAITS_ANY;
 }
 
@@ -170,16 +183,19 @@ static struct rs_waiter *first(const struct rs_queue *q, enum rs_waits kind)
     return best;
 }
 
-static struct rs_waiter *due(const struct rs_queue *q)
+/* Of those that wait for a slot and no more, but for the kinds in `passed`. */
+static struct rs_waiter *due(const struct rs_queue *q, unsigned passed)
 {
-    struct rs_waiter *any = first(q, RS_WAITS_ANY), *local;
+    struct rs_waiter *best = NULL;
 
-    if (!q->filled[RS_WAITS_LOCAL])
-        return any;
-    local = first(q, RS_WAITS_LOCAL);
-    if (!any)
-        return local;
-    return rs_queue_before(q, any, local) ? any : local;
+    for (unsigned kind = RS_WAITS_ANY; kind <= RS_WAITS_FRESH_LOCAL; kind++) {
+        struct rs_waiter *w =
+            q->filled[kind] && !(passed & 1u << kind) ? first(q, (enum rs_waits)kind) : NULL;
+
+        if (w && (!best || rs_queue_before(q, w, best)))
+            best = w;
+    }
+    return best;
 }
 
 /* Of the lowest class that waits; -1: nobody does. */
@@ -243,9 +259,10 @@ static struct rs_waiter *displace(struct rs_queue *q, const struct rs_waiter *w)
 int rs_queue_put(struct rs_queue *q, struct rs_waiter *w, int64_t now, struct rs_waiter **displaced)
 {
     *displaced = NULL;
+    rs_queue_settle(q);
     /* Those before it take what is free; nobody waits beside a slot that suits him. */
     if (q->max_queued >= 0 && q->queued >= (unsigned)q->max_queued) {
-        if (!q->filled[kind_of(w)] && best_slot(q, w)) {
+        if (!q->filled[kind_of(q, w)] && best_slot(q, w)) {
             w->patient_until = 0;
         } else {
             *displaced = displace(q, w);
@@ -257,7 +274,7 @@ int rs_queue_put(struct rs_queue *q, struct rs_waiter *w, int64_t now, struct rs
     }
     w->seq = ++q->last_seq;
     w->arrived = now;
-    insert(q, w, kind_of(w));
+    insert(q, w, kind_of(q, w));
     q->queued++;
     return 0;
 }
@@ -268,7 +285,7 @@ void rs_queue_return(struct rs_queue *q, struct rs_waiter *w, int64_t now)
         w->seq = ++q->last_seq;
         w->arrived = now;
     }
-    insert(q, w, kind_of(w));
+    insert(q, w, kind_of(q, w));
     q->queued++;
 }
 
@@ -281,7 +298,7 @@ void rs_queue_hold(struct rs_queue *q, struct rs_waiter *w)
 void rs_queue_unhold(struct rs_queue *q, struct rs_waiter *w)
 {
     take_out(q, w);
-    insert(q, w, kind_of(w));
+    insert(q, w, kind_of(q, w));
 }
 
 /* --- who lets others go first ------------------------------------------------------------------ */
@@ -340,19 +357,15 @@ static bool any_free(const struct rs_queue *q)
 
 static struct rs_waiter *ordinary_next(struct rs_queue *q, int64_t now, struct rs_slots **ret)
 {
+    unsigned passed = 0; /* kinds for which there is no slot: those behind may have one */
     struct rs_waiter *w;
 
-    while ((w = due(q))) {
+    while ((w = due(q, passed))) {
         struct rs_slots *s = best_slot(q, w);
 
-        if (!s && w->local_only) {
-            /* Only slots elsewhere are free, and it may not go there: those behind it may. */
-            w = first(q, RS_WAITS_ANY);
-            s = w ? best_slot(q, w) : NULL;
-        }
-        if (!s)
-            return NULL;
-        if (is_late(q, w, now) && !is_expired(w, now)) {
+        if (!s) {
+            passed |= 1u << w->waits;
+        } else if (is_late(q, w, now) && !is_expired(w, now)) {
             take_out(q, w);
             insert(q, w, RS_WAITS_LATE);
         } else if (is_expired(w, now) || !rather_waits(q, w, s, now)) {
@@ -392,6 +405,7 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
 
     if (!q->queued)
         return NULL;
+    rs_queue_settle(q);
     if (!rs_list_empty(&q->patient)) {
         if (!any_free(q))
             return NULL;
@@ -514,6 +528,7 @@ void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s)
 {
     rs_list_init(&s->link);
     rs_list_push_front(&q->slots, &s->link);
+    s->fresh = q->split.version && s->version == q->split.version;
 }
 
 void rs_queue_models(struct rs_queue *q, struct rs_slots *s, const uint64_t *models, size_t n)
@@ -557,7 +572,85 @@ bool rs_queue_open(const struct rs_queue *q)
     return false;
 }
 
-bool rs_queue_idle(const struct rs_queue *q)
+bool rs_queue_idle(struct rs_queue *q, const struct rs_waiter *w)
 {
-    return q->queued == 0 && any_free(q);
+    rs_queue_settle(q);
+    return q->queued == 0 && best_slot(q, w);
+}
+
+/* --- two versions ------------------------------------------------------------------------------ */
+
+static void share_out(struct rs_queue *q, struct rs_list *from, struct rs_list to[2])
+{
+    struct rs_waiter *w = of(from->next);
+
+    rs_list_push_back(&to[is_fresh(q, w)], &w->link);
+}
+
+static void put_all(struct rs_queue *q, enum rs_waits kind, int priority, struct rs_list *from)
+{
+    struct rs_list *list = &q->waiting[kind][priority];
+
+    while (!rs_list_empty(from)) {
+        of(from->next)->waits = (uint8_t)kind;
+        rs_list_push_back(list, from->next);
+    }
+    if (rs_list_empty(list))
+        q->filled[kind] &= ~(1u << priority);
+    else
+        q->filled[kind] |= 1u << priority;
+}
+
+/* Both lists of a class, by seq, are taken apart and put together anew. */
+static void resort(struct rs_queue *q, enum rs_waits old, enum rs_waits fresh, int priority)
+{
+    struct rs_list *a = &q->waiting[old][priority], *b = &q->waiting[fresh][priority], to[2];
+
+    rs_list_init(&to[0]);
+    rs_list_init(&to[1]);
+    while (!rs_list_empty(a) || !rs_list_empty(b)) {
+        bool from_a =
+            !rs_list_empty(a) && (rs_list_empty(b) || of(a->next)->seq < of(b->next)->seq);
+
+        share_out(q, from_a ? a : b, to);
+    }
+    put_all(q, old, priority, &to[0]);
+    put_all(q, fresh, priority, &to[1]);
+}
+
+static void resort_all(struct rs_queue *q)
+{
+    for (int priority = 0; priority < RS_PRIORITIES; priority++) {
+        resort(q, RS_WAITS_ANY, RS_WAITS_FRESH, priority);
+        resort(q, RS_WAITS_LOCAL, RS_WAITS_FRESH_LOCAL, priority);
+    }
+}
+
+void rs_queue_split(struct rs_queue *q, const struct rs_split *split)
+{
+    q->split = *split;
+    rs_list_for_each (it, &q->slots) {
+        struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
+
+        s->fresh = split->version && s->version == split->version;
+    }
+    rs_queue_settle(q);
+    resort_all(q);
+}
+
+void rs_queue_settle(struct rs_queue *q)
+{
+    bool has[2][2] = {{false}};
+
+    if (!q->split.on)
+        return;
+    rs_list_for_each (it, &q->slots) {
+        const struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
+        bool open = s->admitted && !s->blocked && s->limit;
+
+        has[0][s->fresh] |= open;
+        has[1][s->fresh] |= open && !s->remote;
+    }
+    if (rs_split_settle(&q->split, has))
+        resort_all(q);
 }

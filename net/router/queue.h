@@ -19,6 +19,8 @@
  *          of the newest one of the lowest class below its own.
  * Shed:    while the standing delay is too long (shed.h), those of the lowest class go first, the oldest
  *          of them, until nobody has waited longer than the target; as many as there are slots stay.
+ * Split:   where two versions share the requests (split.h) each of them has a queue of its own, so to
+ *          speak, in which all of this holds; one limit for both.
  * Patience: where only busy slots have a request's model, it lets others go before it until
  *          `patient_until` rather than have the model loaded once more; then it takes any slot.
  * Ownership: links are embedded in the caller's objects and borrowed.
@@ -28,6 +30,7 @@
 #include "core/base/list.h"
 #include "core/model/policy.h"
 #include "net/router/shed.h"
+#include "net/router/split.h"
 #include "net/router/wish.h"
 
 #include <stdbool.h>
@@ -39,18 +42,22 @@ enum { RS_PRIORITIES = RS_PRIORITY_MAX + 1 };
 struct rs_slots {
     struct rs_list link; /* in the queue's list; least recently used first */
     unsigned limit, in_flight;
-    bool admitted; /* may be given requests */
-    bool blocked;  /* not for now */
-    bool remote;   /* on another node */
-    uint64_t key;  /* who it is, for sessions: any number that stays */
+    bool admitted;    /* may be given requests */
+    bool blocked;     /* not for now */
+    bool remote;      /* on another node */
+    bool fresh;       /* of the new version of a split; the queue's own */
+    uint64_t key;     /* who it is, for sessions: any number that stays */
+    uint64_t version; /* rs_wish_hash of it; 0: not known */
     struct rs_models models;
 };
 
 enum rs_waits {
     RS_WAITS_ANY,   /* for any slot */
     RS_WAITS_LOCAL, /* for one of this node */
-    RS_WAITS_HELD,  /* somebody else chooses for it */
-    RS_WAITS_LATE,  /* lets others go before it: it has too little time left */
+    RS_WAITS_FRESH, /* the same two, for one of the new version */
+    RS_WAITS_FRESH_LOCAL,
+    RS_WAITS_HELD, /* somebody else chooses for it */
+    RS_WAITS_LATE, /* lets others go before it: it has too little time left */
     RS_WAITS_KINDS,
     RS_WAITS_PATIENT = RS_WAITS_KINDS, /* lets others go before it, for its model */
 };
@@ -63,6 +70,7 @@ struct rs_waiter {
     uint8_t priority; /* below RS_PRIORITIES */
     uint8_t waits;    /* enum rs_waits, the queue's own */
     bool local_only;
+    uint32_t draw; /* of a split */
     struct rs_wish wish;
     int64_t patient_until; /* for its model; monotonic ns, 0: takes any slot */
 };
@@ -78,6 +86,7 @@ struct rs_queue {
     int64_t ageing; /* ns */
     struct rs_shed shed;
     struct rs_drain drain;
+    struct rs_split split;        /* zeroed: one version */
     struct rs_span work;          /* that a request takes */
     unsigned queued, multiplexed; /* all that wait; slots that tell of their models */
     uint64_t last_seq;
@@ -95,6 +104,14 @@ struct rs_queue_conf {
 
 void rs_queue_init(struct rs_queue *q, int max_queued);
 void rs_queue_configure(struct rs_queue *q, const struct rs_queue_conf *conf);
+/* Two versions share the requests from now on, or another way than before; `split` zeroed: no more. */
+void rs_queue_split(struct rs_queue *q, const struct rs_split *split);
+/* Slots came, went or were blocked: who waits for a version that has none goes to the other. rs_queue_put
+ * and _next do it themselves. */
+void rs_queue_settle(struct rs_queue *q);
+/* Its version is the one that these slots are of. */
+bool rs_queue_belongs(const struct rs_queue *q, const struct rs_waiter *w,
+                      const struct rs_slots *s);
 
 /* Takes it, at the end of its class. `displaced`: the one that has to go for it, which waits no longer;
  * NULL: none. RS_QUEUE_FULL: the limit is met and no slot is free for it; it was not taken. */
@@ -135,7 +152,7 @@ void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now);
 void rs_queue_took(struct rs_queue *q, int64_t took, bool whole);
 /* It tells which models it has; all of them. */
 void rs_queue_models(struct rs_queue *q, struct rs_slots *s, const uint64_t *models, size_t n);
-/* Nobody waits, and there is a slot for a request that may go anywhere. */
-bool rs_queue_idle(const struct rs_queue *q);
+/* Nobody waits, and there is a slot for this one. */
+bool rs_queue_idle(struct rs_queue *q, const struct rs_waiter *w);
 /* Any slots that are admitted, free or not. */
 bool rs_queue_open(const struct rs_queue *q);

@@ -291,6 +291,7 @@ void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct r
     struct rs_pool *p = r->pool;
 
     r->retry.answered = true;
+    r->told_error = a->status >= 500;
     if (end) {
         r->pool = NULL;
         rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);

@@ -137,6 +137,7 @@ struct rs_request {
     bool unread;          /* the connection broke, and the other side cannot have started on it */
     bool kept;            /* what it was sent with is still here: it can be sent once more */
     bool told_safe;       /* its meta says SAFE */
+    bool told_error;      /* its answer says 5xx */
 };
 
 /* --- for origins ------------------------------------------------------------------------------- */

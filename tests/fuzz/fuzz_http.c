@@ -156,7 +156,7 @@ static struct rs_dataplane *start(bool proxy)
                                                .deployments = deployments,
                                                .n_deployments = 2,
                                                .populated = true});
-    rs_dataplane_attach(d, "app", "front", "r1", pair[0]);
+    rs_dataplane_attach(d, "app", "front", NULL, "r1", pair[0]);
     rs_dataplane_admit(d, "r1");
     json_decref(trusted);
     return d;

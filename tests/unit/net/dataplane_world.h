@@ -221,7 +221,7 @@ static void fake_attach(struct world *w, struct fake *f, const char *deployment,
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     f->fd = pair[0];
     set_timeout(f->fd);
-    rs_dataplane_attach(w->dp, "app", deployment, id, pair[1]);
+    rs_dataplane_attach(w->dp, "app", deployment, NULL, id, pair[1]);
     if (admit)
         rs_dataplane_admit(w->dp, id);
 }

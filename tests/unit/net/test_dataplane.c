@@ -366,7 +366,7 @@ START_TEST(a_dead_socket_is_gone_before_it_came)
 {
     begin();
     world_routes(&w);
-    rs_dataplane_attach(w.dp, "app", "front", "r1", open("/dev/null", O_RDONLY));
+    rs_dataplane_attach(w.dp, "app", "front", NULL, "r1", open("/dev/null", O_RDONLY));
     expect_event(&w, "gone", "r1");
     end();
 }
@@ -939,7 +939,7 @@ static void begin_peers(void)
     world_routes(&other);
     peer_listen(&port);
     fake_attach(&other, &b, "front", "r2", true);
-    rs_dataplane_remote(w.dp, "app", "front", "n2", port.address, 2);
+    rs_dataplane_remote(w.dp, "app", "front", NULL, "n2", port.address, 2);
     peer_join(&port);
     client_open(&c, &w);
 }
@@ -1119,14 +1119,14 @@ START_TEST(a_node_without_slots_finishes)
     client_open(&c2, &w);
     client_get(&c, "/1");
     fake_expect(&b, RS_MSG_REQUEST);
-    rs_dataplane_remote(w.dp, "app", "front", "n2", port.address, 0);
+    rs_dataplane_remote(w.dp, "app", "front", NULL, "n2", port.address, 0);
     fake_attach(&w, &a, "front", "r1", false);
     fake_sync(&w, &a, "r1");
     client_get(&c2, "/2");
     wait_queued(&w, "front", 1);
     fake_ok(&b, "last");
     client_expect(&c, 200, "last");
-    rs_dataplane_remote(w.dp, "app", "front", "n2", port.address, 1);
+    rs_dataplane_remote(w.dp, "app", "front", NULL, "n2", port.address, 1);
     fake_expect(&b, RS_MSG_REQUEST);
     fake_ok(&b, "first");
     client_expect(&c2, 200, "first");
@@ -1138,7 +1138,7 @@ END_TEST
 START_TEST(a_forwarded_request_stays)
 {
     begin_peers();
-    rs_dataplane_remote(other.dp, "app", "front", "n9", "127.0.0.1:1", 8);
+    rs_dataplane_remote(other.dp, "app", "front", NULL, "n9", "127.0.0.1:1", 8);
     rs_dataplane_retire(other.dp, "r2");
     expect_event(&other, "idle", "r2");
     client_get(&c, "/");

@@ -2,7 +2,8 @@
  *
  * Slots never exceeded; each request ends exactly once; what is due first goes first, so that none
  * starves; nothing that is past its deadline starts; the limit is exact; only the least urgent are shed
- * or displaced; the counters are what a recount gives. */
+ * or displaced; the counters are what a recount gives. In every other world two versions share the
+ * requests, by shares that change: each goes to its own, but where that has no slots at all. */
 #include "core/base/error.h"
 #include "net/router/queue.h"
 #include "tests/unit/check_main.h"
@@ -39,6 +40,9 @@ static struct request all[REQUESTS];
 static struct rs_slots slots[BACKENDS];
 static int64_t now;
 static uint64_t seed, numbers;
+static bool two_versions, split;
+static unsigned eighths; /* of the requests, for the new version */
+enum { OLD = 1, NEW = 2 };
 /* What became of requests. */
 static unsigned came, done, cancelled, returned, started, ended[RS_DROPS], waiting, gave;
 
@@ -55,9 +59,29 @@ static struct request *of(struct rs_waiter *w)
 
 /* --- the rules, said once more ------------------------------------------------------------------ */
 
+/* What it drew, in eighths, is among the highest of all; but nobody waits for a version that is not there. */
+static bool is_for_new(const struct request *r)
+{
+    bool has[2] = {false, false};
+
+    for (int j = 0; j < BACKENDS; j++) {
+        const struct rs_slots *s = &slots[j];
+
+        if (s->admitted && !s->blocked && s->limit && !(s->remote && r->w.local_only))
+            has[s->version == NEW] = true;
+    }
+    return has[0] == has[1] ? (r->w.draw >> 29) + eighths >= 8 : has[1];
+}
+
+static bool belongs(const struct rs_slots *s, const struct request *r)
+{
+    return !split || is_for_new(r) == (s->version == NEW);
+}
+
 static bool may_take(const struct rs_slots *s, const struct request *r)
 {
-    return s->admitted && !s->blocked && s->in_flight < s->limit && !(s->remote && r->w.local_only);
+    return belongs(s, r) && s->admitted && !s->blocked && s->in_flight < s->limit &&
+           !(s->remote && r->w.local_only);
 }
 
 static bool has_slot(const struct request *r)
@@ -134,6 +158,7 @@ static void check_start(struct request *r, struct rs_slots *s)
     must(!is_over(r));
     must(s->admitted && !s->blocked && !(s->remote && r->w.local_only));
     must(s->in_flight <= s->limit);
+    must(belongs(s, r));
     /* Whoever is due before it, and waits for no choice, had no slot. */
     s->in_flight--;
     for (int i = 0; i < REQUESTS; i++) {
@@ -193,6 +218,7 @@ static void arrive(struct request *r)
 
     r->w = (struct rs_waiter){.priority = (uint8_t)below(RS_PRIORITIES),
                               .local_only = below(4) == 0,
+                              .draw = two_versions ? below(UINT32_MAX) : 0,
                               .deadline = below(3) ? now + 1 + below(200) : 0};
     r->arrived = now;
     r->number = ++numbers;
@@ -274,6 +300,17 @@ static void chosen(struct request *r)
     }
 }
 
+static void share_out(void)
+{
+    struct rs_split s = {.version = NEW};
+
+    split = below(4) != 0;
+    eighths = below(9);
+    if (split)
+        s = rs_split_make(NEW, eighths / 8.0, 7);
+    rs_queue_split(&q, &s);
+}
+
 static void event(void)
 {
     struct request *r = &all[below(REQUESTS)];
@@ -302,6 +339,10 @@ static void event(void)
     case 5:
         if (r->state == RUNS)
             come_back(r);
+        break;
+    case 6:
+        if (two_versions)
+            share_out();
         break;
     default:
         if (r->state == IDLE)
@@ -364,12 +405,17 @@ static void begin(unsigned world)
 {
     memset(all, 0, sizeof(all));
     seed = world + 1;
+    two_versions = world % 2;
+    split = false;
     now = 1000;
     rs_queue_init(&q, -1);
     q.ageing = AGEING;
     for (int j = 0; j < BACKENDS; j++) {
-        slots[j] = (struct rs_slots){
-            .limit = 4, .admitted = true, .remote = j >= 4, .key = (uint64_t)j + 1};
+        slots[j] = (struct rs_slots){.limit = 4,
+                                     .admitted = true,
+                                     .remote = j >= 4,
+                                     .key = (uint64_t)j + 1,
+                                     .version = j % 2 ? NEW : OLD};
         rs_queue_add_slots(&q, &slots[j]);
     }
 }

@@ -571,8 +571,8 @@ static void append(char **text, char *more)
     *text = all;
 }
 
-static void op_remote(const char *app, const char *deployment, const char *node_id,
-                      const char *address, unsigned slots, void *arg)
+static void op_remote(const char *app, const char *deployment, const char *version,
+                      const char *node_id, const char *address, unsigned slots, void *arg)
 {
     struct node *n = arg;
 
