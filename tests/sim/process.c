@@ -337,14 +337,14 @@ static void op_detach(const char *id, const char *why, void *arg)
     p->pool = NULL;
 }
 
-static void op_remote(const char *app, const char *deployment, const char *node_id,
-                      const char *address, unsigned slots, void *arg)
+static void op_remote(const char *app, const char *deployment, const char *version,
+                      const char *node_id, const char *address, unsigned slots, void *arg)
 {
     struct sim_node *n = arg;
     int a = sim_app_index(app), d = sim_deployment_index(deployment);
 
     if (a >= 0 && d >= 0)
-        sim_pool_remote(sim_pool_get(n, a, d, true), node_id, slots);
+        sim_pool_remote(sim_pool_get(n, a, d, true), node_id, version ? version : "", slots);
 }
 
 static void configure(struct sim_node *n, const struct rs_agent_route_deployment *d)

@@ -92,7 +92,7 @@ struct sim_pool {
     struct rs_sim_pool pool;
     struct sim_node *node;
     int app, deployment;
-    struct rs_map remotes; /* node id -> struct sim_remote */
+    struct rs_map remotes; /* node id and version -> struct sim_remote */
     int64_t wake_at;
 };
 
@@ -219,7 +219,7 @@ struct sim_proc *sim_proc_pick(struct sim *s, int app, int64_t which); /* one th
 /* traffic.c */
 struct sim_pool *sim_pool_get(struct sim_node *n, int app, int deployment, bool make);
 void sim_pool_free(struct sim_pool *p);
-void sim_pool_remote(struct sim_pool *p, const char *node_id, unsigned slots);
+void sim_pool_remote(struct sim_pool *p, const char *node_id, const char *version, unsigned slots);
 void sim_pool_settle(struct sim_pool *p);
 void sim_load(struct sim *s, int app, int64_t rate, int64_t service);
 void sim_lost(struct rs_sim_request *r, void *arg); /* its replica is gone */

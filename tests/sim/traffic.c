@@ -196,9 +196,10 @@ static void forward(struct sim_request *r, const char *node_id, int64_t delay)
     r->pending++;
 }
 
-void sim_pool_remote(struct sim_pool *p, const char *node_id, unsigned slots)
+void sim_pool_remote(struct sim_pool *p, const char *node_id, const char *version, unsigned slots)
 {
-    struct sim_remote *m = rs_map_get(&p->remotes, node_id);
+    rs_auto(rs_freep) char *key = rs_asprintf("%s %s", node_id, version);
+    struct sim_remote *m = rs_map_get(&p->remotes, key);
     int64_t now = p->node->sim->now;
 
     if (!m && !slots)
@@ -206,7 +207,7 @@ void sim_pool_remote(struct sim_pool *p, const char *node_id, unsigned slots)
     if (!m) {
         m = rs_alloc(sizeof(*m));
         snprintf(m->node_id, sizeof(m->node_id), "%s", node_id);
-        rs_map_put(&p->remotes, node_id, m);
+        rs_map_put(&p->remotes, key, m);
         rs_sim_pool_add(&p->pool, &m->backend, slots, true, now);
     }
     rs_sim_pool_resize(&m->backend, slots, now);
