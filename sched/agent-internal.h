@@ -66,6 +66,7 @@ struct rs_ag_zygote {
     int64_t helper_until;       /* user code in the control path was asked for */
     int64_t linger_until;       /* built for the head; no target that names this version came yet */
     bool spawn;                 /* it said that replicas must be fresh processes */
+    bool hangs;                 /* its build took too long: it is being stopped */
     bool again;                 /* start anew when the process has ended */
     char *reason;               /* why spawn; NULL */
     char *executable;           /* as HELLO said; NULL */

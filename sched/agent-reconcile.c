@@ -120,6 +120,17 @@ static void retire_one(struct rs_ag_deployment *d, bool of_current, const char *
         rs_ag_retire(pick, why, now);
 }
 
+/* It may have requests that need deployments which are no longer wanted: one on its way out, and one
+ * of a version that is to be replaced, or of an application that goes. */
+static bool may_need_old(const struct rs_ag_replica *r)
+{
+    const struct rs_ag_deployment *d = r->deployment;
+
+    return r->state == RS_REPLICA_DRAINING ||
+           (rs_ag_is_up(r) &&
+            (d->gone || d->agent->draining || d->replicas == 0 || !is_current(r)));
+}
+
 /* Requests that an application's ingress still works on may need the other deployments. */
 static bool ingress_at_work(const struct rs_agent *a, const struct rs_ag_deployment *d)
 {
@@ -128,12 +139,9 @@ static bool ingress_at_work(const struct rs_agent *a, const struct rs_ag_deploym
 
         if (!other || other == d || !other->ingress || strcmp(other->app, d->app) != 0)
             continue;
-        rs_list_for_each (it, &other->list) {
-            const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
-
-            if (r->state == RS_REPLICA_DRAINING || rs_ag_is_up(r))
+        rs_list_for_each (it, &other->list)
+            if (may_need_old(rs_container_of(it, struct rs_ag_replica, link)))
                 return true;
-        }
     }
     return false;
 }

@@ -16,6 +16,8 @@
 #define STOP_WAIT (2 * RS_SEC)
 #define RETRY_FIRST (200 * RS_MS)
 #define RETRY_MAX (10 * RS_SEC)
+#define BUILD_TIMEOUT_S 300 /* where BUILD does not say */
+#define LAST_WORDS RS_SEC   /* to say where it hangs, before it is killed */
 
 #define TO(state) (1u << RS_ZYGOTE_##state)
 
@@ -211,7 +213,36 @@ bool rs_agent_helper_is(const struct rs_agent *a, const char *name, const char *
     return now && strcmp(now, key) == 0;
 }
 
+/* --- a build that does not end --- */
+
+static double build_timeout(const struct rs_ag_zygote *z)
+{
+    double s = rs_json_num(z->build, "timeout_s", BUILD_TIMEOUT_S);
+
+    return s > 0 ? s : BUILD_TIMEOUT_S;
+}
+
+/* Told to say where it is (rserve/zygote.py), then killed; its end tells the head. */
+static void interrupt(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+{
+    bool told = z->hangs;
+
+    z->hangs = true;
+    a->ops.kill(z->key, told ? SIGKILL : SIGUSR2, a->arg);
+    z->deadline = now + (told ? STOP_WAIT : LAST_WORDS);
+}
+
 /* --- from the head --- */
+
+/* The head no longer waits for it. */
+static void build_cancelled(struct rs_agent *a, struct rs_ag_zygote *z, int64_t now)
+{
+    if (!z)
+        return;
+    z->answer = false;
+    z->linger_until = 0;
+    rs_ag_zygotes_tick(a, now);
+}
 
 int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct rs_error *err)
 {
@@ -223,6 +254,10 @@ int rs_agent_build(struct rs_agent *a, const json_t *build, int64_t now, struct 
     if (!app || !version || !*app || !*version)
         return rs_error_set(err, RS_INVALID, "BUILD without an application or version");
     z = find(a, app, version);
+    if (rs_json_bool(build, "cancel", false)) {
+        build_cancelled(a, z, now);
+        return 0;
+    }
     if (z && z->state == RS_ZYGOTE_STOPPING) {
         z->again = true; /* starts when the old one has ended */
     } else if (z && z->state == RS_ZYGOTE_READY) {
@@ -347,7 +382,9 @@ static void start(struct rs_agent *a, struct rs_ag_zygote *z, struct rs_ag_env *
     if (r == 0) {
         if (e)
             e->rechecked = false;
+        z->hangs = false;
         enter(a, z, RS_ZYGOTE_STARTING);
+        z->deadline = now + (int64_t)(build_timeout(z) * 1e9);
         return;
     }
     z->pid = 0;
@@ -408,6 +445,9 @@ void rs_ag_zygotes_tick(struct rs_agent *a, int64_t now)
         if (z->state == RS_ZYGOTE_STOPPING && z->deadline && now >= z->deadline) {
             a->ops.kill(z->key, SIGKILL, a->arg);
             z->deadline = now + STOP_WAIT;
+        } else if (want && (z->state == RS_ZYGOTE_STARTING || z->state == RS_ZYGOTE_BUILDING) &&
+                   z->deadline && now >= z->deadline) {
+            interrupt(a, z, now);
         }
         if (!want && z->pid > 0) {
             stop(a, z, now);
@@ -459,6 +499,7 @@ void rs_agent_zygote_hello(struct rs_agent *a, const char *key, const json_t *ms
         return;
     rs_ag_set(&z->executable, rs_strdup(rs_json_str(msg, "executable", NULL)));
     enter(a, z, RS_ZYGOTE_BUILDING);
+    z->deadline = now + (int64_t)(build_timeout(z) * 1e9);
     rs_auto(rs_json_decrefp) json_t *build = build_for(a, z);
 
     a->ops.zygote_build(key, build, a->arg);
@@ -478,7 +519,8 @@ void rs_agent_zygote_graph(struct rs_agent *a, const char *key, const json_t *ms
         rs_auto(rs_json_decrefp) json_t *graph = json_copy((json_t *)(uintptr_t)msg);
 
         z->answer = false;
-        z->linger_until = now + LINGER;
+        if (!rs_json_bool(z->build, "plan", false)) /* else nobody is going to use it */
+            z->linger_until = now + LINGER;
         json_object_set_new(graph, "app", json_string(z->app));
         json_object_set_new(graph, "version", json_string(z->version));
         a->ops.built(true, graph, a->arg);
@@ -535,22 +577,30 @@ void rs_agent_zygote_gone(struct rs_agent *a, const char *key, const char *why, 
     a->ops.kill(key, SIGKILL, a->arg); /* its end follows */
 }
 
-static json_t *end_message(const struct rs_ag_zygote *z, int status, const char *output)
+static char *end_text(const struct rs_ag_zygote *z, int status)
 {
     char how[64];
     const char *what = rs_json_str(z->build, "import_path", "the application");
 
+    if (z->hangs)
+        return rs_asprintf("importing '%s' did not end within %g s and was stopped "
+                           "(build_timeout_s of the application's rserve allows more)",
+                           what, build_timeout(z));
     rs_exit_text(status, how, sizeof(how));
-    rs_auto(rs_freep) char *error =
-        rs_asprintf("the interpreter %s while it imported '%s'%s%s", how, what,
-                    z->trouble ? ": " : "", z->trouble ? z->trouble : "");
+    return rs_asprintf("the interpreter %s while it imported '%s'%s%s", how, what,
+                       z->trouble ? ": " : "", z->trouble ? z->trouble : "");
+}
+
+static json_t *end_message(const struct rs_ag_zygote *z, int status, const char *output)
+{
+    rs_auto(rs_freep) char *error = end_text(z, status);
     rs_auto(rs_freep) char *all =
         output && *output ? rs_asprintf("%s\n%s", error, output) : rs_strdup(error);
     rs_auto(rs_freep) char *line = rs_message_bounded(error);
     rs_auto(rs_freep) char *trace = rs_message_bounded(all);
 
-    return json_pack("{s:s, s:s, s:s, s:s}", "phase", "import", "kind", "SystemExit", "error", line,
-                     "traceback", trace);
+    return json_pack("{s:s, s:s, s:s, s:s}", "phase", "import", "kind",
+                     z->hangs ? "TimeoutError" : "SystemExit", "error", line, "traceback", trace);
 }
 
 void rs_agent_zygote_exited(struct rs_agent *a, const char *key, int wait_status,

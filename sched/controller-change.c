@@ -97,6 +97,18 @@ static void decide_one(struct rs_ct_change *ret, const struct rs_controller *c,
     ret->live = d ? live_of(c, d) : 0;
 }
 
+struct rs_ct_change rs_ct_change_removed(const struct rs_controller *c,
+                                         const struct rs_ct_deployment *d)
+{
+    return (struct rs_ct_change){
+        .name = d->name,
+        .step = RS_CHANGE_REMOVED,
+        .changed = true,
+        .before = d->wanted,
+        .live = live_of(c, d),
+    };
+}
+
 /* What nobody wants any more. */
 static void decide_removed(struct rs_ct_changes *to, const struct rs_controller *c,
                            const struct rs_ct_app *app)
@@ -105,13 +117,7 @@ static void decide_removed(struct rs_ct_changes *to, const struct rs_controller 
         const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
 
         if (d && !d->gone && (!to->graph || !rs_graph_find(to->graph, d->name)))
-            to->items[to->n++] = (struct rs_ct_change){
-                .name = d->name,
-                .step = RS_CHANGE_REMOVED,
-                .changed = true,
-                .before = d->wanted,
-                .live = live_of(c, d),
-            };
+            to->items[to->n++] = rs_ct_change_removed(c, d);
     }
 }
 

@@ -56,6 +56,9 @@ struct rs_ct_wish {
 RS_MUST_CHECK int rs_ct_decide(struct rs_ct_changes *ret, const struct rs_controller *c,
                                const struct rs_ct_app *app, const struct rs_ct_wish *wish,
                                struct rs_error *err);
+/* That it goes. */
+struct rs_ct_change rs_ct_change_removed(const struct rs_controller *c,
+                                         const struct rs_ct_deployment *d);
 /* Does it. Takes what the change owns. */
 void rs_ct_carry_out(struct rs_ct_app *app, struct rs_ct_change *change, int64_t now);
 
@@ -83,3 +86,10 @@ enum rs_ct_way {
 enum rs_ct_way rs_ct_way(const struct rs_ct_app *app, const struct rs_config_app *conf);
 /* The name that the next build of this code has. New. */
 char *rs_ct_build_version(const struct rs_ct_app *app, uint64_t code, unsigned *attempt);
+/* The node that builds; NULL: there is none. */
+const struct rs_ct_node *rs_ct_builder(const struct rs_controller *c);
+/* BUILD of this code. New. */
+json_t *rs_ct_build_message(const struct rs_config_app *conf, const char *version);
+/* The node need not answer that BUILD any more. */
+void rs_ct_cancel_build(const struct rs_controller *c, const char *node_id, const char *app,
+                        const char *version);

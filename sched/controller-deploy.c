@@ -4,7 +4,9 @@
 #include "core/base/alloc.h"
 #include "sched/message.h"
 
+#include <ctype.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,11 +75,30 @@ void rs_ct_app_failed(struct rs_ct_app *app, char *message)
     free(message);
 }
 
+void rs_ct_cancel_build(const struct rs_controller *c, const char *node_id, const char *app,
+                        const char *version)
+{
+    rs_auto(rs_json_decrefp) json_t *msg =
+        json_pack("{s:s, s:s, s:b}", "app", app, "version", version, "cancel", 1);
+
+    if (rs_map_get(&c->nodes, node_id))
+        c->ops.build(node_id, msg, c->arg);
+}
+
+/* Nobody waits for it any more. */
+static void stop_building(struct rs_ct_app *app)
+{
+    if (app->build == RS_BUILD_RUNNING)
+        rs_ct_cancel_build(app->controller, app->builder, app->name, app->build_version);
+    app->build = RS_BUILD_NONE;
+    rs_ct_set(&app->builder, NULL);
+}
+
 void rs_ct_app_delete(struct rs_ct_app *app)
 {
     app->conf = NULL;
     app->deleting = true;
-    app->build = RS_BUILD_NONE;
+    stop_building(app);
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
         struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
 
@@ -113,11 +134,11 @@ char *rs_ct_build_version(const struct rs_ct_app *app, uint64_t code, unsigned *
 
 static void want_build(struct rs_ct_app *app, uint64_t code)
 {
+    stop_building(app);
     rs_ct_set(&app->build_version, rs_ct_build_version(app, code, &app->attempt));
     app->code = code;
     app->build = RS_BUILD_WANTED;
     app->build_at = app->controller->now;
-    rs_ct_set(&app->builder, NULL);
     rs_ct_set(&app->failure, NULL);
 }
 
@@ -133,7 +154,7 @@ void rs_ct_app_follow(struct rs_ct_app *app, int64_t now)
         want_build(app, code);
         return;
     }
-    app->build = RS_BUILD_NONE;
+    stop_building(app);
     if (way == RS_WAY_REFUSED) {
         rs_ct_app_failed(app, rs_strdup(conf->failure));
         return;
@@ -150,7 +171,7 @@ void rs_ct_app_follow(struct rs_ct_app *app, int64_t now)
     }
 }
 
-static const struct rs_ct_node *choose_builder(const struct rs_controller *c)
+const struct rs_ct_node *rs_ct_builder(const struct rs_controller *c)
 {
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
@@ -161,21 +182,25 @@ static const struct rs_ct_node *choose_builder(const struct rs_controller *c)
     return NULL;
 }
 
+json_t *rs_ct_build_message(const struct rs_config_app *conf, const char *version)
+{
+    return json_pack(
+        "{s:s, s:s, s:s, s:s?, s:s?, s:s, s:O, s:O, s:f}", "app", conf->name, "version", version,
+        "import_path", conf->import_path, "app_dir", conf->app_dir, "python", conf->python, "start",
+        conf->start == RS_CONFIG_SPAWN ? "spawn" : "fork", "args", conf->args, "runtime_env",
+        conf->runtime_env, "timeout_s", (double)conf->build_timeout / 1e9);
+}
+
 void rs_ct_send_builds(struct rs_controller *c)
 {
-    const struct rs_ct_node *n = choose_builder(c);
+    const struct rs_ct_node *n = rs_ct_builder(c);
 
     for (size_t i = 0; n && i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
         if (!app || app->build != RS_BUILD_WANTED)
             continue;
-        rs_auto(rs_json_decrefp) json_t *build =
-            json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s, s:O, s:O}", "app", app->name, "version",
-                      app->build_version, "import_path", app->conf->import_path, "app_dir",
-                      app->conf->app_dir, "python", app->conf->python, "start",
-                      app->conf->start == RS_CONFIG_SPAWN ? "spawn" : "fork", "args",
-                      app->conf->args, "runtime_env", app->conf->runtime_env);
+        rs_auto(rs_json_decrefp) json_t *build = rs_ct_build_message(app->conf, app->build_version);
 
         app->build = RS_BUILD_RUNNING;
         rs_ct_set(&app->builder, rs_strdup(n->id));
@@ -224,6 +249,34 @@ static void take_facts(struct rs_ct_app *app, const json_t *described)
     app->controller->populated = true;
 }
 
+/* Before it is carried out: what will be the old values are still there. */
+static void tell_change(const struct rs_ct_app *app, const struct rs_ct_change *change)
+{
+    rs_auto(rs_json_decrefp) json_t *data = NULL;
+    char before[16], after[16], status[16];
+    const json_t *fields;
+
+    if (change->step == RS_CHANGE_NONE)
+        return;
+    data = json_pack("{s:o}", "fields", rs_ct_change_fields(app, change, app->conf));
+    fields = json_object_get(data, "fields");
+    snprintf(before, sizeof(before), "%u", change->before);
+    snprintf(after, sizeof(after), "%u", change->wanted);
+    snprintf(status, sizeof(status), "%s", rs_ct_step_name(change->step));
+    for (char *p = status; *p; p++)
+        *p = (char)toupper((unsigned char)*p);
+    rs_ct_emit(app->controller, &(struct rs_controller_event){
+                                    .kind = RS_EVENT_PLAN,
+                                    .app = app->name,
+                                    .deployment = change->name,
+                                    .status = status,
+                                    .before = change->step == RS_CHANGE_NEW ? NULL : before,
+                                    .after = change->step == RS_CHANGE_REMOVED ? NULL : after,
+                                    .cause = rs_json_str(json_array_get(fields, 0), "field", NULL),
+                                    .data = data,
+                                });
+}
+
 void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t now)
 {
     rs_auto(rs_ct_changes_fini) struct rs_ct_changes changes = {0};
@@ -242,6 +295,8 @@ void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t no
             app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, err.msg));
         return;
     }
+    for (size_t i = 0; i < changes.n; i++)
+        tell_change(app, &changes.items[i]);
     rs_graph_free(app->graph);
     app->graph = rs_steal(changes.graph);
     json_decref(app->described);

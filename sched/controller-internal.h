@@ -1,5 +1,5 @@
 /* What the files of the controller share: controller.c (inputs), controller-deploy.c (configuration
- * and graphs -> what is wanted), controller-change.c (what that changes), controller-place.c (where), controller-target.c (what each node is
+ * and graphs -> what is wanted), controller-change.c (what that changes), controller-plan.c (the same, only told), controller-place.c (where), controller-target.c (what each node is
  * told), controller-observe.c (reports -> statuses), controller-desired.c (what outlives it), controller-scale.c (how many), controller-view.c
  * (what people are told).
  */
@@ -191,7 +191,10 @@ struct rs_controller {
     struct rs_map apps;        /* name -> struct rs_ct_app */
     uint64_t revision;
     bool populated;
-    json_t *restored;    /* {app: {deployment: count}} that deployments start with; NULL: none */
+    json_t *restored; /* {app: {deployment: count}} that deployments start with; NULL: none */
+    struct rs_ct_plan **plans; /* controller-plan.c */
+    size_t n_plans;
+    uint64_t plan_serial;
     uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */
     int64_t now;         /* of the last input */
@@ -230,6 +233,8 @@ void rs_ct_app_failed(struct rs_ct_app *app, char *message); /* takes it */
 void rs_ct_app_delete(struct rs_ct_app *app);
 /* It is no longer wanted: it is forgotten when nothing of it runs. */
 void rs_ct_deployment_gone(struct rs_ct_deployment *d);
+/* What the application says of FAILED. New. */
+char *rs_ct_build_error(const char *app, const json_t *failed);
 /* Sends BUILDs that wait for a node. */
 void rs_ct_send_builds(struct rs_controller *c);
 

@@ -289,8 +289,8 @@ static size_t pick(struct rs_place_node *nodes, const struct rs_ct_board *b,
     return at;
 }
 
-static void place_missing(struct rs_ct_board *b, const struct rs_controller *c,
-                          struct rs_ct_deployment *d)
+void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
+                         struct rs_ct_deployment *d)
 {
     struct rs_place_want want = {.each = &d->conf->resources,
                                  .max_per_node = (unsigned)d->conf->max_replicas_per_node};
@@ -325,8 +325,8 @@ static void place_missing(struct rs_ct_board *b, const struct rs_controller *c,
     close_holes(c, d);
 }
 
-static void keep_or_drop(struct rs_ct_board *b, const struct rs_controller *c,
-                         struct rs_ct_deployment *d)
+void rs_ct_place_keep(struct rs_ct_board *b, const struct rs_controller *c,
+                      struct rs_ct_deployment *d)
 {
     keep_slots(b, c, d);
     drop_surplus(b, c, d);
@@ -405,9 +405,9 @@ void rs_ct_place(struct rs_controller *c)
                 else if (pass == 1 && rs_deployment_conf_grouped(d->conf))
                     rs_ct_units_place(&b, d);
                 else if (pass == 0 && !rs_deployment_conf_grouped(d->conf))
-                    keep_or_drop(&b, c, d);
+                    rs_ct_place_keep(&b, c, d);
                 else if (pass == 1)
-                    place_missing(&b, c, d);
+                    rs_ct_place_missing(&b, c, d);
             }
         }
     }

@@ -30,7 +30,19 @@ bool rs_ct_place_group(struct rs_ct_board *b, struct rs_ct_group *g);
 /* Those that programs made. */
 void rs_ct_place_groups(struct rs_ct_board *b, const struct rs_controller *c);
 
+/* controller-place.c; of a deployment without placement groups */
+/* What is placed takes its room, as far as it may stay. */
+void rs_ct_place_keep(struct rs_ct_board *b, const struct rs_controller *c,
+                      struct rs_ct_deployment *d);
+/* What is missing finds room, or d->blocked says why not. */
+void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
+                         struct rs_ct_deployment *d);
+
 /* controller-unit.c */
+/* So many more units with d->conf find room on the board, which then lacks it; at most `n`. `why` (may
+ * be NULL) tells why not all of them do. Nothing else changes. */
+unsigned rs_ct_units_try(struct rs_ct_board *b, const struct rs_ct_deployment *d, unsigned n,
+                         unsigned *on_node, char **why);
 /* What the reports say of the units: those with a lost member end, those that have ended are
  * forgotten with their placement group. Before anything is placed. */
 void rs_ct_units_update(struct rs_controller *c);

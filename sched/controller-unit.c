@@ -479,6 +479,28 @@ static bool would_fit(struct rs_ct_board *b, struct rs_ct_deployment *d)
     return fits;
 }
 
+unsigned rs_ct_units_try(struct rs_ct_board *b, const struct rs_ct_deployment *d, unsigned n,
+                         unsigned *on_node, char **why)
+{
+    struct rs_ct_deployment like = *d; /* its serial numbers are not used up */
+    unsigned done = 0;
+    bool fits = true;
+
+    for (; fits && done < n; done += fits) {
+        struct rs_ct_group *g = NULL;
+        struct rs_ct_unit *u = new_unit(&like, &g);
+
+        fits = rs_ct_place_group(b, g);
+        for (size_t k = 0; fits && k < u->n; k++)
+            on_node[rs_ct_board_index(b, g->bundles[k * u->bundles].node)]++;
+        if (!fits && why)
+            rs_ct_set(why, rs_strdup(g->why));
+        rs_ct_group_free(g);
+        unit_free(u);
+    }
+    return done;
+}
+
 static void retire_old(struct rs_ct_deployment *d)
 {
     struct census s = count(d);

@@ -1,4 +1,4 @@
-#include "sched/controller-internal.h"
+#include "sched/controller-plan.h"
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -108,6 +108,7 @@ void rs_controller_free(struct rs_controller *c)
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++)
         node_free(rs_map_at(&c->nodes, i, NULL));
     rs_ct_core_fini(c);
+    rs_ct_plans_free(c);
     json_decref(c->restored);
     rs_map_fini(&c->apps);
     rs_map_fini(&c->nodes);
@@ -373,6 +374,7 @@ void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64
     rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);
+    rs_ct_plans_node_left(c, node_id);
     rs_ct_policy_node_left(c, node_id, now);
     rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_NODE,
                                                 .node_id = n->id,
@@ -425,7 +427,7 @@ static struct rs_ct_app *building(struct rs_controller *c, const json_t *answer)
 void rs_controller_graph(struct rs_controller *c, const char *node_id, const json_t *graph,
                          int64_t now)
 {
-    struct rs_ct_app *app = building(c, graph);
+    struct rs_ct_app *app = rs_ct_plans_answer(c, graph, true, now) ? NULL : building(c, graph);
 
     if (!app)
         return;
@@ -434,25 +436,28 @@ void rs_controller_graph(struct rs_controller *c, const char *node_id, const jso
     rs_ct_update(c, now);
 }
 
-void rs_controller_build_failed(struct rs_controller *c, const char *node_id, const json_t *failed,
-                                int64_t now)
+char *rs_ct_build_error(const char *app, const json_t *failed)
 {
-    struct rs_ct_app *app = building(c, failed);
     const char *trace = rs_json_str(failed, "traceback", "");
     const char *kind = rs_json_str(failed, "kind", "");
 
+    if (strcmp(rs_json_str(failed, "phase", ""), "environment") == 0)
+        return rs_asprintf("Runtime env setup for app '%s' failed:\n%s", app,
+                           *trace ? trace : rs_json_str(failed, "error", ""));
+    if (*trace)
+        return rs_asprintf("Deploying app '%s' failed with exception:\n%s", app, trace);
+    return rs_asprintf("Deploying app '%s' failed with exception:\n%s%s%s", app, kind,
+                       *kind ? ": " : "", rs_json_str(failed, "error", "no reason given"));
+}
+
+void rs_controller_build_failed(struct rs_controller *c, const char *node_id, const json_t *failed,
+                                int64_t now)
+{
+    struct rs_ct_app *app = rs_ct_plans_answer(c, failed, false, now) ? NULL : building(c, failed);
+
     if (!app)
         return;
-    if (strcmp(rs_json_str(failed, "phase", ""), "environment") == 0)
-        rs_ct_app_failed(app, rs_asprintf("Runtime env setup for app '%s' failed:\n%s", app->name,
-                                          *trace ? trace : rs_json_str(failed, "error", "")));
-    else if (*trace)
-        rs_ct_app_failed(
-            app, rs_asprintf("Deploying app '%s' failed with exception:\n%s", app->name, trace));
-    else
-        rs_ct_app_failed(app, rs_asprintf("Deploying app '%s' failed with exception:\n%s%s%s",
-                                          app->name, kind, *kind ? ": " : "",
-                                          rs_json_str(failed, "error", "no reason given")));
+    rs_ct_app_failed(app, rs_ct_build_error(app->name, failed));
     rs_ct_note_build(app, "FAILED", app->failure, now);
     rs_ct_update(c, now);
 }
@@ -481,6 +486,7 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     c->now = now;
     c->rounds++;
     rs_ct_send_builds(c);
+    rs_ct_plans_update(c, now);
     rs_ct_core_update(c, now);
     (void)rs_ct_scale(c, now);
     rs_ct_place(c);
@@ -525,8 +531,9 @@ static int64_t earliest(const struct rs_controller *c,
 static int64_t round_at(const struct rs_controller *c)
 {
     int64_t slow = earliest(c, slow_at), core = rs_ct_core_deadline(c);
+    int64_t plans = rs_ct_plans_deadline(c), first = slow < core ? slow : core;
 
-    return slow < core ? slow : core;
+    return first < plans ? first : plans;
 }
 
 void rs_controller_tick(struct rs_controller *c, int64_t now)

@@ -32,7 +32,9 @@ struct rs_controller;
  *   NODE             "JOINED", "LEFT"
  *   SCALE            "UP", "DOWN"; "POLICY": the user's policy fails, or works again
  *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED"
- *   PLAN             "REFUSED"
+ *   PLAN             what a deploy does to a deployment: "NEW", "IN PLACE", "ROLLING", "RECREATE",
+ *                    "REMOVED"; `before` and `after` are numbers of replicas, `cause` the option that
+ *                    weighs most, `data` {"fields": as in docs/deploy.md}. "REFUSED": by no_restart
  *   BUILD            "STARTED", "DONE", "FAILED"
  *   ROLLOUT          "STARTED", "STEP", "WAITING", "PAUSED", "STOPPED", "RESUMED", "DONE", "ROLLED_BACK"
  *   CANARY           "STARTED", "STEP", "PASSED", "FAILED", "ROLLED_BACK"
@@ -121,6 +123,19 @@ void rs_controller_who(struct rs_controller *c, const char *who);
  * with one application makes that one DEPLOY_FAILED. */
 RS_MUST_CHECK int rs_controller_apply(struct rs_controller *c, struct rs_config *config,
                                       int64_t now, struct rs_error *err);
+/* What rs_controller_apply would do with `config` (taken), as it stands at the moment when all of it is
+ * known: changed code is imported for it by a node, and nothing else happens. *ret is the number under
+ * which rs_controller_plan_result tells it, for a minute. RS_NO_ROOM: too many at a time. */
+RS_MUST_CHECK int rs_controller_plan(struct rs_controller *c, struct rs_config *config, int64_t now,
+                                     uint64_t *ret, struct rs_error *err);
+/* {"id", "state": "building"}, or "ready" with all of docs/deploy.md. New. RS_NOT_FOUND. */
+RS_MUST_CHECK int rs_controller_plan_result(struct rs_controller *c, uint64_t id, json_t **ret,
+                                            struct rs_error *err);
+/* RS_CONFLICT: applying `config` (borrowed) would restart replicas that serve; the first deployment and
+ * why. For apply right after it: nothing comes between. */
+RS_MUST_CHECK int rs_controller_check_restarts(struct rs_controller *c,
+                                               const struct rs_config *config,
+                                               struct rs_error *err);
 /* Adds or replaces these applications and leaves the others, as serve.run does: a later apply does not
  * delete them. Takes `config`. A route prefix that another application has is refused. */
 RS_MUST_CHECK int rs_controller_put(struct rs_controller *c, struct rs_config *config, int64_t now,

@@ -91,10 +91,11 @@ struct rs_config_app {
     bool external_scaler_enabled;
 
     enum rs_start start;
-    const char *python;  /* interpreter, path or name looked up on PATH; NULL: python3 */
-    const char *app_dir; /* absolute: what comes first on sys.path */
-    const char *ingress; /* of an application without import_path: never NULL there */
-    json_t *graph;       /* that takes the requests, spelled out for core/graph; NULL: none */
+    const char *python;    /* interpreter, path or name looked up on PATH; NULL: python3 */
+    const char *app_dir;   /* absolute: what comes first on sys.path */
+    int64_t build_timeout; /* ns that importing it may take */
+    const char *ingress;   /* of an application without import_path: never NULL there */
+    json_t *graph;         /* that takes the requests, spelled out for core/graph; NULL: none */
 
     struct rs_config_deployment *deployments;
     size_t deployment_count;

@@ -556,8 +556,8 @@ static void list_changes(const struct rs_object *o, const json_t *a, const json_
         unsigned one = change_of(f, a, b, va, vb);
 
         one = one && asked ? asked : one;
-        if (one && f->type == RS_TYPE_OBJECT && !(f->flags & RS_F_SPARSE) && json_is_object(da) &&
-            json_is_object(db) && !json_equal(va, vb))
+        if (one && f->type == RS_TYPE_OBJECT && json_is_object(da) && json_is_object(db) &&
+            !json_equal(va, vb))
             list_changes(f->object, va, vb, path, f->reload, out);
         else if (one && json_equal(va, vb)) /* set or not: that is the difference */
             add_change(out, path, da ? da : json_null(), db ? db : json_null(), one);

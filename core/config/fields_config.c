@@ -246,6 +246,10 @@ static const struct rs_field app_rserve_fields[] = {
     {"revision", RS_TYPE_TEXT, .flags = RS_F_NULL,
      .help = "Any text. Another one imports the module anew and replaces all replicas, even where "
              "nothing else changed."},
+    {"build_timeout_s", RS_TYPE_SECONDS, .flags = RS_F_ABOVE, .def = "300", .max = 1e6,
+     .at = RS_AT(struct rs_config_app, build_timeout), .reload = RS_RELOAD_LIGHT,
+     .help = "How long importing the module and building the application may take, once its "
+             "runtime_env is there. Longer: the deploy has failed, and what ran before goes on."},
     {"ingress", RS_TYPE_TEXT, .flags = RS_F_NULL, .at = RS_AT(struct rs_config_app, ingress),
      .help = "Deployment that gets the HTTP requests of an application without import_path. null: "
              "the first one."},

@@ -6,8 +6,10 @@ and waits for nothing but the node.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import socket
 import sys
 from collections import deque
@@ -57,6 +59,8 @@ class Zygote:
         from rserve._errors import BuildError, one_line, user_traceback
 
         app = str(message.get("app") or "default")
+        # The node's question where an import hangs: the stack goes where its output goes.
+        faulthandler.register(signal.SIGUSR2, 2, chain=False)
         try:
             _process.run_setup_hook(message.get("runtime_env") or {}, message.get("app_dir"))
             if message.get("import_path") is None:
@@ -77,6 +81,7 @@ class Zygote:
             self._failed(BuildError("build", type(e).__name__, one_line(e), trace).message(app=app))
             return
         finally:
+            faulthandler.unregister(signal.SIGUSR2)
             sys.stdout.flush()
             sys.stderr.flush()
         _warm_up(self._graph)

@@ -347,6 +347,10 @@ static void op_event(const struct rs_controller_event *e, void *arg)
     struct world *w = arg;
     size_t len = strlen(w->log);
 
+    if (e->kind == RS_EVENT_PLAN && w->changes)
+        json_array_append_new(w->changes,
+                              json_pack("{s:s?, s:s?, s:s, s:O?}", "app", e->app, "deployment",
+                                        e->deployment, "status", e->status, "data", e->data));
     if (e->kind == RS_EVENT_APP || e->kind == RS_EVENT_DEPLOYMENT)
         snprintf(w->log + len, sizeof(w->log) - len, "%s%s%s=%s\n", e->app,
                  e->deployment ? "#" : "", e->deployment ? e->deployment : "", e->status);
@@ -435,6 +439,8 @@ static void op_zygote_build(const char *key, const json_t *build, void *arg)
     struct world *w = n->world;
     const char *path = rs_json_str(build, "import_path", "");
 
+    if (w->hangs && strcmp(path, w->hangs) == 0)
+        return;
     if (w->broken && strcmp(path, w->broken) == 0)
         post(w, 20 * DELAY, ev_zygote_failed, n, key,
              json_pack("{s:s, s:s, s:s, s:s}", "phase", "import", "kind", "ZeroDivisionError",
@@ -783,7 +789,7 @@ void world_leave(struct world *w, unsigned node)
     rs_controller_node_left(w->controller, w->nodes[node].id, w->now);
 }
 
-static struct rs_config *config_of(const char *yaml)
+struct rs_config *world_config(const char *yaml)
 {
     struct rs_config *config = NULL;
     struct rs_diags diags = {0};
@@ -799,12 +805,12 @@ static struct rs_config *config_of(const char *yaml)
 
 void world_apply(struct world *w, const char *yaml)
 {
-    ck_assert_int_eq(rs_controller_apply(w->controller, config_of(yaml), w->now, NULL), 0);
+    ck_assert_int_eq(rs_controller_apply(w->controller, world_config(yaml), w->now, NULL), 0);
 }
 
 int world_put(struct world *w, const char *yaml, struct rs_error *err)
 {
-    return rs_controller_put(w->controller, config_of(yaml), w->now, err);
+    return rs_controller_put(w->controller, world_config(yaml), w->now, err);
 }
 
 static int64_t next_deadline(const struct world *w)

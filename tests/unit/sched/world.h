@@ -79,6 +79,8 @@ struct world {
     const char *labels; /* of nodes that join, JSON text; NULL: none */
     const char *graph;  /* GRAPH that a build gives, JSON text */
     const char *broken; /* import_path whose build fails */
+    const char *hangs;  /* import_path whose build does not end */
+    json_t *changes;    /* PLAN events are appended; NULL: they are not kept; the test's own */
     unsigned builds, zygotes;
     enum { ENV_OK, ENV_BROKEN, ENV_NETWORK, ENV_HANGS, ENV_DIES } env; /* what builders do .. */
     unsigned env_bad;     /* .. so many times; 0: always */
@@ -106,6 +108,7 @@ void world_join(struct world *w, unsigned node, const char *resources);
 /* The head is replaced by one that knows nothing; nodes join again with world_join. */
 void world_new_head(struct world *w);
 void world_leave(struct world *w, unsigned node);
+struct rs_config *world_config(const char *yaml); /* it has to be a good one */
 void world_apply(struct world *w, const char *yaml);
 int world_put(struct world *w, const char *yaml, struct rs_error *err); /* as a program deploys */
 /* Runs events for `ns`. */
