@@ -32,6 +32,31 @@ static void begin_step(struct rs_canary *c, int64_t now)
     c->fresh.requests = c->fresh.errors = c->fresh.deaths = 0;
 }
 
+struct rs_canary_conf rs_canary_conf_of(const struct rs_rollout_conf *conf)
+{
+    const struct rs_rollout_canary_conf *y = &conf->canary;
+    struct rs_canary_conf c = {
+        .max_error_rate = conf->analysis.max_error_rate,
+        .max_p99_ratio = conf->analysis.max_p99_ratio,
+        .min_requests = (unsigned)conf->analysis.min_requests,
+    };
+
+    if (!y->enabled)
+        return c;
+    c = (struct rs_canary_conf){
+        .each = y->each,
+        .max_error_rate = y->max_error_rate,
+        .max_p99_ratio = y->max_p99_ratio,
+        .min_requests = (unsigned)y->min_requests,
+        .too_few = (enum rs_canary_too_few)y->too_few,
+    };
+    for (size_t i = 0; i < y->n_steps; i++) {
+        if (y->steps[i] < 100)
+            c.steps[c.n_steps++] = y->steps[i] / 100;
+    }
+    return c;
+}
+
 void rs_canary_start(struct rs_canary *c, const struct rs_canary_conf *conf, int64_t now)
 {
     *c = (struct rs_canary){.conf = *conf};
@@ -179,6 +204,16 @@ static enum rs_canary_did step_over(struct rs_canary *c, int64_t now)
     return RS_CANARY_STEPPED;
 }
 
+static bool in_doubt(const struct rs_canary *c)
+{
+    return log_errors(c) >= log(DOUBT) || log_slow(c) >= log(DOUBT);
+}
+
+bool rs_canary_is_well(const struct rs_canary *c)
+{
+    return c->state == RS_CANARY_RUNNING && !has_too_few(c) && !in_doubt(c);
+}
+
 enum rs_canary_did rs_canary_tick(struct rs_canary *c, int64_t now)
 {
     if (c->state != RS_CANARY_RUNNING)
@@ -188,7 +223,7 @@ enum rs_canary_did rs_canary_tick(struct rs_canary *c, int64_t now)
     c->why = RS_CANARY_TIME;
     if (!c->conf.n_steps || now - c->since < c->conf.each)
         return RS_CANARY_NOTHING;
-    if (log_errors(c) >= log(DOUBT) || log_slow(c) >= log(DOUBT)) {
+    if (in_doubt(c)) {
         c->why = RS_CANARY_DOUBT;
         return RS_CANARY_NOTHING;
     }

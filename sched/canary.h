@@ -35,8 +35,6 @@
 enum { RS_CANARY_WARM = 20, RS_CANARY_TIMED_MIN = 100 };
 #define RS_CANARY_FALSE_ALARM 0.01
 
-enum rs_canary_too_few { RS_CANARY_WAIT, RS_CANARY_PROMOTE, RS_CANARY_ROLLBACK };
-
 struct rs_canary_conf {
     double steps[RS_CANARY_STEPS_MAX]; /* above 0, below 1 */
     size_t n_steps;
@@ -78,10 +76,14 @@ struct rs_canary {
     uint64_t slow_old, slow_fresh;          /* requests that counted as slow */
 };
 
+/* As the keys of rollout say; steps of 100 % are none. */
+struct rs_canary_conf rs_canary_conf_of(const struct rs_rollout_conf *conf);
 void rs_canary_start(struct rs_canary *c, const struct rs_canary_conf *conf, int64_t now);
 /* All that was counted of both versions up to now, by all nodes. Where a count went back (a node left)
  * what came since the last look is not judged. */
 void rs_canary_feed(struct rs_canary *c, const struct rs_tally *old, const struct rs_tally *fresh);
+/* Without steps: enough was seen of the new version, and there is neither harm nor doubt. */
+bool rs_canary_is_well(const struct rs_canary *c);
 /* Decides; after each feed, and when rs_canary_deadline is due. */
 enum rs_canary_did rs_canary_tick(struct rs_canary *c, int64_t now);
 int64_t rs_canary_deadline(const struct rs_canary *c); /* INT64_MAX: the next feed */

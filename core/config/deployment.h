@@ -40,10 +40,11 @@ struct rs_autoscaling_conf {
 enum rs_rollout_when_full { RS_FULL_STOP_FIRST, RS_FULL_WAIT };
 const char *rs_rollout_when_full_name(enum rs_rollout_when_full v);
 #define RS_CANARY_STEPS_MAX 32
+enum rs_canary_too_few { RS_CANARY_WAIT, RS_CANARY_PROMOTE, RS_CANARY_ROLLBACK };
 
 struct rs_rollout_analysis_conf {
     bool enabled;
-    double max_error_rate; /* 0 to 1; < 0: not looked at */
+    double max_error_rate; /* 0 to 1; 1: not looked at */
     double max_p99_ratio;  /* < 0: not looked at */
     int min_requests;
 };
@@ -53,8 +54,10 @@ struct rs_rollout_canary_conf {
     double steps[RS_CANARY_STEPS_MAX]; /* percent, each larger than the one before */
     size_t n_steps;
     int64_t each;          /* ns */
-    double max_error_rate; /* above the old version's, 0 to 1; < 0: not looked at */
+    double max_error_rate; /* 0 to 1; 1: not looked at */
     double max_p99_ratio;  /* < 0: not looked at */
+    int min_requests;
+    int too_few; /* enum rs_canary_too_few */
     const json_t *steps_json, *each_json;
 };
 

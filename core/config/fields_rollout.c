@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const too_few[] = {"wait", "promote", "rollback", NULL};
 static const char *const when_full[] = {"stop_first", "wait", NULL};
 
 const char *rs_rollout_when_full_name(enum rs_rollout_when_full v)
@@ -99,18 +100,23 @@ static bool are_steps(const struct rs_node *n, struct rs_buf *why)
 #define D "applications[].deployments[]."
 #define AN(member) RS_AT(struct rs_rollout_analysis_conf, member)
 
+#define ERROR_RATE                                                                                 \
+    "Share of the new version's requests that may fail, from 0 to 1. More than that does harm if " \
+    "it "                                                                                          \
+    "is also more than of the old version's. 1: not looked at."
+#define P99_RATIO                                                                                  \
+    "How many times the old version's 99th percentile of latency the new one's may be; null: not " \
+    "looked at."
+
 static const struct rs_field analysis_fields[] = {
-    {"max_error_rate", RS_TYPE_REAL, .flags = RS_F_NULL, .max = 1, .reload = RS_RELOAD_LIGHT,
-     .at = AN(max_error_rate),
-     .help = "Share of the new version's requests that may fail, from 0 to 1; null: not looked "
-             "at."},
+    {"max_error_rate", RS_TYPE_REAL, .def = "0", .max = 1, .reload = RS_RELOAD_LIGHT,
+     .at = AN(max_error_rate), .help = ERROR_RATE},
     {"max_p99_ratio", RS_TYPE_REAL, .flags = RS_F_NULL | RS_F_ABOVE, .max = 1e6,
-     .reload = RS_RELOAD_LIGHT, .at = AN(max_p99_ratio),
-     .help = "How many times the old version's 99th percentile of latency the new one's may be; "
-             "null: not looked at."},
+     .reload = RS_RELOAD_LIGHT, .at = AN(max_p99_ratio), .help = P99_RATIO},
     {"min_requests", RS_TYPE_INT, .def = "100", .min = 1, .max = 1e9, .reload = RS_RELOAD_LIGHT,
      .at = AN(min_requests),
-     .help = "Nothing is said about a version before it has had so many requests."},
+     .help = "So many requests the new version must have ended before a pause is over by itself. "
+             "Clear harm ends the roll before."},
 };
 const struct rs_object rs_object_rollout_analysis = RS_OBJECT(
     D "rserve.rollout.analysis",
@@ -128,14 +134,19 @@ static const struct rs_field canary_fields[] = {
     {"each", RS_TYPE_ANY, .flags = RS_F_NULL, .def = "60", .check = is_each,
      .reload = RS_RELOAD_LIGHT, .at = CA(each_json),
      .help = "How long a step lasts: seconds, or a text such as \"5m\"."},
-    {"max_error_rate", RS_TYPE_REAL, .flags = RS_F_NULL, .max = 1, .reload = RS_RELOAD_LIGHT,
-     .at = CA(max_error_rate),
-     .help = "By how much the share of requests that fail may be larger than the old version's, "
-             "from 0 to 1; null: not looked at."},
+    {"max_error_rate", RS_TYPE_REAL, .def = "0", .max = 1, .reload = RS_RELOAD_LIGHT,
+     .at = CA(max_error_rate), .help = ERROR_RATE},
     {"max_p99_ratio", RS_TYPE_REAL, .flags = RS_F_NULL | RS_F_ABOVE, .max = 1e6,
-     .reload = RS_RELOAD_LIGHT, .at = CA(max_p99_ratio),
-     .help = "How many times the old version's 99th percentile of latency the new one's may be; "
-             "null: not looked at."},
+     .reload = RS_RELOAD_LIGHT, .at = CA(max_p99_ratio), .help = P99_RATIO},
+    {"min_requests", RS_TYPE_INT, .def = "50", .max = 1e9, .reload = RS_RELOAD_LIGHT,
+     .at = CA(min_requests),
+     .help =
+         "So many requests the new version must have ended in a step before the next one. Clear "
+         "harm ends it before."},
+    {"too_few", RS_TYPE_CHOICE, .def = "\"wait\"", .choices = too_few, .reload = RS_RELOAD_LIGHT,
+     .at = CA(too_few),
+     .help = "What happens to a step that is over with fewer requests than that: wait goes on with "
+             "it until there are enough, promote takes the next step, rollback goes back."},
 };
 const struct rs_object rs_object_rollout_canary = RS_OBJECT(
     D "rserve.rollout.canary",

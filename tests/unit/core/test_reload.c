@@ -217,7 +217,9 @@ START_TEST(canary_and_analysis)
     ck_assert_double_eq(r->canary.max_error_rate, 0.01);
     ck_assert_double_lt(r->canary.max_p99_ratio, 0);
     ck_assert_double_eq(r->analysis.max_p99_ratio, 1.5);
-    ck_assert_double_lt(r->analysis.max_error_rate, 0);
+    ck_assert_double_eq(r->analysis.max_error_rate, 0);
+    ck_assert_int_eq(r->canary.min_requests, 50);
+    ck_assert_int_eq(r->canary.too_few, RS_CANARY_WAIT);
     ck_assert_int_eq(r->analysis.min_requests, 100);
 }
 END_TEST
