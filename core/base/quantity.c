@@ -28,6 +28,7 @@ const struct rs_unit rs_units_duration[] = {
     {"s", 1000000000},
     {"m", INT64_C(60000000000)},
     {"h", INT64_C(3600000000000)},
+    {"d", INT64_C(86400000000000)},
     {NULL, 0},
 };
 const struct rs_unit rs_units_one[] = {{"", 1}, {NULL, 0}};

@@ -5,6 +5,7 @@
 #include "core/config/deployment.h"
 
 #include "core/base/alloc.h"
+#include "core/config/fields_foresight.h"
 #include "core/config/fields_rollout.h"
 
 #include <math.h>
@@ -389,6 +390,8 @@ int rs_deployment_conf_from_json(struct rs_deployment_conf **ret, const json_t *
     fill_autoscaling(c, rs_json_num(c->json, CAPACITY, -1));
     fill_command(c);
     fill_rollout(c);
+    rs_foresight_conf_fill(&c->foresight);
+    c->foresight.capacity = rs_json_num(c->json, CAPACITY, -1);
     rs_logging_conf_fill(&c->logging, json_object_get(c->json, "logging_config"));
     c->runtime_env = json_incref(json_object_get(c->ray_actor_options, "runtime_env"));
     if (!c->runtime_env)

@@ -72,6 +72,16 @@ struct rs_rollout_conf {
     const json_t *pause_json;
 };
 
+/* Keys of `rserve: {autoscaling}`, see fields_foresight.c. */
+struct rs_foresight_conf {
+    const json_t *schedule; /* list of {"cron", "timezone", "min_replicas", "duration_s"} */
+    bool predicts;
+    int64_t period, ahead; /* ns */
+    int periods;
+    double capacity; /* target_capacity in percent; < 0: none */
+    const json_t *period_json, *ahead_json;
+};
+
 struct rs_deployment_conf {
     json_t *json;    /* owned */
     json_t *sources; /* owned: {option: "file" | "application" | "code" | "default"} */
@@ -94,6 +104,7 @@ struct rs_deployment_conf {
     double rolling_update_percentage; /* 0 to 1 */
     int max_surge_percent;            /* what holds: 25 where nobody said anything */
     struct rs_rollout_conf rollout;
+    struct rs_foresight_conf foresight;
     int backpressure_status;          /* 503 or 429 */
     int64_t backpressure_retry_after; /* ns; -1: the header's own default */
     struct rs_logging_conf logging;

@@ -4,6 +4,7 @@
 #include "core/base/network.h"
 #include "core/base/text.h"
 #include "core/config/fields_policy.h"
+#include "core/config/fields_foresight.h"
 #include "core/config/fields_rollout.h"
 #include "core/model/policy.h"
 
@@ -361,6 +362,9 @@ const struct rs_object *const rs_objects[] = {
     &rs_object_rollout,
     &rs_object_rollout_analysis,
     &rs_object_rollout_canary,
+    &rs_object_foresight,
+    &rs_object_foresight_entry,
+    &rs_object_foresight_predict,
     &rs_object_step,
     &rs_object_switch,
     &rs_object_answer,

@@ -1,4 +1,5 @@
 /* Tables of a deployment and of what its options hold. */
+#include "core/config/fields_foresight.h"
 #include "core/config/fields_rollout.h"
 
 #include <string.h>
@@ -281,6 +282,8 @@ static const struct rs_field extension_fields[] = {
      .help = "Deployments that this one calls: the edges of the graph."},
     {"rollout", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_rollout, .at = C(rollout),
      .help = "How a new version takes the place of the old one."},
+    {"autoscaling", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_foresight, .at = C(foresight),
+     .help = "Replicas that are there before the load is."},
 };
 const struct rs_object rs_object_extension = RS_OBJECT(
     D "rserve",

@@ -1,7 +1,7 @@
 /* Rules that bind several options. Those that Ray checks when it reads a file stand in the _file
  * functions and see what the file says; the others see the merged options of a deployment.
  */
-#include "core/config/fields.h"
+#include "core/config/fields_foresight.h"
 
 #include "core/base/alloc.h"
 #include "core/base/map.h"
@@ -295,6 +295,7 @@ void rs_rules_deployment_file(struct rs_walk *w, const json_t *options, const st
                 "Setting max_replicas_per_node is not allowed when placement_group_bundles is "
                 "provided.");
     autoscaling(w, options, map);
+    rs_rules_zones(w, map);
     extension(w, options, map);
 }
 
@@ -305,6 +306,7 @@ void rs_rules_deployment(struct rs_walk *w, const json_t *options)
 
     autoscaling(w, options, NULL);
     autoscaling_doubts(w, options);
+    rs_rules_foresight(w, options);
     placement(w, options);
     gang(w, options);
     actor_names(w, options);
