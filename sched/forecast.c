@@ -145,10 +145,10 @@ struct rs_forecast_now rs_forecast_at(const struct rs_forecast *f, double ahead,
 
 json_t *rs_forecast_json(const struct rs_forecast *f)
 {
-    json_t *rows = json_object();
+    json_t *kept = json_object();
 
     if (f->period <= 0) {
-        json_decref(rows);
+        json_decref(kept);
         return json_null();
     }
     for (unsigned row = 0; row < rows(f); row++) {
@@ -161,9 +161,9 @@ json_t *rs_forecast_json(const struct rs_forecast *f)
         for (unsigned i = 0; i < RS_FORECAST_SLOTS; i++)
             json_array_append_new(
                 peaks, json_real(round(f->peaks[row * RS_FORECAST_SLOTS + i] * 100.0) / 100));
-        json_object_set_new(rows, key, peaks);
+        json_object_set_new(kept, key, peaks);
     }
-    return json_pack("{s:f, s:o}", "period_s", f->period, "peaks", rows);
+    return json_pack("{s:f, s:o}", "period_s", f->period, "peaks", kept);
 }
 
 void rs_forecast_restore(struct rs_forecast *f, const json_t *json)
