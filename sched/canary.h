@@ -59,7 +59,6 @@ enum rs_canary_why {
 enum rs_canary_did { RS_CANARY_NOTHING, RS_CANARY_STEPPED, RS_CANARY_ENDED };
 
 struct rs_canary_side {
-    struct rs_tally last;              /* as fed */
     struct rs_tally whole;             /* since the start */
     uint64_t requests, errors, deaths; /* of this step */
 };
@@ -70,7 +69,6 @@ struct rs_canary {
     enum rs_canary_why why;
     size_t step;   /* from 0; n_steps: PASSED */
     int64_t since; /* when the step began */
-    bool fed;      /* `last` is something to compare with */
     struct rs_canary_side old, fresh;
     struct rs_evidence errors, limit, slow; /* of this step */
     uint64_t slow_old, slow_fresh;          /* requests that counted as slow */
@@ -79,9 +77,10 @@ struct rs_canary {
 /* As the keys of rollout say; steps of 100 % are none. */
 struct rs_canary_conf rs_canary_conf_of(const struct rs_rollout_conf *conf);
 void rs_canary_start(struct rs_canary *c, const struct rs_canary_conf *conf, int64_t now);
-/* All that was counted of both versions up to now, by all nodes. Where a count went back (a node left)
- * what came since the last look is not judged. */
+/* What came since the last time, of both versions; of all nodes or of some. */
 void rs_canary_feed(struct rs_canary *c, const struct rs_tally *old, const struct rs_tally *fresh);
+/* The step does not begin before now: its share is not reached yet. */
+void rs_canary_hold(struct rs_canary *c, int64_t now);
 /* Without steps: enough was seen of the new version, and there is neither harm nor doubt. */
 bool rs_canary_is_well(const struct rs_canary *c);
 /* Decides; after each feed, and when rs_canary_deadline is due. */
