@@ -211,8 +211,8 @@ static void set_timeout(int fd)
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
 }
 
-static void fake_attach(struct world *w, struct fake *f, const char *deployment, const char *id,
-                        bool admit)
+static void fake_attach_version(struct world *w, struct fake *f, const char *deployment,
+                                const char *version, const char *id)
 {
     int pair[2];
 
@@ -221,7 +221,13 @@ static void fake_attach(struct world *w, struct fake *f, const char *deployment,
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     f->fd = pair[0];
     set_timeout(f->fd);
-    rs_dataplane_attach(w->dp, "app", deployment, NULL, id, pair[1]);
+    rs_dataplane_attach(w->dp, "app", deployment, version, id, pair[1]);
+}
+
+static void fake_attach(struct world *w, struct fake *f, const char *deployment, const char *id,
+                        bool admit)
+{
+    fake_attach_version(w, f, deployment, NULL, id);
     if (admit)
         rs_dataplane_admit(w->dp, id);
 }
