@@ -329,6 +329,8 @@ void rs_ct_place_keep(struct rs_ct_board *b, const struct rs_controller *c,
                       struct rs_ct_deployment *d)
 {
     keep_slots(b, c, d);
+    if (!d->core)
+        rs_ct_adopt(b, d);
     drop_surplus(b, c, d);
 }
 

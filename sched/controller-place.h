@@ -19,6 +19,10 @@ struct rs_ct_board {
 /* What it costs to give up a replica that runs: least if it is idle, more with models, most at work. */
 unsigned rs_ct_cost_of(const struct rs_report_replica *r);
 
+/* controller-adopt.c */
+/* What nodes that joined run of it takes the places in which nothing runs yet. */
+void rs_ct_adopt(struct rs_ct_board *b, struct rs_ct_deployment *d);
+
 /* controller-place-group.c */
 void rs_ct_board_init(struct rs_ct_board *b, const struct rs_controller *c);
 void rs_ct_board_fini(struct rs_ct_board *b);

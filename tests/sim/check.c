@@ -118,13 +118,22 @@ void sim_check_steady(struct sim *s, int app)
     s->apps[app].turns = 0;
 }
 
+/* Between two numbers of replicas, to a tenth: either is right, and what is measured is not that exact. */
+static bool is_on_the_edge(const struct sim_app *x)
+{
+    double load = (double)x->rate * (double)x->service / 1e9 * (x->live.args[DEPLOY_SIDE] ? 2 : 1);
+    double off = fabs(load - floor(load + 0.5));
+
+    return off < fmin(0.1 * load, 0.4) || off < 0.1;
+}
+
 /* With the load that it has, and nobody else changing anything, it may go too far once and come back. */
 void sim_check_scaled(struct sim *s, int app, const struct rs_controller_event *e)
 {
     struct sim_app *x = &s->apps[app];
     int way = strcmp(e->status, "UP") == 0 ? 1 : strcmp(e->status, "DOWN") == 0 ? -1 : 0;
 
-    if (way == 0 || s->now < s->disturbed_until)
+    if (way == 0 || s->now < s->disturbed_until || is_on_the_edge(x))
         return;
     x->turns += x->last_way != 0 && way != x->last_way;
     x->last_way = way;

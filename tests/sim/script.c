@@ -274,10 +274,12 @@ void sim_script_make(struct sim_script *s, uint64_t seed)
         ADD(&m, 0, IN_NODE, n, m.cpu);
     steps = pick(&m, 8, 28);
     for (int64_t i = 0; i < steps; i++) {
-        bool fault = i > 2 && mode != CALM && pick(&m, 0, 2) == 0;
+        bool fault = i > 3 && mode != CALM && pick(&m, 0, 2) == 0;
 
         if (i < 2)
             make_deploy(&m, at, false);
+        else if (i < 4)
+            ADD(&m, at, IN_LOAD, pick(&m, 0, 3), pick(&m, 1, 4) * 10, pick(&m, 1, 5) * 20);
         else if (!fault)
             make_order(&m, at, mode == ALL || mode == CALM);
         else if (mode == HEAD)
