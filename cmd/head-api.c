@@ -217,6 +217,38 @@ static int api_events(const struct rs_api_call *call, json_t **ret, struct rs_er
     return rs_happened_ask(h->happened, call, ret, err);
 }
 
+static int why(struct rs_head *h, const struct rs_controller_subject *of, json_t **ret,
+               struct rs_error *err)
+{
+    return rs_controller_why(h->controller, of, rs_clock_now(), ret, err);
+}
+
+static int api_why(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
+{
+    const struct rs_controller_subject of = {
+        .app = rs_api_query(call, "app"),
+        .deployment = rs_api_query(call, "deployment"),
+        .replica = rs_api_query(call, "replica"),
+    };
+
+    return why(arg, &of, ret, err);
+}
+
+static int api_why_app(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                       void *arg)
+{
+    return why(arg, &(struct rs_controller_subject){.app = rs_api_part(call, 0)}, ret, err);
+}
+
+static int api_why_deployment(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                              void *arg)
+{
+    const struct rs_controller_subject of = {.app = rs_api_part(call, 0),
+                                             .deployment = rs_api_part(call, 1)};
+
+    return why(arg, &of, ret, err);
+}
+
 const struct rs_api_ops rs_head_api_ops = {
     .details = api_details,
     .apply = api_apply,
@@ -228,4 +260,7 @@ const struct rs_api_ops rs_head_api_ops = {
     .scale = api_scale,
     .collect = api_collect,
     .events = api_events,
+    .why = api_why,
+    .why_app = api_why_app,
+    .why_deployment = api_why_deployment,
 };

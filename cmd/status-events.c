@@ -56,6 +56,19 @@ static void object_of(struct rs_buf *out, const json_t *e)
         rs_buf_puts(out, "-");
 }
 
+/* Of a text of several lines the first and the last: what it is, and the exception. */
+static void put_text(struct rs_buf *out, const char *text)
+{
+    const char *nl = strchr(text, '\n'), *last = strrchr(text, '\n');
+
+    if (!nl)
+        rs_buf_puts(out, text);
+    else if (strncmp(text, "Traceback", 9) == 0)
+        rs_buf_puts(out, last + 1);
+    else
+        rs_buf_printf(out, "%.*s %s%s", (int)(nl - text), text, nl != last ? ".. " : "", last + 1);
+}
+
 /* "RUNNING -> STOPPED: its process was killed by SIGKILL (node worker-2)" */
 static void message_of(struct rs_buf *out, const json_t *e)
 {
@@ -73,7 +86,9 @@ static void message_of(struct rs_buf *out, const json_t *e)
     if (*cause && !*text)
         rs_buf_printf(out, " (%s)", cause);
     if (*text && (of_app || strcmp(text, node) != 0))
-        rs_buf_printf(out, "%s%s", rs_buf_len(out) ? ": " : "", text);
+        rs_buf_puts(out, rs_buf_len(out) ? ": " : "");
+    if (*text && (of_app || strcmp(text, node) != 0))
+        put_text(out, text);
     if (*node && of_app)
         rs_buf_printf(out, " (node %s)", node);
     if (*who && strncmp(who, "node ", 5) != 0)

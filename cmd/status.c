@@ -4,6 +4,7 @@
 #include "cmd/refused.h"
 #include "cmd/remote.h"
 #include "cmd/status-events.h"
+#include "cmd/status-why.h"
 #include "cmd/terminal.h"
 #include "cmd/verb.h"
 #include "core/base/clock.h"
@@ -16,7 +17,7 @@
 
 struct status_options {
     const char *address, *name;
-    bool json, yaml, watch, events, follow;
+    bool json, yaml, watch, events, follow, why;
     int64_t interval;
 };
 
@@ -29,6 +30,8 @@ static const struct rs_option status_options[] = {
     {"json", 0, RS_OPT_FLAG, AT(json), NULL, "the details as the REST API gives them"},
     {"yaml", 0, RS_OPT_FLAG, AT(yaml), NULL, "a summary in YAML, in the shape of 'serve status'"},
     {"watch", 'w', RS_OPT_FLAG, AT(watch), NULL, "again and again, until Ctrl-C"},
+    {"why", 0, RS_OPT_FLAG, AT(why), NULL,
+     "why it waits, fails, scales or does not, refuses requests; and what to do"},
     {"events", 'e', RS_OPT_FLAG, AT(events), NULL, "what happened, the newest last"},
     {"follow", 'f', RS_OPT_FLAG, AT(follow), NULL, "with --events: what happens from now on, too"},
     {"interval", 0, RS_OPT_DURATION, AT(interval), "TIME",
@@ -47,24 +50,66 @@ static void add_refused(const struct rs_remote *remote, json_t *details)
     rs_http_answer_fini(&answer);
 }
 
+static void add_query(struct rs_buf *path, const char *key, const char *value)
+{
+    if (!value)
+        return;
+    rs_buf_printf(path, "%c%s=", strchr(rs_buf_text(path), '?') ? '&' : '?', key);
+    rs_remote_encode(path, value);
+}
+
+static int why(const struct status_options *o, const struct rs_terminal *terminal,
+               struct rs_buf *out, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *answer = NULL;
+    rs_auto(rs_buf_fini) struct rs_buf path = {0};
+    rs_auto(rs_freep) char *text = NULL;
+    const struct rs_why_style style = {.width = terminal->width, .color = terminal->color};
+    struct rs_status_subject of;
+    struct rs_remote remote;
+
+    if (rs_remote_find(&remote, o->address, err) < 0)
+        return -1;
+    rs_status_subject_parse(&of, o->name);
+    rs_buf_puts(&path, "/api/v1/why");
+    add_query(&path, "app", of.app);
+    add_query(&path, "deployment", of.deployment);
+    add_query(&path, "replica", of.replica);
+    rs_status_subject_fini(&of);
+    if (rs_remote_get(&remote, rs_buf_text(&path), "the question", &answer, err) < 0)
+        return -1;
+    if (!o->json) {
+        rs_status_why(answer, &style, out);
+        return 0;
+    }
+    text = rs_json_dump(answer);
+    rs_buf_printf(out, "%s\n", text);
+    return 0;
+}
+
 /* One look. What there is to print goes to `out`. */
 static int look(const struct status_options *o, const struct rs_terminal *terminal,
                 struct rs_buf *out, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *details = NULL;
     rs_auto(rs_freep) char *text = NULL;
+    rs_auto(rs_status_subject_fini) struct rs_status_subject of = {0};
     struct rs_status_style style = {
-        .app = o->name, .width = terminal->width, .color = terminal->color, .now = rs_clock_wall()};
+        .width = terminal->width, .color = terminal->color, .now = rs_clock_wall()};
     struct rs_remote remote;
 
+    if (o->why)
+        return why(o, terminal, out, err);
     if (rs_remote_find(&remote, o->address, err) < 0 ||
         rs_remote_details(&remote, &details, err) < 0)
         return -1;
+    rs_status_subject_parse(&of, o->name);
+    style.app = of.app;
     style.address = remote.base;
     if (!o->yaml)
         add_refused(&remote, details);
     if (o->yaml)
-        return rs_status_yaml(details, o->name, out, err);
+        return rs_status_yaml(details, of.app, out, err);
     if (!o->json)
         return rs_status_table(details, &style, out, err);
     text = rs_json_dump(details);
@@ -130,6 +175,8 @@ static int run_status(int argc, char *argv[], struct rs_error *err)
         o.name = argv[1];
     if (o.follow && !o.events)
         return rs_error_set(err, RS_INVALID, "--follow goes with --events (see also --watch)");
+    if (o.why && (o.yaml || o.events))
+        return rs_error_set(err, RS_INVALID, "--why goes with neither --yaml nor --events");
     if (o.events && (o.yaml || o.watch))
         return rs_error_set(err, RS_INVALID, "--events goes with neither --yaml nor --watch");
     if (o.events)
@@ -145,11 +192,13 @@ static int run_status(int argc, char *argv[], struct rs_error *err)
 
 const struct rs_verb rs_verb_status = {
     .name = "status",
-    .args = "[APP]",
+    .args = "[APP[#DEPLOYMENT[#REPLICA]]]",
     .summary = "show applications, deployments and replicas",
-    .details =
-        "Asks a running rserve. Exit status: 0 if it answered, whatever it said; 1 if nothing "
-        "answers or there is no such application.",
+    .details = "Asks a running rserve. With --why: for each thing that is not as it was asked for "
+               "the reason, "
+               "with figures, and what to do. With --events: who did what, and what followed; -f "
+               "goes on. Exit status: 0 if it answered, whatever it said; 1 if nothing "
+               "answers or there is no such application.",
     .max_args = 1,
     .options = status_options,
     .run = run_status,

@@ -195,6 +195,18 @@ int64_t rs_controller_deadline(const struct rs_controller *c); /* INT64_MAX: non
  * replicas (in flight, queued, uptime, pending and why, rank, ...): see docs in controller-view.c. */
 json_t *rs_controller_details(const struct rs_controller *c, bool extended, int64_t now);
 
+/* What a question is about; NULL: all of them. */
+struct rs_controller_subject {
+    const char *app, *deployment, *replica;
+};
+/* Why it is as it is: why it waits, fails, scales or does not, and why requests were refused; of a
+ * replica also why it ended. {"at_s", "applications": {NAME: {"status", "reasons": [..], "deployments":
+ * {NAME: {"status", "running", "wanted", "reasons": [..]}}}}}, reasons as in controller-why.h. A new
+ * reference. RS_NOT_FOUND: there is none of that name. */
+RS_MUST_CHECK int rs_controller_why(const struct rs_controller *c,
+                                    const struct rs_controller_subject *of, int64_t now,
+                                    json_t **ret, struct rs_error *err);
+
 /* For the progress of `rserve run`. */
 struct rs_controller_deployment_summary {
     const char *app, *name; /* borrowed until the next event */

@@ -67,7 +67,7 @@ struct rs_api_ops {
     void (*collect)(void *arg);
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
-    rs_api_fn *events, *plan, *why;
+    rs_api_fn *events, *plan, *why, *why_app, *why_deployment;
 };
 
 struct rs_api_conf {

@@ -29,6 +29,22 @@ static const struct rs_api_param of_metrics[] = {
     {NULL},
 };
 
+static const struct rs_api_param of_events[] = {
+    {"after", "integer", "only those after the one of this seq; else the last ones"},
+    {"limit", "integer", "at most so many (1 to 10000, else 1000)"},
+    {"app", "string", "only of this application"},
+    {"deployment", "string", "only of deployments of this name"},
+    {"replica", "string", "only of this replica"},
+    {"kind", "string", "only of this kind: app, deployment, replica, node, scale, deploy, .."},
+    {NULL},
+};
+static const struct rs_api_param of_why[] = {
+    {"app", "string", "only of this application"},
+    {"deployment", "string", "only of this deployment of it"},
+    {"replica", "string", "only of this replica of that, also one that has ended"},
+    {NULL},
+};
+
 const struct rs_api_route rs_api_routes[] = {
     {"GET", "/api", "this list", rs_api_list_routes, .answer = "[Route]"},
     {"GET", "/api/serve/applications", "details of all applications, as Ray has them",
@@ -68,10 +84,14 @@ const struct rs_api_route rs_api_routes[] = {
      .answer = "Node"},
     {"GET", "/api/v1/metrics", "all figures, as they are now", rs_api_v1_metrics,
      .query = of_metrics, .answer = "Metrics"},
-    {"GET", "/api/v1/events", "what happened", OP(events), .answer = "Events"},
+    {"GET", "/api/v1/events", "what happened, and who ordered it", OP(events), .query = of_events,
+     .answer = "Events"},
     {"POST", "/api/v1/plan", "what a deploy of this configuration would do", OP(plan),
      .body = "object", .answer = "Plan"},
-    {"GET", "/api/v1/why", "why it is as it is; ?app=, ?deployment=", OP(why), .answer = "Why"},
+    {"GET", "/api/v1/why", "why things are as they are", OP(why), .query = of_why, .answer = "Why"},
+    {"GET", V1_APP "/why", "why this application is as it is", OP(why_app), .answer = "Why"},
+    {"GET", V1_APP "/deployments/{deployment}/why", "why this deployment is as it is",
+     OP(why_deployment), .answer = "Why"},
     {"GET", "/api/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/ray/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/gcs_healthz", "success", rs_api_health},
