@@ -381,6 +381,7 @@ static int64_t on_turn(struct rs_after *a)
 
     forgive(h, now);
     drop_silent(h, now);
+    rs_controller_set_wall(h->controller, rs_clock_wall() - (double)now / 1e9);
     if (rs_controller_deadline(h->controller) <= now)
         rs_controller_tick(h->controller, now);
     if (h->changed)

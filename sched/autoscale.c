@@ -324,6 +324,9 @@ bool rs_autoscale_decide(struct rs_autoscale *a, const struct rs_autoscaling_con
 
     a->total = rs_autoscale_total(a, rs_autoscale_how(c), c->look_back_period, now);
     a->running = f->running;
+    /* What the bounds held back waits for its delay when they do so no more. */
+    if (a->held && (a->lower != bounded(f, 0) || a->upper != bounded(f, 1e9)))
+        a->direction = RS_SCALE_STABLE;
     a->lower = bounded(f, 0);
     a->upper = bounded(f, 1e9);
     a->held = false;
@@ -331,7 +334,9 @@ bool rs_autoscale_decide(struct rs_autoscale *a, const struct rs_autoscaling_con
     if (bounded(f, a->target) != a->target) {
         a->basis = RS_SCALE_BY_BOUNDS;
         a->desired = a->proposed = a->target;
-        return move_to(a, f, bounded(f, a->target), "the bounds changed", now);
+        return move_to(
+            a, f, bounded(f, a->target),
+            f->lower_reason && a->target < a->lower ? f->lower_reason : "the bounds changed", now);
     }
     propose(a, c, f);
     if (settles_at_once(a, f)) {
@@ -385,8 +390,8 @@ const char *rs_autoscale_basis_name(enum rs_autoscale_basis basis)
 {
     static const char *const names[RS_SCALE_BASES] = {
         [RS_SCALE_BY_LOAD] = "load",         [RS_SCALE_BY_POLICY] = "policy",
-        [RS_SCALE_NO_ANSWER] = "no answer",  [RS_SCALE_COLD] = "cold start",
-        [RS_SCALE_NOTHING] = "nothing runs", [RS_SCALE_BY_BOUNDS] = "bounds",
+        [RS_SCALE_NO_ANSWER] = "no_answer",  [RS_SCALE_COLD] = "cold_start",
+        [RS_SCALE_NOTHING] = "nothing_runs", [RS_SCALE_BY_BOUNDS] = "bounds",
     };
 
     return names[basis];

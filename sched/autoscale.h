@@ -87,6 +87,7 @@ struct rs_autoscale_facts {
     int gang;         /* > 1: only multiples of it */
     bool has_policy;  /* the user's own code decides; it has not answered while policy_wants < 0 */
     double policy_wants;
+    const char *lower_reason; /* why `lower` is what it is; NULL: the configuration says so */
     double wall_s; /* wall clock at `now` */
 };
 

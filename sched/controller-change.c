@@ -276,6 +276,7 @@ void rs_ct_deployment_gone(struct rs_ct_deployment *d)
     d->gone = true;
     d->wanted = 0;
     rs_autoscale_fini(&d->scale);
+    rs_ct_ahead_fini(&d->ahead);
     rs_ct_event(d, RS_STATUS_DELETE, rs_strdup(""));
 }
 
@@ -356,4 +357,5 @@ void rs_ct_carry_out(struct rs_ct_app *app, struct rs_ct_change *c, int64_t now)
     d->ingress = c->ingress;
     rs_deployment_conf_free(d->conf);
     d->conf = rs_steal(c->conf);
+    rs_ct_ahead_restore(d);
 }

@@ -17,6 +17,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     rs_ct_units_free(d);
     rs_deployment_conf_free(d->conf);
     rs_autoscale_fini(&d->scale);
+    rs_ct_ahead_fini(&d->ahead);
     json_decref(d->stats);
     json_decref(d->chosen);
     rs_minutes_fini(&d->refused);

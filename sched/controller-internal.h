@@ -12,7 +12,9 @@
 #include "core/resource/resources.h"
 #include "sched/autoscale.h"
 #include "sched/controller.h"
+#include "sched/forecast.h"
 #include "sched/place.h"
+#include "sched/schedule.h"
 #include "sched/status.h"
 
 struct rs_ct_node {
@@ -61,6 +63,19 @@ struct rs_ct_unit {
     json_t *gang;   /* what its members are told, but their rank; {}: it is no gang */
 };
 
+/* Lower bounds by the clock; see controller-scale-ahead.c. */
+struct rs_ct_ahead {
+    json_t *list;                     /* that `schedule` was made from */
+    struct rs_schedule *schedule;     /* NULL: none */
+    struct rs_schedule_now scheduled; /* as of looked_at */
+    int64_t looked_at;                /* seconds since the epoch */
+    char *trouble;                    /* why the schedule is not followed; NULL */
+    struct rs_forecast forecast;
+    struct rs_forecast_now expected;
+    int predicted;    /* replicas for that; 0: nothing is expected */
+    char reason[200]; /* of the lower bound, if it is one of these; "" */
+};
+
 struct rs_ct_deployment {
     struct rs_ct_app *app;
     char *name;
@@ -82,10 +97,11 @@ struct rs_ct_deployment {
 
     unsigned wanted;
     struct rs_autoscale scale; /* not started: the number is fixed */
-    double policy_wants;       /* what the user's policy said last; < 0: nothing */
-    char *policy_error;        /* why it said nothing; NULL */
-    double asked_load;         /* that it was told of */
-    json_t *stats;             /* [[time, replica id, values], ..] for it; NULL: none */
+    struct rs_ct_ahead ahead;
+    double policy_wants; /* what the user's policy said last; < 0: nothing */
+    char *policy_error;  /* why it said nothing; NULL */
+    double asked_load;   /* that it was told of */
+    json_t *stats;       /* [[time, replica id, values], ..] for it; NULL: none */
     struct rs_ct_slot *slots;
     size_t n_slots, cap_slots;
     bool has_holes; /* a slot was given up: ranks are closed up when its replica is leaving */
@@ -195,6 +211,7 @@ struct rs_controller {
     struct rs_ct_plan **plans; /* controller-plan.c */
     size_t n_plans;
     uint64_t plan_serial;
+    json_t *forecasts;   /* {app: {deployment: ..}} that deployments start with; NULL: none */
     uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */
     int64_t now;         /* of the last input */
@@ -279,6 +296,23 @@ int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d);
 json_t *rs_ct_scale_json(const struct rs_ct_deployment *d); /* autoscaling_detail; null: none */
 json_t *rs_ct_scale_why(const struct rs_ct_deployment *d);
 bool rs_ct_scales(const struct rs_ct_deployment *d); /* the autoscaler has a say */
+
+/* The same as data: the inputs, the steps of the formula, the delay; null: it does not scale. New. */
+json_t *rs_ct_scale_inputs(const struct rs_ct_deployment *d);
+
+/* controller-scale-ahead.c */
+void rs_ct_ahead_fini(struct rs_ct_ahead *a);
+/* `lower`, or what the schedule says in its place, or what the expected load needs above that. */
+int rs_ct_ahead_lower(struct rs_ct_deployment *d, int lower, bool rises, int64_t now);
+/* By the schedule alone, for a number that a configuration begins with. */
+int rs_ct_ahead_first(const struct rs_controller *c, const struct rs_deployment_conf *conf,
+                      int lower);
+void rs_ct_ahead_tell(struct rs_ct_deployment *d, int64_t now); /* the load that is there */
+int64_t rs_ct_ahead_deadline(const struct rs_ct_deployment *d);
+void rs_ct_ahead_restore(struct rs_ct_deployment *d); /* it is new: what an earlier head knew */
+json_t *rs_ct_ahead_schedule_json(const struct rs_ct_deployment *d); /* null: no entry in force */
+json_t *
+rs_ct_ahead_expected_json(const struct rs_ct_deployment *d); /* null: nothing is predicted */
 
 /* controller-scale-policy.c */
 bool rs_ct_has_policy(const struct rs_ct_deployment *d); /* another than the built-in one */

@@ -51,7 +51,8 @@ unsigned rs_ct_wanted(const struct rs_ct_deployment *d, const struct rs_controll
         return in_gangs(conf, conf->num_replicas);
     if (changed && a->initial_replicas >= 0)
         now = a->initial_replicas;
-    return in_gangs(conf, within(now, lower_bound(c, conf), a->max_replicas));
+    return in_gangs(conf,
+                    within(now, rs_ct_ahead_first(c, conf, lower_bound(c, conf)), a->max_replicas));
 }
 
 unsigned rs_ct_wanted_again(const struct rs_controller *c, const struct rs_config_app *app,
@@ -60,7 +61,8 @@ unsigned rs_ct_wanted_again(const struct rs_controller *c, const struct rs_confi
     const struct rs_autoscaling_conf *a = &conf->autoscaling;
 
     if (conf->autoscaling_enabled)
-        return in_gangs(conf, within((int)before, lower_bound(c, conf), a->max_replicas));
+        return in_gangs(conf, within((int)before, rs_ct_ahead_first(c, conf, lower_bound(c, conf)),
+                                     a->max_replicas));
     if (app && app->external_scaler_enabled)
         return before;
     return in_gangs(conf, conf->num_replicas);
@@ -141,6 +143,15 @@ void rs_ct_scale_report(struct rs_controller *c, const struct rs_report *before,
 
 /* --- decisions --------------------------------------------------------------------------------- */
 
+static const char *cause_of(const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_ahead *a = &d->ahead;
+
+    if (d->scale.basis != RS_SCALE_BY_BOUNDS || !*a->reason)
+        return rs_autoscale_basis_name(d->scale.basis);
+    return (unsigned)a->predicted == d->scale.lower ? "prediction" : "schedule";
+}
+
 static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
 {
     struct rs_controller *c = d->app->controller;
@@ -150,6 +161,7 @@ static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
         "%.2f, current running replicas: %u.",
         way, d->name, d->app->name, from, d->wanted, d->scale.total, running);
 
+    rs_auto(rs_json_decrefp) json_t *data = rs_ct_scale_inputs(d);
     char before[16], after[16];
 
     snprintf(before, sizeof(before), "%u", from);
@@ -161,6 +173,8 @@ static void say(struct rs_ct_deployment *d, unsigned from, unsigned running)
                                                 .before = before,
                                                 .after = after,
                                                 .who = "autoscaler",
+                                                .cause = cause_of(d),
+                                                .data = data,
                                                 .text = text});
     if ((int)running >= lower_bound(c, d->conf) &&
         (int)running <= d->conf->autoscaling.max_replicas)
@@ -184,9 +198,15 @@ static bool scale(struct rs_ct_deployment *d, int64_t now)
         .policy_wants = d->policy_wants,
         .wall_s = rs_ct_wall(c, now),
     };
+    bool moved;
 
+    f.lower = rs_ct_ahead_lower(
+        d, f.lower, c->capacity_rises && d->conf->autoscaling.initial_replicas >= 0, now);
+    f.lower_reason = *d->ahead.reason ? d->ahead.reason : NULL;
     rs_autoscale_load(&d->scale, s.queued, s.queued + s.in_flight, now);
-    if (!rs_autoscale_decide(&d->scale, &d->conf->autoscaling, &f, now))
+    moved = rs_autoscale_decide(&d->scale, &d->conf->autoscaling, &f, now);
+    rs_ct_ahead_tell(d, now);
+    if (!moved)
         return false;
     d->wanted = d->scale.target;
     say(d, from, f.running);
@@ -212,12 +232,14 @@ bool rs_ct_scale(struct rs_controller *c, int64_t now)
 
 int64_t rs_ct_scale_deadline(const struct rs_ct_deployment *d)
 {
-    int64_t now = d->app->controller->now, own, policy = rs_ct_policy_deadline(d);
+    int64_t now = d->app->controller->now, own, ahead, policy = rs_ct_policy_deadline(d);
 
     if (!rs_ct_scales(d))
         return INT64_MAX;
     own = rs_autoscale_deadline(&d->scale, &d->conf->autoscaling, now);
-    return own < policy ? own : policy;
+    own = own < policy ? own : policy;
+    ahead = rs_ct_ahead_deadline(d);
+    return own < ahead ? own : ahead;
 }
 
 /* --- by hand ----------------------------------------------------------------------------------- */
@@ -339,6 +361,31 @@ static void policy_says(struct rs_buf *out, const struct rs_ct_deployment *d)
         rs_buf_puts(out, "has not answered yet; ");
 }
 
+json_t *rs_ct_scale_inputs(const struct rs_ct_deployment *d)
+{
+    const struct rs_autoscale *a = &d->scale;
+    const struct rs_autoscaling_conf *c = &d->conf->autoscaling;
+    int64_t left = rs_autoscale_left(a, d->app->controller->now);
+
+    if (!rs_ct_scales(d))
+        return json_null();
+    return json_pack(
+        "{s:s, s:f, s:f, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:i, s:b, s:s, s:f, s:o, s:o, s:o, "
+        "s:s?}",
+        "basis", rs_autoscale_basis_name(a->basis), "requests", a->total, "look_back_period_s",
+        (double)c->look_back_period / 1e9, "target_ongoing_requests", c->target_ongoing_requests,
+        "desired", a->desired, "after_factor", a->proposed, "running", (int)a->running, "replicas",
+        (int)a->target, "wanted", (int)a->wanted, "lower", (int)a->lower, "upper", (int)a->upper,
+        "held_by_bounds", a->held, "lower_by",
+        !*d->ahead.reason                          ? "min_replicas"
+        : (unsigned)d->ahead.predicted == a->lower ? "prediction"
+                                                   : "schedule",
+        "delay_s", (double)a->delay / 1e9, "delay_left_s",
+        left < 0 ? json_null() : json_real((double)left / 1e9), "schedule",
+        rs_ct_ahead_schedule_json(d), "prediction", rs_ct_ahead_expected_json(d), "policy_error",
+        d->policy_error);
+}
+
 json_t *rs_ct_scale_why(const struct rs_ct_deployment *d)
 {
     struct rs_buf out = {0};
@@ -351,6 +398,10 @@ json_t *rs_ct_scale_why(const struct rs_ct_deployment *d)
         policy_says(&out, d);
     rs_autoscale_why(&d->scale, &d->conf->autoscaling, d->app->controller->now, text, sizeof(text));
     rs_buf_puts(&out, text);
+    if (*d->ahead.reason)
+        rs_buf_printf(&out, "; at least %u: %s", d->scale.lower, d->ahead.reason);
+    if (d->ahead.trouble)
+        rs_buf_printf(&out, "; the schedule is not followed: %s", d->ahead.trouble);
     ret = json_string(rs_buf_text(&out));
     rs_buf_fini(&out);
     return ret ? ret : json_null();

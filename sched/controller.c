@@ -15,6 +15,11 @@ void rs_ct_set(char **text, char *value)
     *text = value;
 }
 
+void rs_controller_set_wall(struct rs_controller *c, double wall_offset_s)
+{
+    c->wall_offset_s = wall_offset_s;
+}
+
 double rs_ct_wall(const struct rs_controller *c, int64_t now)
 {
     return (double)now / 1e9 + c->wall_offset_s;
@@ -110,6 +115,7 @@ void rs_controller_free(struct rs_controller *c)
     rs_ct_core_fini(c);
     rs_ct_plans_free(c);
     json_decref(c->restored);
+    json_decref(c->forecasts);
     rs_map_fini(&c->apps);
     rs_map_fini(&c->nodes);
     if (c->started != c->config)

@@ -162,6 +162,14 @@ json_t *rs_controller_desired(const struct rs_controller *c);
 /* Deployments that are made from here start with these counts, as far as they may. */
 void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts);
 
+/* What deployments with `predict` remember of their load: {app: {deployment: ..}}. Changes with every
+ * part of a period (5 minutes of a day). New. */
+json_t *rs_controller_forecasts(const struct rs_controller *c);
+/* Deployments that are made from here remember this. */
+void rs_controller_restore_forecasts(struct rs_controller *c, const json_t *forecasts);
+/* The wall clock was set, or the machine slept: seconds since the epoch at now 0. */
+void rs_controller_set_wall(struct rs_controller *c, double wall_offset_s);
+
 /* A node (re)joined: its reports count from here; the first one is answered by a
  * TARGET (see too_early in controller-target.c). */
 RS_MUST_CHECK int rs_controller_node_joined(struct rs_controller *c,

@@ -153,6 +153,127 @@ START_TEST(starts_at_zero)
 }
 END_TEST
 
+/* The world begins at 01:46:41 UTC; now is this many seconds after 01:46:40. */
+static void until(unsigned seconds)
+{
+    world_run(&w, seconds * RS_SEC - w.now);
+}
+
+#define AHEAD(more, ahead)                                                                         \
+    APP("",                                                                                        \
+        "autoscaling_config: {target_ongoing_requests: 1, look_back_period_s: 1, "                 \
+        "upscale_delay_s: 2, downscale_delay_s: 5, " more "}, rserve: {autoscaling: {" ahead "}}")
+#define AT_TEN_TO                                                                                  \
+    AHEAD("min_replicas: 1, max_replicas: 5",                                                      \
+          "schedule: [{cron: '0 0 * * *', min_replicas: 2}, "                                      \
+          "{cron: '50 1 * * *', min_replicas: 4, duration_s: 100}]")
+
+START_TEST(schedule)
+{
+    open_with(0, 1);
+    world_apply(&w, AT_TEN_TO);
+    world_run(&w, 100 * RS_MS);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 2); /* since midnight */
+    ck_assert_ptr_null(strstr(w.log, "Upscaling"));
+    until(199);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 2);
+    until(202);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    ck_assert_ptr_nonnull(strstr(world_text(&w, D ".autoscaling_detail.decisions.0.reason"),
+                                 "schedule[1] (50 1 * * *, UTC) asks for 4"));
+    ck_assert_ptr_nonnull(strstr(world_text(&w, D ".rserve.autoscaling"),
+                                 "at least 4: schedule[1] (50 1 * * *, UTC) asks for 4"));
+    /* no load at all, and yet they stay */
+    until(299);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    /* it is over: they go as those that are too much always go */
+    until(304);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 4);
+    until(308);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 2);
+}
+END_TEST
+
+/* What begins while an entry is in force begins with its number; other configurations count at once. */
+START_TEST(schedule_in_force)
+{
+    open_with(0, 1);
+    until(210);
+    world_apply(&w, AT_TEN_TO);
+    world_run(&w, 100 * RS_MS);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 4);
+    world_apply(&w, AHEAD("min_replicas: 1, max_replicas: 3",
+                          "schedule: [{cron: '50 1 * * *', min_replicas: 3}]"));
+    world_run(&w, 100 * RS_MS);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 3);
+    world_apply(&w, AHEAD("min_replicas: 1, max_replicas: 5",
+                          "schedule: [{cron: '51 1 * * *', min_replicas: 5}]"));
+    world_run(&w, 100 * RS_MS);
+    until(258);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 5); /* of yesterday */
+    world_apply(&w, AHEAD("min_replicas: 0, max_replicas: 5",
+                          "schedule: [{cron: '50 1 * * *', min_replicas: 0}]"));
+    world_run(&w, 100 * RS_MS);
+    until(280);
+    ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 0); /* below min_replicas, too */
+}
+END_TEST
+
+/* A second of now is 5 minutes of a day: what came after 100 s comes again after 388. */
+START_TEST(prediction)
+{
+    unsigned waited[2] = {0};
+
+    open_with(0, 1);
+    world_apply(&w, AHEAD("min_replicas: 1, max_replicas: 5",
+                          "predict: {period: 288, ahead: 5, periods: 2}"));
+    for (unsigned period = 0; period < 2; period++) {
+        until(288 * period + 99);
+        ck_assert_uint_eq(world_admitted(&w, "A"), period ? 4 : 1);
+        until(288 * period + 101);
+        world_load(&w, "A", 4);
+        for (int i = 0; i < 20; i++) { /* requests that wait, each half second */
+            world_run(&w, RS_SEC / 2);
+            waited[period] +=
+                4 - (unsigned)(world_admitted(&w, "A") < 4 ? world_admitted(&w, "A") : 4);
+        }
+        until(288 * period + 150);
+        world_load(&w, "A", 0);
+        until(288 * period + 170);
+        ck_assert_uint_eq(world_admitted(&w, "A"), 1); /* and they go as always */
+        if (period)
+            break;
+        until(288 + 94);
+        ck_assert_int_eq(world_int(&w, D ".target_num_replicas"), 1);
+    }
+    ck_assert_uint_gt(waited[0], 0);
+    ck_assert_uint_eq(waited[1], 0);
+    ck_assert_ptr_nonnull(strstr(w.log, "Upscaling"));
+}
+END_TEST
+
+START_TEST(prediction_is_kept)
+{
+    rs_auto(rs_json_decrefp) json_t *kept = NULL;
+
+    open_with(0, 1);
+    world_apply(&w, AHEAD("min_replicas: 1, max_replicas: 5", "predict: {period: 288, ahead: 5}"));
+    until(100);
+    world_load(&w, "A", 3);
+    until(120);
+    world_load(&w, "A", 0);
+    until(200);
+    kept = rs_controller_forecasts(w.controller);
+    ck_assert_uint_eq(json_object_size(json_object_get(kept, "x")), 1);
+    world_new_head(&w);
+    rs_controller_restore_forecasts(w.controller, kept);
+    world_join(&w, 0, "{\"CPU\": 8}");
+    world_apply(&w, AHEAD("min_replicas: 1, max_replicas: 5", "predict: {period: 288, ahead: 5}"));
+    until(288 + 99);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+}
+END_TEST
+
 START_TEST(apply_again)
 {
     open_with(3, 1);
@@ -405,6 +526,8 @@ END_TEST
 RS_CHECK_MAIN("scale", tcase_add_checked_fixture(tc, NULL, teardown); tcase_add_test(tc, up);
               tcase_add_test(tc, down_idle_first); tcase_add_test(tc, down_warm_last);
               tcase_add_test(tc, zero_and_back); tcase_add_test(tc, starts_at_zero);
+              tcase_add_test(tc, schedule); tcase_add_test(tc, schedule_in_force);
+              tcase_add_test(tc, prediction); tcase_add_test(tc, prediction_is_kept);
               tcase_add_test(tc, apply_again); tcase_add_test(tc, target_capacity);
               tcase_add_test(tc, node_lost); tcase_add_test(tc, policy_decides);
               tcase_add_test(tc, policy_raises); tcase_add_test(tc, policy_is_silent);
