@@ -35,10 +35,12 @@ static void put_reason(const json_t *r, const struct rs_why_style *style, struct
     rs_text_pad(out, what, WHAT);
     rs_buf_printf(out, "%s ", *color ? "\x1b[0m" : "");
     json_array_foreach (lines, i, line) {
+        const char *text = json_is_string(line) ? json_string_value(line) : "";
+
         if (i == 0)
-            put_behind(out, json_string_value(line), at, style->width);
+            put_behind(out, text, at, style->width);
         else
-            rs_text_wrap(out, json_string_value(line), at + 2, style->width);
+            rs_text_wrap(out, text, at + 2, style->width);
     }
     if (!json_array_size(lines))
         rs_buf_puts(out, "\n");

@@ -452,7 +452,8 @@ static json_t *app_json(const struct rs_ct_app *app, const char *only, int64_t n
         if (!d || (only && strcmp(only, d->name) != 0))
             continue;
         list = json_array();
-        why_deployment(d, list, now);
+        if (!app->deleting)
+            why_deployment(d, list, now);
         json_object_set_new(deployments, d->name, deployment_json(d, list));
     }
     return json_pack("{s:s, s:o, s:o}", "status", rs_app_status_name(app->status), "reasons",

@@ -22,6 +22,8 @@ void rs_tell(struct rs_telling *t, const char *fmt, ...) RS_PRINTF(2, 3);
 void rs_tell_next(struct rs_telling *t, const char *fmt, ...) RS_PRINTF(2, 3);
 /* Each line of a member of the reason, as evidence. */
 void rs_tell_quote(struct rs_telling *t, const char *key);
+/* The same, but nothing of a single line: that is rs_tell_last_line. */
+void rs_tell_quote_more(struct rs_telling *t, const char *key);
 
 /* Members of the reason. */
 static inline const char *rs_tell_str(const struct rs_telling *t, const char *key)

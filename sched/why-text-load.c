@@ -25,7 +25,7 @@ static void formula(struct rs_telling *t)
                 rs_tell_real(t, "target_ongoing_requests"), rs_tell_real(t, "desired"),
                 factor != 1 ? "" : ", rounded up");
     else
-        rs_tell(t, "%.2f ongoing requests over the last %g s, with %lld replica%s that serve",
+        rs_tell(t, "%.2f ongoing requests over the last %g s, on %lld replica%s",
                 rs_tell_real(t, "requests"), rs_tell_real(t, "window_s"),
                 (long long)rs_tell_int(t, "running"), rs_tell_s(rs_tell_int(t, "running")));
     if (factor != 1 && strcmp(basis, "load") == 0)
@@ -76,7 +76,7 @@ void rs_tell_policy_fails(struct rs_telling *t)
 {
     rs_tell(t, "Its autoscaling policy %s does not work: %s", rs_tell_str(t, "policy"),
             rs_tell_last_line(t, "error"));
-    rs_tell_quote(t, "error");
+    rs_tell_quote_more(t, "error");
     if (rs_json_bool(t->r, "built_in_decides", false))
         rs_tell(t, "The built-in policy decides meanwhile.");
     else

@@ -47,6 +47,12 @@ const char *rs_tell_duration(char out[24], double seconds)
 }
 
 /* Each line of what a process said. */
+void rs_tell_quote_more(struct rs_telling *t, const char *key)
+{
+    if (strchr(rs_json_str(t->r, key, ""), '\n'))
+        rs_tell_quote(t, key);
+}
+
 void rs_tell_quote(struct rs_telling *t, const char *key)
 {
     const char *text = rs_json_str(t->r, key, "");
@@ -62,7 +68,8 @@ const char *rs_tell_last_line(const struct rs_telling *t, const char *key)
 {
     const char *text = rs_json_str(t->r, key, ""), *nl = strrchr(text, '\n');
 
-    return nl ? nl + 1 : text;
+    text = nl ? nl + 1 : text;
+    return text + strspn(text, " ");
 }
 
 /* --- builds -------------------------------------------------------------------------------------- */
@@ -209,7 +216,7 @@ static void start_given_up(struct rs_telling *t)
 {
     rs_tell(t, "Given up: its replicas failed to start %lld times in a row: %s",
             (long long)rs_tell_int(t, "failures"), rs_tell_last_line(t, "error"));
-    rs_tell_quote(t, "error");
+    rs_tell_quote_more(t, "error");
     rs_tell_next(
         t, "Correct it and deploy again; the same once more is tried again when it is deployed "
            "again.");
@@ -287,11 +294,12 @@ static void chosen(struct rs_telling *t)
     char ago[24];
 
     rs_tell(t,
-            "Replica %s on %s was chosen to go %s ago: %lld are wanted, and it had the least to "
+            "Replica %s on %s was chosen to go %s ago: %lld %s wanted, and it had the least to "
             "finish (%lld request%s under way%s).",
             rs_tell_str(t, "replica"), rs_tell_str(t, "node"),
             rs_tell_duration(ago, rs_tell_real(t, "ago_s")), (long long)rs_tell_int(t, "to"),
-            (long long)rs_tell_int(t, "in_flight"), rs_tell_s(rs_tell_int(t, "in_flight")),
+            rs_tell_int(t, "to") == 1 ? "is" : "are", (long long)rs_tell_int(t, "in_flight"),
+            rs_tell_s(rs_tell_int(t, "in_flight")),
             rs_tell_int(t, "models") ? ", models loaded" : "");
     rs_tell_next(t, "Nothing: it finishes its requests first, and no new ones reach it.");
 }

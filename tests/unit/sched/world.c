@@ -210,6 +210,9 @@ static void add_figures(struct world *w, struct rs_report *r)
                 x->models = b->warm && rank == b->warm;
             }
         d->queued = left;
+        d->dropped_full = b->dropped[0];
+        d->dropped_shed = b->dropped[1];
+        d->dropped_expired = b->dropped[2];
         d->load_us = b->area / 1000;
     }
 }
@@ -224,6 +227,8 @@ static void ev_report(struct world *w, struct event *e)
     for (size_t i = 0; i < w->n_behaviours; i++)
         note_area(w, &w->behaviours[i]);
     add_figures(w, r);
+    if (e->node == &w->nodes[0])
+        r->refused = json_incref(w->refused);
     j = rs_report_to_json(r);
     ck_assert_msg(rs_controller_report(w->controller, e->node->id, j, w->now, &err) == 0, "%s",
                   err.msg);
@@ -674,6 +679,19 @@ const char *world_env(const struct world *w, const char *deployment)
     return "";
 }
 
+void world_refused(struct world *w, json_t *refused)
+{
+    json_decref(w->refused);
+    w->refused = json_incref(refused);
+    op_changed(&w->nodes[0]);
+}
+
+void world_dropped(struct world *w, const char *deployment, unsigned drop, unsigned n)
+{
+    world_behaviour(w, deployment)->dropped[drop] += n;
+    op_changed(&w->nodes[0]);
+}
+
 void world_load(struct world *w, const char *deployment, unsigned n)
 {
     struct behaviour *b = world_behaviour(w, deployment);
@@ -730,6 +748,7 @@ static void node_clear(struct world *w, struct node *n)
 
 void world_close(struct world *w)
 {
+    json_decref(w->refused);
     json_decref(w->answer);
     w->answer = NULL;
     for (unsigned i = 0; i < NODES; i++)

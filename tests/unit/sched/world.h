@@ -33,7 +33,9 @@ struct behaviour {
     unsigned load; /* requests that are there: replicas of the node take `room` each, others wait */
     unsigned room; /* 0: as many as there are */
     unsigned warm; /* rank of the replica that has a model loaded; 0: none */
-    uint64_t area; /* the integral of the load, request ns */
+    uint64_t
+        dropped[3]; /* requests so far: the queue was full, they were shed, they were too late */
+    uint64_t area;  /* the integral of the load, request ns */
     int64_t area_at;
     /* counted */
     unsigned inits, reconfigures;
@@ -89,6 +91,7 @@ struct world {
     unsigned lowest_up;   /* fewest admitted replicas of `watch` since it was last set */
     const char *watch;
     json_t *answer;  /* of the head to the last CORE */
+    json_t *refused; /* what node 0 says of HTTP requests */
     unsigned orders; /* of the head to processes */
     /* What the user's autoscaling policy would answer. */
     struct {
@@ -115,6 +118,10 @@ int world_put(struct world *w, const char *yaml, struct rs_error *err); /* as a 
 void world_run(struct world *w, int64_t ns);
 /* So many requests are there from now on; needs a behaviour of its own. */
 void world_load(struct world *w, const char *deployment, unsigned n);
+/* Node 0 says from now on that so many HTTP requests were refused, {app: {cause: n}}, and that so many of
+ * the deployment were dropped. */
+void world_refused(struct world *w, json_t *refused);
+void world_dropped(struct world *w, const char *deployment, unsigned drop, unsigned n);
 struct behaviour *world_behaviour(struct world *w, const char *deployment);
 /* SIGKILL from outside to one running replica of the deployment; false: there is none. */
 bool world_kill_one(struct world *w, const char *deployment);
