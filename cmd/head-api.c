@@ -249,7 +249,16 @@ static int api_why_deployment(const struct rs_api_call *call, json_t **ret, stru
     return why(arg, &of, ret, err);
 }
 
+static int api_logs(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
+{
+    struct rs_head *h = arg;
+
+    (void)ret;
+    return rs_head_logs_asked(h->logs, call, err);
+}
+
 const struct rs_api_ops rs_head_api_ops = {
+    .logs = api_logs,
     .details = api_details,
     .apply = api_apply,
     .delete_all = api_delete_all,

@@ -5,6 +5,7 @@
 
 #include "cmd/gauges.h"
 #include "cmd/happened.h"
+#include "cmd/head-logs.h"
 #include "cmd/head.h"
 #include "cmd/saved.h"
 #include "net/api/api.h"
@@ -24,7 +25,8 @@ struct rs_head {
     uint16_t http_port;
     struct rs_saved *saved; /* NULL: nothing is kept */
     struct rs_happened *happened;
-    bool changed;      /* something to be kept changed without an order */
+    bool changed; /* something to be kept changed without an order */
+    struct rs_head_logs *logs;
     json_t *orders;    /* who changed what last (head-api.c); NULL: nobody yet */
     int64_t turned_at; /* 0: not yet */
     bool closing;

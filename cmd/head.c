@@ -101,6 +101,8 @@ static void link_free(struct link *l)
     rs_list_remove(&l->in);
     rs_conn_free(l->conn);
     if (l->node_id && !h->closing)
+        rs_head_logs_node_gone(h->logs, l->node_id);
+    if (l->node_id && !h->closing)
         rs_controller_node_left(h->controller, l->node_id, rs_clock_now());
     free(l->node_id);
     free(l);
@@ -195,6 +197,8 @@ static int on_message(struct link *l, uint8_t type, uint64_t stream, const json_
         rs_controller_core(c, l->node_id, msg, now);
     else if (type == RS_MSG_FAILED)
         rs_controller_build_failed(c, l->node_id, msg, now);
+    else if (type == RS_MSG_LOG_LINES)
+        rs_head_logs_answered(l->head->logs, l->node_id, stream, msg);
     else if (type == RS_MSG_ASK_HEAD)
         answer(l, msg);
     else
@@ -293,6 +297,45 @@ static void send_policy(const char *node_id, uint64_t question, const json_t *ms
     if (l && rs_conn_offer_json(l->conn, RS_MSG_POLICY, question, msg, &err) < 0)
         rs_log_warn("an autoscaling policy is not asked", "node=%s error=\"%s\"", node_id, err.msg);
 }
+
+/* --- output of replicas --------------------------------------------------------------------------- */
+
+static void each_node(void (*fn)(const char *node_id, void *to), void *to, void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_list_for_each (it, &h->links) {
+        const struct link *l = rs_container_of(it, struct link, in);
+
+        if (l->node_id)
+            fn(l->node_id, to);
+    }
+}
+
+static void ask_logs(const char *node_id, uint64_t stream, const json_t *msg, void *arg)
+{
+    struct link *l = link_of(arg, node_id);
+
+    if (l)
+        rs_conn_send_json(l->conn, RS_MSG_LOGS, stream, msg);
+}
+
+static bool knows_app(const char *app, void *arg)
+{
+    const struct rs_head *h = arg;
+    struct rs_controller_summary all;
+    bool known = false;
+
+    rs_controller_summary(h->controller, &all);
+    for (size_t i = 0; i < all.n_apps && !known; i++)
+        known = strcmp(all.apps[i].name, app) == 0;
+    rs_controller_summary_fini(&all);
+    return known;
+}
+
+static const struct rs_head_logs_ops logs_ops = {each_node, ask_logs, knows_app};
+
+/* --- events ---------------------------------------------------------------------------------------- */
 
 static void on_event(const struct rs_controller_event *e, void *arg)
 {
@@ -430,6 +473,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     if (metrics)
         rs_gauges_init(&h->gauges, metrics);
     rs_list_init(&h->links);
+    h->logs = rs_head_logs_new(loop, &logs_ops, h);
     rs_list_init(&h->hook.link);
     if (rs_controller_new(&h->controller, &controller, &controller_ops, h, err) < 0 ||
         rs_api_new(&h->api, loop, &api, &rs_head_api_ops, h, err) < 0)
@@ -456,6 +500,7 @@ void rs_head_free(struct rs_head *h)
     rs_listener_free(h->joins);
     while (!rs_list_empty(&h->links))
         link_free(rs_container_of(h->links.next, struct link, in));
+    rs_head_logs_free(h->logs);
     rs_controller_free(h->controller);
     rs_happened_free(h->happened);
     rs_saved_free(h->saved);

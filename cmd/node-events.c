@@ -305,10 +305,20 @@ static void note_grace(struct rs_node *n, const json_t *target)
     }
 }
 
+void rs_node_send_lines(uint64_t stream, const json_t *msg, void *arg)
+{
+    struct rs_node *n = arg;
+    struct rs_error err = {0};
+
+    if (n->head && rs_conn_offer_json(n->head, RS_MSG_LOG_LINES, stream, msg, &err) < 0)
+        rs_log_warn("lines of output are not told", "error=\"%s\"", err.msg);
+}
+
 static void head_gone(struct rs_node *n, const char *why)
 {
     rs_conn_free(n->head);
     n->head = NULL;
+    rs_node_logs_head_gone(n->logs);
     rs_values_head_gone(n->values);
     if (n->ops.on_head_gone && !n->closing)
         n->ops.on_head_gone(why, n->arg);
@@ -332,6 +342,8 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         rs_advice_policy(n->advice, f->h.stream, msg);
     } else if (r == 0 && f->h.type == RS_MSG_BUILD) {
         r = rs_agent_build(n->agent, msg, rs_node_now(n), &err);
+    } else if (r == 0 && f->h.type == RS_MSG_LOGS) {
+        rs_node_logs_asked(n->logs, f->h.stream, msg);
     } else if (r == 0 && f->h.type == RS_MSG_CORE_DOWN) {
         core_down(n, msg);
     } else if (r == 0 && f->h.type == RS_MSG_FAILED) {

@@ -7,6 +7,7 @@
 #include "cmd/drivers.h"
 #include "cmd/envs.h"
 #include "cmd/launch.h"
+#include "cmd/node-logs.h"
 #include "cmd/node.h"
 #include "cmd/probes.h"
 #include "cmd/values.h"
@@ -55,6 +56,7 @@ struct rs_node {
     struct rs_advice *advice;
     struct rs_agent *agent;
     struct rs_envs *envs;
+    struct rs_node_logs *logs;
     struct rs_listener *peers;
     struct rs_conn *head;  /* NULL: away */
     struct rs_map zygotes; /* key -> struct zygote */
@@ -96,3 +98,4 @@ extern const struct rs_values_ops rs_node_values_ops;
 extern const struct rs_dataplane_ops rs_node_dataplane_ops;
 extern const struct rs_keeper_ops rs_node_keeper_ops;
 extern const struct rs_advice_ops rs_node_advice_ops;
+void rs_node_send_lines(uint64_t stream, const json_t *msg, void *arg); /* LOG_LINES */

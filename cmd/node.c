@@ -249,6 +249,7 @@ static int start_processes(struct rs_node *n, const struct rs_node_conf *conf, s
 
     if (rs_subreaper(err) < 0 || rs_capture_hub_new(&n->hub, n->loop, &capture, err) < 0)
         return -1;
+    n->logs = rs_node_logs_new(n->loop, rs_capture_journal(n->hub), n->name, rs_node_send_lines, n);
     if (n->ops.on_output)
         rs_capture_hub_sink(n->hub, n->ops.on_output, n->arg);
     return rs_keeper_new(&n->keeper, n->loop, n->hub, &rs_node_keeper_ops, n, err);
@@ -366,6 +367,7 @@ void rs_node_free(struct rs_node *n)
     rs_keeper_free(n->keeper);
     rs_dataplane_free(n->dataplane);
     rs_agent_free(n->agent);
+    rs_node_logs_free(n->logs);
     rs_capture_hub_free(n->hub);
     rs_guard_free(n->guard);
     rs_launch_fini(&n->launch);

@@ -40,6 +40,8 @@ RS_MUST_CHECK int rs_remote_get(const struct rs_remote *r, const char *path, con
                                 json_t **ret, struct rs_error *err);
 /* Appends `text` as one part of a path or query. */
 void rs_remote_encode(struct rs_buf *out, const char *text);
+/* Appends `text` as one part of a path, or a value of a query. */
+void rs_remote_encode(struct rs_buf *out, const char *text);
 /* The details of GET /api/serve/applications/, extended. A new reference. */
 RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err);
 /* PUT of a configuration, DELETE of everything. -1: it was refused, or as above; the whole of a longer

@@ -7,13 +7,9 @@
 
 const struct rs_verb *const rs_verbs[] = {
     /* in the order of --help */
-    &rs_verb_run,        &rs_verb_head,
-    &rs_verb_worker,     &rs_verb_status,
-    &rs_verb_deploy,     &rs_verb_delete,
-    &rs_verb_python,     &rs_verb_serve,
-    &rs_verb_ray,        &rs_verb_install_links,
-    &rs_verb_completion, &rs_verb_help,
-    &rs_verb_version,    NULL,
+    &rs_verb_run,           &rs_verb_head,       &rs_verb_worker, &rs_verb_status,  &rs_verb_logs,
+    &rs_verb_deploy,        &rs_verb_delete,     &rs_verb_python, &rs_verb_serve,   &rs_verb_ray,
+    &rs_verb_install_links, &rs_verb_completion, &rs_verb_help,   &rs_verb_version, NULL,
 };
 static const struct rs_verb *const unlisted[] = {&rs_verb_instance, NULL};
 

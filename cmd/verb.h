@@ -67,6 +67,7 @@ extern const struct rs_verb rs_verb_head;
 extern const struct rs_verb rs_verb_help;
 extern const struct rs_verb rs_verb_install_links;
 extern const struct rs_verb rs_verb_instance;
+extern const struct rs_verb rs_verb_logs;
 extern const struct rs_verb rs_verb_python;
 extern const struct rs_verb rs_verb_ray;
 extern const struct rs_verb rs_verb_run;

@@ -38,6 +38,13 @@ const char *rs_api_who(const struct rs_api_call *call);
  * RS_SYSTEM 500). */
 typedef int rs_api_fn(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
                       void *arg);
+/* What such a function returns when the answer comes later, once: after it took this. Where the API is
+ * freed before, the answer is dropped and must not be given any more. */
+enum { RS_API_LATER = 1 };
+struct rs_web_later;
+struct rs_web_later *rs_api_later(const struct rs_api_call *call);
+void rs_api_later_answer(struct rs_web_later *later, const json_t *value);
+void rs_api_later_fail(struct rs_web_later *later, const struct rs_error *err);
 
 struct rs_api_ops {
     /* ServeInstanceDetails (Ray's shape; `extended`: and our own members under "rserve"), a new
@@ -67,7 +74,7 @@ struct rs_api_ops {
     void (*collect)(void *arg);
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
-    rs_api_fn *events, *plan, *why, *why_app, *why_deployment;
+    rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *logs;
 };
 
 struct rs_api_conf {

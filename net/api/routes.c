@@ -44,6 +44,15 @@ static const struct rs_api_param of_why[] = {
     {"replica", "string", "only of this replica of that, also one that has ended"},
     {NULL},
 };
+static const struct rs_api_param of_logs[] = {
+    {"target", "string", "APP[#DEPLOYMENT[#REPLICA]]: whose output (default: everybody's)"},
+    {"lines", "integer", "so many of the last lines (default 100); without a cursor"},
+    {"since_s", "number", "only lines of the last so many seconds"},
+    {"previous", "integer", "1: only of processes that have ended"},
+    {"cursor", "string", "of the answer before: what came after it"},
+    {"wait_s", "integer", "with a cursor: wait so long for a line, 0 to 30 s (default 0)"},
+    {NULL},
+};
 
 const struct rs_api_route rs_api_routes[] = {
     {"GET", "/api", "this list", rs_api_list_routes, .answer = "[Route]"},
@@ -92,6 +101,8 @@ const struct rs_api_route rs_api_routes[] = {
     {"GET", V1_APP "/why", "why this application is as it is", OP(why_app), .answer = "Why"},
     {"GET", V1_APP "/deployments/{deployment}/why", "why this deployment is as it is",
      OP(why_deployment), .answer = "Why"},
+    {"GET", "/api/v1/logs", "what replicas printed, the ended ones too", OP(logs), .query = of_logs,
+     .answer = "Logs"},
     {"GET", "/api/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/ray/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/gcs_healthz", "success", rs_api_health},

@@ -179,6 +179,26 @@ static const struct rs_api_field metrics_fields[] = {
     {NULL},
 };
 
+static const struct rs_api_field log_line_fields[] = {
+    {"time_s", "number", "seconds since 1970, by the clock of its node"},
+    {"app", "string", NULL},
+    {"deployment", "string?", "null: of the application as a whole, such as its import"},
+    {"replica", "string?", NULL},
+    {"node", "string", "name of the node"},
+    {"stream", "string", "rserve: what is said about the process", NULL, "stdout|stderr|rserve"},
+    {"text", "string", "what is not UTF-8 is U+FFFD"},
+    {NULL},
+};
+
+static const struct rs_api_field logs_fields[] = {
+    {"lines", "[LogLine]", "in the order of their times"},
+    {"cursor", "string", "what comes after these: ?cursor="},
+    {"more", "boolean", "there is more already"},
+    {"lost", "boolean", "lines before these are not kept any more"},
+    {"silent", "[string]", "nodes that did not answer in time"},
+    {NULL},
+};
+
 static const struct rs_api_field scale_fields[] = {
     {"target_num_replicas", "integer", "0 or more"},
     {NULL},
@@ -210,6 +230,8 @@ const struct rs_api_schema rs_api_schemas[] = {
     {"Sample", "One figure.", sample_fields},
     {"MetricFamily", "Figures of one name.", family_fields},
     {"Metrics", "All figures at one time.", metrics_fields},
+    {"LogLine", "A line of output.", log_line_fields},
+    {"Logs", "Output of replicas.", logs_fields},
     {"Scale", "A number of replicas.", scale_fields},
     {"Message", "It was taken.", message_fields},
     {"Events", "What happened.", any_fields, .open = true},

@@ -15,14 +15,39 @@ void rs_api_v1_op(const struct rs_api_call *call, struct rs_web_answer *a)
     rs_auto(rs_json_decrefp) json_t *value = NULL;
     struct rs_error err = {0};
     rs_api_fn *fn;
+    int r;
 
     memcpy(&fn, (const char *)api->ops + call->route->op, sizeof(fn));
-    if (!fn)
+    if (!fn) {
         rs_api_answer_error(a, 501, "%s is not known to this rserve", call->route->path);
-    else if (fn(call, &value, &err, api->arg) < 0)
+        return;
+    }
+    r = fn(call, &value, &err, api->arg);
+    if (r < 0)
         rs_api_answer_failure(a, &err);
-    else
+    else if (r != RS_API_LATER)
         rs_api_answer_json(a, 200, value);
+}
+
+struct rs_web_later *rs_api_later(const struct rs_api_call *call)
+{
+    return rs_web_wait(call->req);
+}
+
+void rs_api_later_answer(struct rs_web_later *later, const json_t *value)
+{
+    struct rs_web_answer a = {0};
+
+    rs_api_answer_json(&a, 200, value);
+    rs_web_later_answer(later, &a);
+}
+
+void rs_api_later_fail(struct rs_web_later *later, const struct rs_error *err)
+{
+    struct rs_web_answer a = {0};
+
+    rs_api_answer_failure(&a, err);
+    rs_web_later_answer(later, &a);
 }
 
 /* What the route's schema picks out of `source`. */

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BACKLOG ((size_t)1 << 20) /* bytes that a stream of ours may be behind */
@@ -32,6 +33,7 @@ struct rs_capture_hub {
     struct rs_timer retry;
     uint64_t dropped;
     unsigned opened;
+    struct rs_journal *journal;
     void (*sink)(int stream, const char *line, size_t len, void *arg);
     void *sink_arg;
 };
@@ -47,6 +49,7 @@ struct rs_capture {
     struct rs_capture_hub *hub;
     char *label;
     struct rs_logfile *file; /* NULL: none */
+    struct rs_journal_source *source;
     char *path;
     struct stream streams[2];
     struct rs_buf tail; /* last lines of stderr */
@@ -181,6 +184,7 @@ static void one_line(struct stream *s, const char *line, size_t len)
         keep_tail(c, line, len);
     if (c->file)
         c->hub->dropped += rs_logfile_line(c->file, line, len);
+    rs_journal_add(c->source, s->number + 1, rs_clock_wall(), line, len);
     echo(c, s->number, line, len);
 }
 
@@ -265,6 +269,7 @@ int rs_capture_hub_new(struct rs_capture_hub **ret, struct rs_loop *loop,
     h->retry.fn = on_retry;
     for (int s = 0; s < 2; s++)
         h->colour[s] = wants_colour(s + 1, conf->colour);
+    h->journal = rs_journal_new(0);
     if (h->dir)
         rs_logfile_prune(h->dir);
     *ret = h;
@@ -280,8 +285,14 @@ void rs_capture_hub_free(struct rs_capture_hub *h)
     rs_timer_stop(&h->retry);
     rs_buf_fini(&h->behind[0]);
     rs_buf_fini(&h->behind[1]);
+    rs_journal_free(h->journal);
     free(h->dir);
     free(h);
+}
+
+struct rs_journal *rs_capture_journal(struct rs_capture_hub *h)
+{
+    return h->journal;
 }
 
 uint64_t rs_capture_dropped(const struct rs_capture_hub *h)
@@ -332,6 +343,7 @@ int rs_capture_new(struct rs_capture **ret, struct rs_capture_hub *h, const char
 
     c->hub = h;
     c->label = rs_strdup(label);
+    c->source = rs_journal_open(h->journal, label);
     c->streams[0].io.fd = c->streams[1].io.fd = -1;
     if (start_stream(c, 0, &out, err) < 0 || start_stream(c, 1, &error, err) < 0)
         return -1;
@@ -367,10 +379,23 @@ void rs_capture_free(struct rs_capture *c)
         c->hub->dropped += rs_logfile_flush(c->file);
     flush_hub(c->hub);
     rs_logfile_free(c->file);
+    rs_journal_close(c->source);
     rs_buf_fini(&c->tail);
     free(c->label);
     free(c->path);
     free(c);
+}
+
+void rs_capture_ended(struct rs_capture *c, int wait_status)
+{
+    rs_auto(rs_freep) char *how = NULL;
+
+    if (WIFSIGNALED(wait_status))
+        how = rs_asprintf("killed by signal %d (%s)", WTERMSIG(wait_status),
+                          strsignal(WTERMSIG(wait_status)));
+    else
+        how = rs_asprintf("exited with status %d", WEXITSTATUS(wait_status));
+    rs_journal_add(c->source, 0, rs_clock_wall(), how, strlen(how));
 }
 
 const char *rs_capture_tail(const struct rs_capture *c)

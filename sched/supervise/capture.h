@@ -15,6 +15,7 @@
 #include "core/base/cleanup.h"
 #include "core/base/error.h"
 #include "core/loop/loop.h"
+#include "sched/supervise/journal.h"
 
 #include <stdint.h>
 
@@ -41,6 +42,9 @@ void rs_capture_hub_sink(struct rs_capture_hub *h,
                          void (*sink)(int stream, const char *line, size_t len, void *arg),
                          void *arg);
 
+/* Borrowed; keeps the last lines of everybody. */
+struct rs_journal *rs_capture_journal(struct rs_capture_hub *h);
+
 struct rs_capture; /* stdout and stderr of one process */
 /* `label` "app#deployment#replica" is the prefix; the file is its label with # as _, ".log". Makes two
  * pipes: the write ends are returned for the child (the caller closes them after the spawn). */
@@ -51,6 +55,8 @@ void rs_capture_free(struct rs_capture *c);
 RS_DEFINE_AUTO(struct rs_capture *, rs_capture_free);
 /* Reads what is in the pipes now: before asking for the tail of a process that just ended. */
 void rs_capture_drain(struct rs_capture *c);
+/* The process ended so (as of waitpid): the journal says it. */
+void rs_capture_ended(struct rs_capture *c, int wait_status);
 /* The last lines (up to some 4 KiB) of stderr, borrowed until the next read; "" if none. */
 const char *rs_capture_tail(const struct rs_capture *c);
 const char *rs_capture_path(const struct rs_capture *c); /* NULL: no file */

@@ -91,6 +91,7 @@ static void on_exit_of(struct rs_child *child, int status)
     struct rs_keeper *k = p->keeper;
 
     rs_capture_drain(p->capture);
+    rs_capture_ended(p->capture, status);
     rs_map_remove(&k->procs, p->id);
     k->ops.on_exit(p->id, status, rs_capture_tail(p->capture), k->arg);
     proc_free(p);

@@ -1,4 +1,4 @@
-"""As much of JSON Schema 2020-12 as the OpenAPI document of rserve uses, to hold answers against it."""
+"""As much of JSON Schema 2020-12 as the OpenAPI document uses, to hold answers against it."""
 
 from typing import Any, Dict, List
 

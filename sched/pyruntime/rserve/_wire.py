@@ -75,6 +75,8 @@ CONTROL_MESSAGES: Dict[str, int] = {
     "REPORT": 51,
     "CORE_UP": 52,
     "CORE_DOWN": 53,
+    "LOGS": 54,
+    "LOG_LINES": 55,
     "ASK_HEAD": 56,
     "ANSWER_HEAD": 57,
 }
