@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`rserve logs`: what replicas print, on all nodes, of those that died too, while they come and go."""
+"""`rserve logs`: what replicas print, on all nodes, of those that died too, as they come and go."""
 
 import http.client
 import json
