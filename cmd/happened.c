@@ -2,18 +2,41 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/events/kept.h"
 #include "core/events/ring.h"
 
-enum { LIMIT = 1000, LIMIT_MAX = 10000, RETRY_S = 30 };
+#include <stdlib.h>
+
+enum { LIMIT = 1000, LIMIT_MAX = 10000, RETRY_S = 30, WAIT_MAX_S = 60, WAITERS_MAX = 64 };
+
+/* Somebody who waits for the next one. */
+struct waiter {
+    struct rs_list in;
+    struct rs_web_later *later;
+    struct rs_events_ask ask;
+    char *text[4]; /* of `ask` */
+    int64_t until;
+};
 
 struct rs_happened {
     struct rs_events ring;
     struct rs_records *records; /* NULL: nothing is kept */
     int64_t saved_at;
     bool failing; /* to write, and that was said */
+    struct rs_list waiters;
+    unsigned n_waiters;
 };
+
+static void waiter_free(struct rs_happened *h, struct waiter *w)
+{
+    for (size_t i = 0; i < RS_COUNT(w->text); i++)
+        free(w->text[i]);
+    rs_list_remove(&w->in);
+    h->n_waiters--;
+    free(w);
+}
 
 void rs_happened_new(struct rs_happened **ret, struct rs_records *records)
 {
@@ -22,6 +45,7 @@ void rs_happened_new(struct rs_happened **ret, struct rs_records *records)
     size_t left_out = 0;
 
     h->records = records;
+    rs_list_init(&h->waiters);
     rs_events_init(&h->ring, NULL);
     if (records && rs_events_load(&h->ring, records, &left_out, &err) < 0)
         rs_log_error("what happened before is not known", "error=\"%s\"", err.msg);
@@ -52,6 +76,8 @@ void rs_happened_free(struct rs_happened *h)
         return;
     if (h->records && (h->ring.fresh || h->ring.again))
         save(h, 0);
+    while (!rs_list_empty(&h->waiters))
+        waiter_free(h, rs_container_of(h->waiters.next, struct waiter, in));
     rs_events_fini(&h->ring);
     free(h);
 }
@@ -84,33 +110,91 @@ void rs_happened_add(struct rs_happened *h, const struct rs_controller_event *e)
     rs_events_add(&h->ring, &event, rs_clock_wall());
 }
 
-int64_t rs_happened_turn(struct rs_happened *h, int64_t now)
+/* When the next one has waited for long enough. */
+static int64_t answer_waiters(struct rs_happened *h, int64_t now)
 {
-    if (!h->records)
-        return INT64_MAX;
-    if (rs_events_due(&h->ring, h->saved_at) <= now)
-        save(h, now);
-    return rs_events_due(&h->ring, h->saved_at);
+    int64_t next = INT64_MAX;
+
+    rs_list_for_each (it, &h->waiters) {
+        struct waiter *w = rs_container_of(it, struct waiter, in);
+
+        if (w->until <= now || rs_events_any(&h->ring, &w->ask)) {
+            rs_auto(rs_json_decrefp) json_t *answer = rs_events_list(&h->ring, &w->ask);
+
+            rs_api_later_answer(w->later, answer);
+            waiter_free(h, w);
+        } else if (w->until < next) {
+            next = w->until;
+        }
+    }
+    return next;
 }
 
-int rs_happened_ask(const struct rs_happened *h, const struct rs_api_call *call, json_t **ret,
+int64_t rs_happened_turn(struct rs_happened *h, int64_t now)
+{
+    int64_t next = answer_waiters(h, now), due;
+
+    if (!h->records)
+        return next;
+    if (rs_events_due(&h->ring, h->saved_at) <= now)
+        save(h, now);
+    due = rs_events_due(&h->ring, h->saved_at);
+    return due < next ? due : next;
+}
+
+static int read_ask(const struct rs_api_call *call, struct rs_events_ask *ask, int64_t *wait_s,
                     struct rs_error *err)
 {
     const char *after = rs_api_query(call, "after");
-    struct rs_events_ask ask = {
+    int64_t n = 0, limit = 0;
+
+    *ask = (struct rs_events_ask){
         .has_after = after && *after,
         .app = rs_api_query(call, "app"),
         .deployment = rs_api_query(call, "deployment"),
         .replica = rs_api_query(call, "replica"),
         .kind = rs_api_query(call, "kind"),
     };
-    int64_t n = 0, limit = 0;
-
     if (rs_api_query_int(call, "after", 0, INT64_MAX, 0, &n, err) < 0 ||
-        rs_api_query_int(call, "limit", 1, LIMIT_MAX, LIMIT, &limit, err) < 0)
+        rs_api_query_int(call, "limit", 1, LIMIT_MAX, LIMIT, &limit, err) < 0 ||
+        rs_api_query_int(call, "wait", 0, WAIT_MAX_S, 0, wait_s, err) < 0)
         return -1;
-    ask.after = (uint64_t)n;
-    ask.limit = (size_t)limit;
+    ask->after = (uint64_t)n;
+    ask->limit = (size_t)limit;
+    return 0;
+}
+
+/* Its texts are the caller's until then: kept. */
+static void park(struct rs_happened *h, const struct rs_api_call *call,
+                 const struct rs_events_ask *ask, int64_t wait_s)
+{
+    struct waiter *w = rs_alloc(sizeof(*w));
+
+    w->ask = *ask;
+    w->ask.app = w->text[0] = rs_strdup(ask->app);
+    w->ask.deployment = w->text[1] = rs_strdup(ask->deployment);
+    w->ask.replica = w->text[2] = rs_strdup(ask->replica);
+    w->ask.kind = w->text[3] = rs_strdup(ask->kind);
+    w->until = rs_clock_now() + wait_s * RS_SEC;
+    w->later = rs_api_later(call);
+    rs_list_init(&w->in);
+    rs_list_push_back(&h->waiters, &w->in);
+    h->n_waiters++;
+}
+
+int rs_happened_ask(struct rs_happened *h, const struct rs_api_call *call, json_t **ret,
+                    struct rs_error *err)
+{
+    struct rs_events_ask ask;
+    int64_t wait_s = 0;
+
+    if (read_ask(call, &ask, &wait_s, err) < 0)
+        return -1;
+    if (wait_s > 0 && ask.has_after && h->n_waiters < WAITERS_MAX &&
+        !rs_events_any(&h->ring, &ask)) {
+        park(h, call, &ask, wait_s);
+        return RS_API_LATER;
+    }
     *ret = rs_events_list(&h->ring, &ask);
     return 0;
 }

@@ -212,7 +212,7 @@ static void api_collect(void *arg)
 
 static int api_events(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
 {
-    const struct rs_head *h = arg;
+    struct rs_head *h = arg;
 
     return rs_happened_ask(h->happened, call, ret, err);
 }

@@ -11,7 +11,15 @@
 #include <string.h>
 #include <time.h>
 
-enum { AGE = 9, KIND = 10, OBJECT_MIN = 12, OBJECT_MAX = 30, MESSAGE_MIN = 20, MESSAGE_LINES = 4 };
+enum {
+    AGE = 9,
+    KIND = 10,
+    OBJECT_MIN = 12,
+    OBJECT_MAX = 30,
+    OBJECT_FOLLOWED = 24,
+    MESSAGE_MIN = 20,
+    MESSAGE_LINES = 4
+};
 enum { WAIT_S = 20, PAUSE_MS = 1000, FIRST = 100 };
 
 /* --- who it is about ----------------------------------------------------------------------------- */
@@ -83,7 +91,7 @@ static void message_of(struct rs_buf *out, const json_t *e)
                       after);
     else
         rs_buf_printf(out, "%s%s%s", before, *before ? " -> " : "", status);
-    if (*cause && !*text)
+    if (*cause && !*text && strcmp(cause, "UNSPECIFIED") != 0)
         rs_buf_printf(out, " (%s)", cause);
     if (*text && (of_app || strcmp(text, node) != 0))
         rs_buf_puts(out, rs_buf_len(out) ? ": " : "");
@@ -184,7 +192,8 @@ static size_t object_width(const json_t *list, size_t width)
 void rs_events_lines(const json_t *answer, const struct rs_events_style *style, struct rs_buf *out)
 {
     const json_t *list = json_object_get(answer, "events"), *e;
-    size_t objects = style->titles ? object_width(list, style->width) : OBJECT_MAX, i;
+    /* More lines may follow, whose objects are not known. */
+    size_t objects = style->now < 0 ? OBJECT_FOLLOWED : object_width(list, style->width), i;
 
     if (rs_json_bool(answer, "lost", false))
         rs_buf_puts(out, "(older ones are not kept any more)\n");
@@ -258,6 +267,7 @@ static int follow(const struct rs_remote *remote, const struct rs_events_show *s
     for (;;) {
         rs_auto(rs_json_decrefp) json_t *answer = NULL;
         struct rs_error err = {0};
+        int64_t soon = rs_clock_now() + RS_SEC;
         int r;
 
         if (ask(remote, show->of, last, 1000, WAIT_S, &answer, &err) < 0) {
@@ -272,8 +282,8 @@ static int follow(const struct rs_remote *remote, const struct rs_events_show *s
         if (r != 0)
             return r;
         last = rs_json_int(answer, "last", last);
-        if (json_array_size(json_object_get(answer, "events")) == 0)
-            nanosleep(&pause, NULL);
+        if (json_array_size(json_object_get(answer, "events")) == 0 && rs_clock_now() < soon)
+            nanosleep(&pause, NULL); /* too many wait there: it does not let this one wait */
     }
 }
 

@@ -35,7 +35,7 @@ const char *rs_api_who(const struct rs_api_call *call);
 
 /* Answers one question of /api/v1: a new reference, which is sent with 200. -1: the status follows from
  * err->code (RS_INVALID 400, RS_NOT_FOUND 404, RS_CONFLICT 409, RS_NO_ROOM 507, RS_TIMEOUT 504,
- * RS_SYSTEM 500). */
+ * RS_SYSTEM 500). RS_API_LATER: the answer follows. */
 typedef int rs_api_fn(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
                       void *arg);
 /* What such a function returns when the answer comes later, once: after it took this. Where the API is

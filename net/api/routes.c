@@ -32,6 +32,7 @@ static const struct rs_api_param of_metrics[] = {
 static const struct rs_api_param of_events[] = {
     {"after", "integer", "only those after the one of this seq; else the last ones"},
     {"limit", "integer", "at most so many (1 to 10000, else 1000)"},
+    {"wait", "integer", "with after: where there is none, for up to so many seconds (60) for one"},
     {"app", "string", "only of this application"},
     {"deployment", "string", "only of deployments of this name"},
     {"replica", "string", "only of this replica"},
