@@ -204,6 +204,7 @@ static void on_load(bool urgent, void *arg)
 {
     struct rs_node *n = arg;
 
+    rs_agent_loaded(n->agent, rs_node_now(n));
     n->dirty |= urgent;
     n->busy = true;
 }

@@ -1,4 +1,4 @@
-/* What the files of a node share: node.c (life, reports, drains), node-ops.c (the agent's ops),
+/* What the files of a node share: node.c (life, reports, drains), node-ops.c (the agent's ops), node-health.c,
  * node-events.c (what processes, the data plane and the head say).
  */
 #pragma once
@@ -20,6 +20,7 @@
 #include "sched/agent.h"
 #include "sched/supervise/guard.h"
 #include "sched/supervise/keeper.h"
+#include "sched/supervise/look.h"
 #include "sched/supervise/statedir.h"
 
 struct rs_node_zygote {
@@ -55,6 +56,7 @@ struct rs_node {
     struct rs_values *values;
     struct rs_advice *advice;
     struct rs_agent *agent;
+    struct rs_oom oom;
     struct rs_envs *envs;
     struct rs_node_logs *logs;
     struct rs_listener *peers;
@@ -82,6 +84,12 @@ static inline int64_t rs_node_now(const struct rs_node *n)
     (void)n;
     return rs_clock_now();
 }
+
+/* node-health.c */
+void rs_node_sample(struct rs_node *n);
+void rs_node_weigh(const char *replica_id, unsigned percent, void *arg);
+bool rs_node_look(pid_t pid, struct rs_agent_look *ret, void *arg);
+bool rs_node_oom(struct rs_agent_oom *ret, void *arg);
 
 /* node-ops.c */
 extern const struct rs_agent_ops rs_node_agent_ops;

@@ -136,6 +136,8 @@ static void send_report(struct rs_node *n, int64_t now)
         n->busy |= report->replicas[i].in_flight > 0;
     for (size_t i = 0; i < report->n_deployments; i++)
         n->busy |= report->deployments[i].queued > 0;
+    if (n->busy)
+        rs_agent_loaded(n->agent, now);
     offer_report(n, report);
     n->still = n->dirty || n->busy ? 0 : n->still + 1;
     n->dirty = false;
@@ -197,10 +199,13 @@ static int64_t on_turn(struct rs_after *a)
     }
     if (n->phase != SERVING)
         drain_step(n, now);
+    if (rs_agent_sample_at(n->agent) <= now)
+        rs_node_sample(n);
     if (report_at(n) <= now)
         send_report(n, now);
     next = rs_agent_deadline(n->agent);
     next = report_at(n) < next ? report_at(n) : next;
+    next = rs_agent_sample_at(n->agent) < next ? rs_agent_sample_at(n->agent) : next;
     rs_helpers_tick(rs_advice_helpers(n->advice), now);
     if (rs_helpers_deadline(rs_advice_helpers(n->advice)) < next)
         next = rs_helpers_deadline(rs_advice_helpers(n->advice));
@@ -328,6 +333,7 @@ int rs_node_new(struct rs_node **ret, struct rs_loop *loop, const struct rs_node
     n->grace_s = 20;
     n->probes = (struct rs_probes){.loop = loop, .on_probed = rs_node_on_probed, .arg = n};
     rs_list_init(&n->hook.link);
+    rs_oom_init(&n->oom, "");
     if (open_state(n, conf, err) < 0 || start_processes(n, conf, err) < 0 ||
         start_agent(n, err) < 0 ||
         rs_dataplane_new(&n->dataplane, loop, &conf->ingress, metrics, &rs_node_dataplane_ops, n,
@@ -368,6 +374,7 @@ void rs_node_free(struct rs_node *n)
     rs_dataplane_free(n->dataplane);
     rs_agent_free(n->agent);
     rs_node_logs_free(n->logs);
+    rs_oom_fini(&n->oom);
     rs_capture_hub_free(n->hub);
     rs_guard_free(n->guard);
     rs_launch_fini(&n->launch);

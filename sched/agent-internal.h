@@ -10,6 +10,7 @@
 #include "core/base/map.h"
 #include "core/resource/ledger.h"
 #include "sched/agent.h"
+#include "sched/health.h"
 #include "sched/message.h"
 #include "sched/replica-states.h"
 #include "sched/restart.h"
@@ -97,6 +98,25 @@ struct rs_ag_deployment {
     struct rs_report_replica dead[RS_AG_DEAD_MAX]; /* oldest first */
     size_t n_dead;
     struct rs_map used; /* ids of places for which a process was started */
+
+    struct rs_tally *took;  /* how long requests took, of all its replicas so far; NULL: none yet */
+    int64_t window_at;      /* begin of the window in which replicas are compared; 0: none */
+    int64_t stuck_at_least; /* ns: one that seemed stuck for half of that may have been at work */
+    int64_t replace_at;     /* age or memory of some are due then; 0: none */
+    int64_t look_at;        /* next look at the memory of its processes */
+};
+
+/* Of one that had requests, or is ill. */
+struct rs_ag_health {
+    struct rs_health_finding found; /* WELL: nothing */
+    struct rs_stall stall;
+    struct rs_slow slow;
+    bool slow_found;
+    struct rs_health_finding slow_finding; /* of the last window */
+    struct rs_tally took, window;          /* how long its requests took; at the window's begin */
+    uint64_t requests;                     /* that it ended */
+    unsigned waiting;                      /* that it has not begun to answer */
+    unsigned spare;                        /* percent of its share of requests that others take */
 };
 
 struct rs_ag_replica {
@@ -133,8 +153,19 @@ struct rs_ag_replica {
     int64_t check_at; /* next PING or probe; 0: none */
     int64_t asked_at; /* of the check under way; 0: none */
     uint64_t check_no;
-    unsigned sick;     /* failed checks in a row */
-    int64_t probe_gap; /* http, while it starts */
+    unsigned sick; /* failed checks in a row */
+    int64_t sick_since;
+    int64_t last_asked,
+        silent_since;            /* of the oldest question that nothing was heard after; 0: none */
+    int64_t silent_now;          /* when that was looked at last */
+    struct rs_ag_health *health; /* NULL: there is nothing to say */
+    bool ejected;                /* it has to go since it is ill */
+    bool outgoing;               /* another one starts in its place, and then it goes */
+    struct rs_health_finding going; /* why */
+    char process;                   /* its state when somebody looked last, as in /proc; 0 */
+    uint64_t memory, memory_first;  /* bytes resident, then and when it was warm; 0: not known */
+    json_t *end;                    /* how it ended; NULL */
+    int64_t probe_gap;              /* http, while it starts */
     char *last_probe;
 };
 
@@ -151,6 +182,8 @@ struct rs_agent {
     struct rs_map envs;        /* key -> struct rs_ag_env */
     struct rs_map replicas;    /* id -> struct rs_ag_replica */
     char *routes_text;         /* what the routers were told last */
+    int64_t sample_at;         /* figures are wanted then */
+    bool busy;                 /* by those that were told, there are requests */
 };
 
 /* agent.c */
@@ -195,6 +228,29 @@ int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r); /* 0: none */
 void rs_ag_lost(struct rs_ag_replica *r, int64_t now);
 /* Forgets replicas that are STOPPED. */
 void rs_ag_sweep(struct rs_agent *a, int64_t now);
+
+void rs_ag_count_death(struct rs_ag_replica *r, const char *why, int64_t now);
+
+/* agent-health.c */
+void rs_ag_health_free(struct rs_ag_replica *r);
+void rs_ag_health_forget(struct rs_ag_deployment *d); /* another version: others may take longer */
+/* It was asked how it does; something came of it. */
+void rs_ag_health_asked(struct rs_ag_replica *r, int64_t now);
+void rs_ag_health_heard(struct rs_ag_replica *r, int64_t now);
+/* Its checks failed as often as they may. True: it is not there at all, and waiting is of no use. `text`:
+ * what is to be said. */
+bool rs_ag_health_failed(struct rs_ag_replica *r, const char *why, int64_t now, char **text);
+void rs_ag_health_tick(struct rs_ag_replica *r, int64_t now);
+int64_t rs_ag_health_deadline(const struct rs_ag_replica *r); /* 0: none */
+/* Its process ended: what is known of how. */
+void rs_ag_health_ended(struct rs_ag_replica *r, int status, const char *output, int64_t now);
+json_t *rs_ag_health_json(const struct rs_ag_replica *r); /* new; NULL: it is well */
+void rs_ag_look(struct rs_ag_replica *r);                 /* at its process */
+
+/* agent-replace.c */
+/* Another one is to start in its place, if that may be now. */
+void rs_ag_replace(struct rs_ag_replica *r, const struct rs_health_finding *f, int64_t now);
+void rs_ag_replace_step(struct rs_ag_deployment *d, int64_t now);
 
 /* agent-place.c */
 /* Of the last target; NULL: it names no such replica. */

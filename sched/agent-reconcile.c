@@ -34,6 +34,8 @@ static struct census count(struct rs_ag_deployment *d)
 
         if (!rs_ag_live(r)) {
             c.leaving += r->state != RS_REPLICA_STOPPED;
+        } else if (is_current(r) && r->outgoing) {
+            continue; /* another one takes its place first (agent-replace.c) */
         } else if (is_current(r)) {
             c.cur++;
             c.cur_up += rs_ag_is_up(r);
@@ -61,7 +63,7 @@ static bool rank_taken(struct rs_ag_deployment *d, unsigned rank)
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (rs_ag_live(r) && is_current(r) && r->rank == rank)
+        if (rs_ag_live(r) && is_current(r) && !r->outgoing && r->rank == rank)
             return true;
     }
     return false;
@@ -101,6 +103,8 @@ static bool goes_before(const struct rs_ag_replica *a, const struct rs_ag_replic
 {
     if (rs_ag_is_up(a) != rs_ag_is_up(b))
         return !rs_ag_is_up(a);
+    if (a->outgoing != b->outgoing)
+        return a->outgoing;
     if (rank_wanted(a->deployment, a->rank) != rank_wanted(b->deployment, b->rank))
         return !rank_wanted(a->deployment, a->rank);
     return a->start_at >= b->start_at;
@@ -388,7 +392,9 @@ static void deployment_free(struct rs_ag_deployment *d)
         free(d->dead[i].replica_id);
         free(d->dead[i].version);
         free(d->dead[i].message);
+        json_decref(d->dead[i].health);
     }
+    rs_ag_health_forget(d);
     free(d->app);
     free(d->name);
     free(d->version);
@@ -431,6 +437,7 @@ void rs_ag_reconcile(struct rs_agent *a, int64_t now)
             if (!d)
                 continue;
             reconcile_one(d, now);
+            rs_ag_replace_step(d, now);
             launch_pending(d, now);
         }
     }

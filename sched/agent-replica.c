@@ -82,7 +82,7 @@ void rs_ag_start_failed(struct rs_ag_replica *r, const char *error, int64_t now)
 }
 
 /* It ran, and now it is dead or sick. */
-static void count_death(struct rs_ag_replica *r, const char *why, int64_t now)
+void rs_ag_count_death(struct rs_ag_replica *r, const char *why, int64_t now)
 {
     struct rs_ag_deployment *d = r->deployment;
 
@@ -156,6 +156,7 @@ void rs_ag_replica_free(struct rs_ag_replica *r)
     rs_map_remove(&r->deployment->agent->replicas, r->id);
     rs_ledger_release(r->deployment->agent->ledger, r->reservation);
     json_decref(r->env);
+    rs_ag_health_free(r);
     free(r->id);
     free(r->version);
     free(r->zygote);
@@ -455,10 +456,14 @@ static void failed(struct rs_ag_replica *r, const json_t *msg, int64_t now)
 
 static void unhealthy(struct rs_ag_replica *r, const char *why, int64_t now)
 {
-    rs_auto(rs_freep) char *text = rs_asprintf("health check failed %u times: %s", r->sick, why);
+    rs_auto(rs_freep) char *text = NULL;
+    bool silent = rs_ag_health_failed(r, why, now, &text);
 
-    count_death(r, text, now);
-    rs_ag_retire(r, text, now);
+    rs_ag_count_death(r, text, now);
+    if (silent)
+        rs_ag_kill(r, text, now);
+    else
+        rs_ag_retire(r, text, now);
 }
 
 static void checked(struct rs_ag_replica *r, bool ok, const char *why, int64_t now)
@@ -469,7 +474,8 @@ static void checked(struct rs_ag_replica *r, bool ok, const char *why, int64_t n
         r->sick = 0;
         return;
     }
-    r->sick++;
+    if (!r->sick++)
+        r->sick_since = now;
     rs_ag_changed(r->deployment->agent);
     if (r->sick >= RS_AG_UNHEALTHY_AFTER)
         unhealthy(r, why, now);
@@ -497,6 +503,7 @@ void rs_agent_heard(struct rs_agent *a, const char *replica_id, enum rs_agent_he
         if (r->asked_at && stream == r->check_no)
             checked(r, rs_json_bool(msg, "ok", false), rs_json_str(msg, "error", "no reason given"),
                     now);
+        rs_ag_health_heard(r, now);
         break;
     }
     rs_ag_reconcile(a, now);
@@ -510,7 +517,7 @@ void rs_agent_gone(struct rs_agent *a, const char *replica_id, const char *why, 
         return;
     if (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) {
         if (!rs_ag_is_core(r->deployment)) /* of an actor the end is counted once it is known how */
-            count_death(r, why && *why ? why : "it closed its connection", now);
+            rs_ag_count_death(r, why && *why ? why : "it closed its connection", now);
         r->cut = true;
     }
     if (r->state == RS_REPLICA_STARTING) {
@@ -566,16 +573,17 @@ void rs_agent_exited(struct rs_agent *a, const char *replica_id, int wait_status
     } else if (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) {
         rs_auto(rs_freep) char *why = end_text(r, wait_status, "", NULL);
 
-        count_death(r, why, now);
+        rs_ag_count_death(r, why, now);
     } else if (r->state == RS_REPLICA_STOPPING && r->cut) { /* counted when the connection closed */
         rs_auto(rs_freep) char *why = end_text(r, wait_status, "", NULL);
 
         if (rs_ag_is_core(r->deployment))
-            count_death(r, why, now);
+            rs_ag_count_death(r, why, now);
         rs_ag_set(&r->message, rs_strdup(why));
         if (current(r))
             rs_ag_set(&r->deployment->last_error, rs_asprintf("replica %s: %s", r->id, why));
     }
+    rs_ag_health_ended(r, wait_status, output, now);
     stopped(r, RS_REPLICA_ON_EXITED, now);
     rs_ag_reconcile(a, now);
 }
@@ -614,7 +622,7 @@ void rs_agent_kill_deployment(struct rs_agent *a, const char *app, const char *d
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
         if (rs_ag_is_up(r))
-            count_death(r, why, now);
+            rs_ag_count_death(r, why, now);
         rs_ag_kill(r, why, now);
     }
     rs_ag_reconcile(a, now);
@@ -663,6 +671,7 @@ static void check_due(struct rs_ag_replica *r, int64_t now)
     }
     r->asked_at = now;
     r->check_at = 0;
+    rs_ag_health_asked(r, now);
     a->ops.tell(r->id, RS_TELL_PING, ++r->check_no, NULL, a->arg);
 }
 
@@ -703,6 +712,7 @@ void rs_ag_replica_tick(struct rs_ag_replica *r, int64_t now)
         check_due(r, now);
     if (r->asked_at && r->state != RS_REPLICA_STARTING && now >= r->asked_at + r->timeout)
         checked(r, false, "no answer in time", now);
+    rs_ag_health_tick(r, now);
 }
 
 int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r)
@@ -711,7 +721,7 @@ int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r)
 
     if (r->asked_at && r->state != RS_REPLICA_STARTING)
         at = rs_ag_sooner(at, r->asked_at + r->timeout);
-    return at;
+    return rs_ag_sooner(at, rs_ag_health_deadline(r));
 }
 
 static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
@@ -725,6 +735,7 @@ static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
         free(d->dead[0].replica_id);
         free(d->dead[0].version);
         free(d->dead[0].message);
+        json_decref(d->dead[0].health);
         memmove(&d->dead[0], &d->dead[1], (RS_AG_DEAD_MAX - 1) * sizeof(d->dead[0]));
         d->n_dead--;
     }
@@ -733,6 +744,7 @@ static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
         .replica_id = rs_strdup(r->id),
         .version = rs_strdup(r->version),
         .message = rs_strdup(r->message),
+        .health = json_incref(r->end),
         .state = RS_REPLICA_STOPPED,
         .rank = r->rank,
         .pid = (int)r->last_pid,

@@ -39,6 +39,7 @@ static void add_replica(struct rs_report *out, const struct rs_ag_replica *r)
         .ready_time_s = wall(d->agent, r->ready_at),
         .message = rs_strdup(r->message),
         .log_file = log_file(d->agent, d, r->id),
+        .health = rs_ag_health_json(r),
     };
 }
 
@@ -53,6 +54,7 @@ static void add_dead(struct rs_report *out, const struct rs_ag_deployment *d)
         rr->replica_id = rs_strdup(d->dead[i].replica_id);
         rr->version = rs_strdup(d->dead[i].version);
         rr->message = rs_strdup(d->dead[i].message);
+        rr->health = json_incref(d->dead[i].health);
         rr->log_file = log_file(d->agent, d, d->dead[i].replica_id);
     }
 }

@@ -63,6 +63,7 @@ int rs_agent_new(struct rs_agent **ret, const struct rs_agent_conf *conf,
     a->log_dir = rs_strdup(conf->log_dir);
     a->wall_offset_s = conf->wall_offset_s;
     a->omp_set = conf->omp_set;
+    a->sample_at = INT64_MAX;
     if (rs_resources_from_json(&total, conf->resources, err) < 0)
         return -1;
     r = rs_ledger_new(&a->ledger, &total, err);
@@ -362,6 +363,7 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
     if (!same) {
         d->started = 0;
         reset_counters(d);
+        rs_ag_health_forget(d);
     } else if (conf) {
         unsigned bits = rs_deployment_conf_diff(old, conf, NULL);
         bool reconfigure = (bits & RS_RELOAD_RECONFIGURE) && conf->kind != RS_KIND_HTTP;
@@ -515,7 +517,7 @@ int64_t rs_agent_deadline(const struct rs_agent *a)
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
         if (d)
-            at = rs_ag_sooner(at, d->retry_at);
+            at = rs_ag_sooner(rs_ag_sooner(at, d->retry_at), d->replace_at);
     }
     return at ? at : INT64_MAX;
 }

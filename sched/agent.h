@@ -97,6 +97,21 @@ struct rs_agent_routes {
     bool populated, draining;
 };
 
+/* What a look at a process shows. */
+struct rs_agent_look {
+    char state;      /* as in /proc/PID/stat: 'R', 'S', 'D', 'T' (stopped), .. */
+    uint64_t memory; /* bytes that it has in memory */
+};
+
+/* Signs that the kernel ended a process for want of memory. */
+struct rs_agent_oom {
+    char evidence[160]; /* what was seen, for people */
+    unsigned kills;     /* that were counted since it was last asked */
+    bool certain;       /* the counter is that of the processes of this node alone */
+};
+
+struct rs_health_sample;
+
 struct rs_agent_ops {
     /* Start the builder of an environment and send it BUILD; rs_agent_env_progress.. _ready or _failed
      * and, in any case, _exited follow. */
@@ -122,6 +137,12 @@ struct rs_agent_ops {
                  const json_t *msg, void *arg);
     void (*admit)(const char *replica_id, void *arg);
     void (*retire)(const char *replica_id, void *arg);
+    /* It gets so many percent of its share of requests; 100: as others. May be NULL. */
+    void (*weigh)(const char *replica_id, unsigned percent, void *arg);
+    /* False: there is no such process. May be NULL: nothing is known of processes. */
+    bool (*look)(pid_t pid, struct rs_agent_look *ret, void *arg);
+    /* A process was killed, not by the agent: true: for want of memory, as it seems. May be NULL. */
+    bool (*oom)(struct rs_agent_oom *ret, void *arg);
     /* It is no more; `why` may be NULL. */
     void (*detach)(const char *replica_id, const char *why, void *arg);
     /* `version`: the one that is told apart; NULL: any other. */
@@ -210,6 +231,14 @@ void rs_agent_kill_deployment(struct rs_agent *a, const char *app, const char *d
                               const char *why, int64_t now);
 void rs_agent_probed(struct rs_agent *a, const char *replica_id, bool ok, const char *why,
                      int64_t now);
+
+/* Figures of the data plane, of each replica; then rs_agent_sampled, once for all of them. */
+void rs_agent_sample(struct rs_agent *a, const char *replica_id, const struct rs_health_sample *x,
+                     int64_t now);
+void rs_agent_sampled(struct rs_agent *a, int64_t now);
+/* When figures are wanted next; INT64_MAX: not before rs_agent_loaded. */
+int64_t rs_agent_sample_at(const struct rs_agent *a);
+void rs_agent_loaded(struct rs_agent *a, int64_t now); /* there are requests */
 
 void rs_agent_tick(struct rs_agent *a, int64_t now);
 int64_t rs_agent_deadline(const struct rs_agent *a); /* INT64_MAX: none */

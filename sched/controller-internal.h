@@ -342,6 +342,11 @@ struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_d
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
 void rs_ct_observe(struct rs_controller *c, int64_t now);
 void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);
+/* controller-health.c */
+/* Events of how replicas do, from two reports of a node; either may be NULL. */
+void rs_ct_health_events(struct rs_controller *c, const struct rs_ct_node *node,
+                         const struct rs_report *before, const struct rs_report *after);
+
 /* Events for replicas that differ between two reports of a node; either may be NULL, and `cause`. */
 void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node,
                           const struct rs_report *before, const struct rs_report *after,

@@ -408,4 +408,5 @@ void rs_ct_replica_events(struct rs_controller *c, const struct rs_ct_node *node
             replica_event(c, node, as_dead(after, r), rs_replica_state_name(r->state), "STOPPED",
                           cause);
     }
+    rs_ct_health_events(c, node, before, after);
 }

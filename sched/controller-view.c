@@ -11,7 +11,8 @@
  *               "dropped": {"queue_full", "shed", "expired"}: requests that were refused,
  *               "router_fallbacks", "router": why its own request router is not used}
  *   replica     {"node", "version", "rank", "state": our own name, "ready_time_s", "uptime_s",
- *               "in_flight", "done", "errors", "message"}
+ *               "in_flight", "done", "errors", "message", "health": what is the matter with it, or how it
+ *               ended, with the figures (sched/health.h); null: it is well}
  */
 #include "sched/controller-internal.h"
 
@@ -112,6 +113,8 @@ static json_t *replica_extra(const struct rs_ct_node *n, const struct rs_report_
     json_object_set_new(j, "uptime_s",
                         r->start_time_s > 0 ? json_real(wall - r->start_time_s) : json_null());
     json_object_set_new(j, "message", text_or_null(r->message));
+    json_object_set_new(j, "health",
+                        json_object_size(r->health) ? json_incref(r->health) : json_null());
     return j;
 }
 

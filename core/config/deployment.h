@@ -82,6 +82,26 @@ struct rs_foresight_conf {
     const json_t *period_json, *ahead_json;
 };
 
+/* Keys of `rserve: {health}` and `rserve: {replace}`, see fields_health.c. Times in ns. */
+struct rs_health_conf {
+    int64_t not_answering; /* -1: three times what a check and the pause before it take */
+    double stuck_factor;   /* 0: off */
+    int64_t stuck_after;
+    int stuck_min_requests;
+    double slow_factor; /* 0: off */
+    int64_t slow_window;
+    int slow_min_requests;
+    int64_t slow_replace_after; /* -1: never */
+    int max_ejected_percent;
+};
+
+struct rs_replace_conf {
+    int64_t memory, memory_growth; /* bytes; -1: not looked at */
+    int64_t age;                   /* -1 */
+    int requests;                  /* -1 */
+    int jitter_percent;
+};
+
 struct rs_deployment_conf {
     json_t *json;    /* owned */
     json_t *sources; /* owned: {option: "file" | "application" | "code" | "default"} */
@@ -105,6 +125,8 @@ struct rs_deployment_conf {
     int max_surge_percent;            /* what holds: 25 where nobody said anything */
     struct rs_rollout_conf rollout;
     struct rs_foresight_conf foresight;
+    struct rs_health_conf health;
+    struct rs_replace_conf replace;
     int backpressure_status;          /* 503 or 429 */
     int64_t backpressure_retry_after; /* ns; -1: the header's own default */
     struct rs_logging_conf logging;

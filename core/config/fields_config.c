@@ -5,6 +5,7 @@
 #include "core/base/text.h"
 #include "core/config/fields_policy.h"
 #include "core/config/fields_foresight.h"
+#include "core/config/fields_health.h"
 #include "core/config/fields_rollout.h"
 #include "core/model/policy.h"
 
@@ -365,6 +366,8 @@ const struct rs_object *const rs_objects[] = {
     &rs_object_foresight,
     &rs_object_foresight_entry,
     &rs_object_foresight_predict,
+    &rs_object_health,
+    &rs_object_replace,
     &rs_object_step,
     &rs_object_switch,
     &rs_object_answer,

@@ -1,5 +1,6 @@
 /* Tables of a deployment and of what its options hold. */
 #include "core/config/fields_foresight.h"
+#include "core/config/fields_health.h"
 #include "core/config/fields_rollout.h"
 
 #include <string.h>
@@ -284,6 +285,10 @@ static const struct rs_field extension_fields[] = {
      .help = "How a new version takes the place of the old one."},
     {"autoscaling", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_foresight, .at = C(foresight),
      .help = "Replicas that are there before the load is."},
+    {"health", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_health, .at = C(health),
+     .help = "When a replica is taken for ill."},
+    {"replace", RS_TYPE_OBJECT, .def = "{}", .object = &rs_object_replace, .at = C(replace),
+     .help = "When a replica that is well is replaced."},
 };
 const struct rs_object rs_object_extension = RS_OBJECT(
     D "rserve",

@@ -31,6 +31,7 @@ static const struct rs_member replica_members[] = {
     {"log_file", RS_MEMBER_TEXT, AT(rs_report_replica, log_file)},
     {"waiting", RS_MEMBER_BOOL, AT(rs_report_replica, waiting)},
     {"stats", RS_MEMBER_OBJECT, AT(rs_report_replica, stats)},
+    {"health", RS_MEMBER_OBJECT, AT(rs_report_replica, health)},
     {"in_flight", RS_MEMBER_UINT, AT(rs_report_replica, in_flight)},
     {"models", RS_MEMBER_UINT, AT(rs_report_replica, models)},
     {"done", RS_MEMBER_U64, AT(rs_report_replica, done)},

@@ -41,6 +41,8 @@ struct rs_report_replica {
     char *log_file;      /* its captured output, on its node; NULL */
     bool waiting;        /* it waits for results of others and has lent its CPUs meanwhile */
     json_t *stats; /* {"at": time, "values": {name: number}} of record_autoscaling_stats; NULL */
+    json_t *
+        health; /* what is the matter with it, or how it ended, with figures (sched/health.h); NULL */
     unsigned in_flight; /* filled in by who knows the data plane */
     unsigned models;    /* multiplexed models that it has loaded; as in_flight */
     uint64_t done, errors;

@@ -15,6 +15,8 @@ void rs_call_free(struct rs_call *call)
 {
     rs_timer_stop(&call->timer);
     rs_call_objects_free(call);
+    if (call->ch->figures)
+        RS_FIGURE_ADD(call->ch->figures->calls, -1u);
     rs_list_remove(&call->link);
     rs_streams_take(&call->ch->in, call->stream);
     rs_request_fini(&call->r);
@@ -235,6 +237,8 @@ struct rs_call *rs_call_new(struct rs_channel *ch, const struct rs_frame *f,
     call->timer.fn = on_deadline;
     rs_list_init(&call->link);
     rs_list_push_back(&ch->calls, &call->link);
+    if (ch->figures)
+        RS_FIGURE_ADD(ch->figures->calls, 1u);
     rs_streams_put(&ch->in, call->stream, call);
     inherit(call, fields);
     return call;

@@ -36,6 +36,7 @@ struct rs_channel {
     struct rs_streams in;  /* struct rs_call */
     struct rs_streams abandoned; /* cancelled, and its end is waited for; the values mean nothing */
     struct rs_list calls;        /* incoming, all of them */
+    struct rs_figures *figures;  /* of a replica, where they are counted; NULL: nowhere */
     const struct rs_starts *starts; /* what the other side has begun; NULL: it does not tell */
     struct rs_object_refs refs;     /* of the process at the other side */
 };

@@ -101,6 +101,15 @@ const char *rs_dataplane_tally(const struct rs_dataplane *d, const char *app,
     return dep->fresh;
 }
 
+bool rs_dataplane_took(const struct rs_dataplane *d, const char *replica_id, uint64_t *ret)
+{
+    const struct rs_attached *x = rs_map_get(&d->replicas, replica_id);
+
+    for (unsigned i = 0; x && i < RS_TALLY_BUCKETS; i++)
+        ret[i] = atomic_load_explicit(&x->figures->took[i], memory_order_relaxed);
+    return x != NULL;
+}
+
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg)
 {
@@ -123,6 +132,10 @@ void rs_dataplane_stats(const struct rs_dataplane *d,
         s = (struct rs_dataplane_stat){
             .app = x->deployment->app, .deployment = x->deployment->name, .replica_id = id};
         read_figures(x->figures, &s);
+        s.open = atomic_load_explicit(&x->figures->open, memory_order_relaxed);
+        s.calls = atomic_load_explicit(&x->figures->calls, memory_order_relaxed);
+        s.moved = atomic_load_explicit(&x->figures->moved, memory_order_relaxed);
+        s.given_up = atomic_load_explicit(&x->figures->given_up, memory_order_relaxed);
         fn(&s, arg);
     }
 }

@@ -79,6 +79,7 @@ static void add_backend(struct rs_lane *l, struct rs_order *o, struct rs_backend
     b->replica_id = rs_steal(o->replica_id);
     b->figures = o->figures;
     b->slots.version = o->version;
+    rs_replica_figures(b);
     rs_pool_add(rs_lane_pool(l, o->app, o->deployment, o->pool), b, 0);
     rs_map_put(&l->replicas, b->replica_id, b);
 }
@@ -110,6 +111,14 @@ static void do_admit(struct rs_lane *l, struct rs_order *o)
         rs_pool_admit(b->pool, b, o->flag);
     if (b && !o->flag)
         rs_replica_take_back(b);
+}
+
+static void do_weigh(struct rs_lane *l, struct rs_order *o)
+{
+    struct rs_backend *b = rs_map_get(&l->replicas, o->replica_id);
+
+    if (b && b->pool && !b->gone)
+        rs_pool_weigh(b->pool, b, o->slots);
 }
 
 static void do_detach(struct rs_lane *l, struct rs_order *o)
@@ -390,6 +399,14 @@ void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id)
     struct rs_order o = to_replica(replica_id, do_admit);
 
     o.flag = true;
+    order_replica(d, o);
+}
+
+void rs_dataplane_weigh(struct rs_dataplane *d, const char *replica_id, unsigned percent)
+{
+    struct rs_order o = to_replica(replica_id, do_weigh);
+
+    o.slots = percent;
     order_replica(d, o);
 }
 

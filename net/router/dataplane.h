@@ -98,6 +98,8 @@ struct rs_dataplane_stat {
     unsigned in_flight, queued; /* queued: deployments only */
     unsigned models;            /* replicas: that it has loaded */
     uint64_t done, errors;
+    unsigned open, calls; /* replicas: see struct rs_figures in metrics.h */
+    uint64_t moved, given_up;
     uint64_t
         dropped[3]; /* deployments: refused because the queue was full, shed, or expired in it */
     uint64_t fallbacks; /* deployments: choices that its own request router did not make */
@@ -159,6 +161,9 @@ void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *na
                          unsigned slots);
 /* Requests may come. */
 void rs_dataplane_admit(struct rs_dataplane *d, const char *replica_id);
+/* It gets so many percent of its share of requests while others can take them; 0: none for now, 100: as
+ * all. */
+void rs_dataplane_weigh(struct rs_dataplane *d, const char *replica_id, unsigned percent);
 /* No further requests; on_replica_idle follows. */
 void rs_dataplane_retire(struct rs_dataplane *d, const char *replica_id);
 /* It has ended, and `why` says how (NULL: nobody knows): closes the connection. Of the requests that it
@@ -185,6 +190,9 @@ void rs_dataplane_refused(struct rs_dataplane *d,
 const char *rs_dataplane_tally(const struct rs_dataplane *d, const char *app,
                                const char *deployment, struct rs_tally *old,
                                struct rs_tally *fresh);
+/* How long the requests took that the replica answered, into RS_TALLY_BUCKETS counts. False: there is no
+ * such replica. */
+bool rs_dataplane_took(const struct rs_dataplane *d, const char *replica_id, uint64_t *ret);
 /* Consistent figures, gathered from the lanes' atomics; `fn` is called before this returns. */
 void rs_dataplane_stats(const struct rs_dataplane *d,
                         void (*fn)(const struct rs_dataplane_stat *s, void *arg), void *arg);

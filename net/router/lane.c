@@ -5,6 +5,7 @@
 #include "net/router/dataplane-internal.h"
 #include "net/router/peer.h"
 #include "net/router/relay.h"
+#include "net/router/replica.h"
 #include "net/router/stage.h"
 
 #include <stdio.h>
@@ -43,6 +44,8 @@ static void on_buried(struct rs_backend *b, void *arg)
 
     if (b->replica_id && rs_map_get(&l->replicas, b->replica_id) == b)
         rs_map_remove(&l->replicas, b->replica_id);
+    b->figures = NULL; /* they may go before it does */
+    rs_replica_figures(b);
     rs_loop_post(l->loop, free_backend, b); /* it may be inside a callback of its own */
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/metrics/metrics.h"
+#include "core/model/tally.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -40,7 +41,18 @@ struct rs_figures {
     atomic_ullong dropped[3]; /* of a deployment: by enum rs_drop */
     atomic_ullong fallbacks;  /* of a deployment: choices that its own router did not make */
     atomic_uint alarm_at;     /* the control thread wants to be told of so much load; 0: of none */
+    /* Of a replica: requests that it has begun to answer, its own calls that are not answered; what came of
+     * it (answers begun, pieces of them, ends), requests that were cancelled, and how long those took
+     * that it answered (core/model/tally.h). */
+    atomic_uint open, calls;
+    atomic_ullong moved, given_up;
+    atomic_uint took[RS_TALLY_BUCKETS];
 };
+
+/* By the one thread that writes it: no locked instruction. */
+#define RS_FIGURE_ADD(figure, n)                                                                   \
+    atomic_store_explicit(&(figure), atomic_load_explicit(&(figure), memory_order_relaxed) + (n),  \
+                          memory_order_relaxed)
 
 /* A replica's series, one entry per route it is reached by. */
 struct rs_series_cache {

@@ -14,6 +14,8 @@ enum rs_unbind {
 /* The request leaves its backend and the slot is free again. `f`: with FAILED. */
 void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
                     const struct rs_failure *f);
+/* A part of its answer came that is not the last: it moves. */
+void rs_pool_count_piece(struct rs_request *r, bool first);
 /* The slot is taken: it is `b`'s from now on. */
 void rs_pool_bind(struct rs_pool *p, struct rs_request *r, struct rs_backend *b);
 /* What it has reserved is used. */

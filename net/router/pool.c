@@ -184,6 +184,12 @@ static void count(struct rs_pool *p, struct rs_backend *b, const struct rs_reque
         atomic_fetch_add_explicit(&b->figures->errors, 1, memory_order_relaxed);
         count_error(p, b, c, f);
     }
+    if (how == RS_UNBIND_DONE)
+        RS_FIGURE_ADD(b->figures->took[rs_tally_bucket(rs_loop_now(p->loop) - r->sent_at)], 1);
+    if (how != RS_UNBIND_CANCELLED && how != RS_UNBIND_ABANDONED)
+        RS_FIGURE_ADD(b->figures->moved, 1);
+    else
+        RS_FIGURE_ADD(b->figures->given_up, 1);
     if (how != RS_UNBIND_CANCELLED && how != RS_UNBIND_ABANDONED)
         rs_series_observe(c->latency, (double)(rs_loop_now(p->loop) - r->sent_at) / (double)RS_MS);
 }
@@ -206,6 +212,19 @@ static void count_submit(struct rs_pool *p, const struct rs_request *r)
     rs_series_add(c->requests, 1);
 }
 
+void rs_pool_count_piece(struct rs_request *r, bool first)
+{
+    struct rs_figures *f = r->backend ? r->backend->figures : NULL;
+
+    if (!f)
+        return;
+    RS_FIGURE_ADD(f->moved, 1);
+    if (!first || r->opened)
+        return;
+    r->opened = true;
+    RS_FIGURE_ADD(f->open, 1u);
+}
+
 /* --- requests ---------------------------------------------------------------------------------- */
 
 void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
@@ -221,6 +240,9 @@ void rs_pool_unbind(struct rs_pool *p, struct rs_request *r, enum rs_unbind how,
     else
         rs_queue_release(&p->queue, &b->slots, rs_loop_now(p->loop));
     p->working -= b->figures != NULL;
+    if (r->opened && b->figures)
+        RS_FIGURE_ADD(b->figures->open, -1u);
+    r->opened = false;
     if (how != RS_UNBIND_RETURNED) { /* that one is on its way into the queue */
         if (r->deadline) /* how long it takes is of interest to those who have little time only */
             rs_queue_took(&p->queue, rs_loop_now(p->loop) - r->sent_at, how == RS_UNBIND_DONE);
@@ -514,6 +536,16 @@ void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit)
         p->ops->on_idle(b, p->arg);
     else
         rs_pool_pump(p);
+}
+
+void rs_pool_weigh(struct rs_pool *p, struct rs_backend *b, unsigned percent)
+{
+    unsigned n = 0;
+
+    rs_list_for_each (it, &p->queue.slots)
+        n += rs_container_of(it, struct rs_slots, link)->admitted;
+    rs_queue_weigh(&p->queue, &b->slots, percent, n);
+    rs_pool_pump(p);
 }
 
 void rs_backend_block(struct rs_backend *b, bool blocked)

@@ -85,6 +85,9 @@ void rs_pool_add(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 void rs_pool_admit(struct rs_pool *p, struct rs_backend *b, bool admitted);
 /* The names of the models that a backend has loaded or is loading: texts of a JSON array. */
 void rs_pool_models(struct rs_pool *p, struct rs_backend *b, const json_t *names);
+/* It gets so many percent of its share of the requests while others can take them; 100: as all do. 0: none
+ * at all for now. */
+void rs_pool_weigh(struct rs_pool *p, struct rs_backend *b, unsigned percent);
 /* 0: no further requests, as with rs_pool_admit false. */
 void rs_pool_resize(struct rs_pool *p, struct rs_backend *b, unsigned limit);
 /* It is dead, and `why` says how. What can go on of its requests does, the others end with DIED;

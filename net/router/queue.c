@@ -32,7 +32,14 @@ void rs_queue_configure(struct rs_queue *q, const struct rs_queue_conf *conf)
 
 static bool is_free(const struct rs_slots *s)
 {
-    return s->admitted && !s->blocked && s->in_flight < s->limit;
+    return s->admitted && !s->blocked && !s->resting &&
+           s->in_flight < (s->every && s->share < s->limit ? s->share : s->limit);
+}
+
+/* It is slow, and had its share. */
+static bool had_enough(const struct rs_queue *q, const struct rs_slots *s)
+{
+    return s->every && q->picks - s->last_pick < s->every;
 }
 
 static bool is_fresh(const struct rs_queue *q, const struct rs_waiter *w)
@@ -56,13 +63,15 @@ static uint64_t model_of(const struct rs_queue *q, const struct rs_waiter *w)
     return q->multiplexed ? w->wish.model : 0;
 }
 
-static bool better(const struct rs_slots *a, const struct rs_slots *b, uint64_t model,
-                   uint64_t session)
+static bool better(const struct rs_queue *q, const struct rs_slots *a, const struct rs_slots *b,
+                   uint64_t model, uint64_t session)
 {
     bool a_has, b_has;
 
     if (a->remote != b->remote)
         return !a->remote;
+    if (had_enough(q, a) != had_enough(q, b))
+        return !had_enough(q, a);
     a_has = model && rs_models_have(&a->models, model);
     b_has = model && rs_models_have(&b->models, model);
     if (a_has != b_has)
@@ -85,9 +94,9 @@ static struct rs_slots *best_slot(const struct rs_queue *q, const struct rs_wait
 
         if (!suits(q, s, w))
             continue;
-        if (!best || better(s, best, model, session))
+        if (!best || better(q, s, best, model, session))
             best = s;
-        if (!model && !session && best->in_flight == 0 && !best->remote)
+        if (!model && !session && best->in_flight == 0 && !best->remote && !best->every)
             break;
     }
     return best;
@@ -104,8 +113,8 @@ static bool rather_waits(const struct rs_queue *q, const struct rs_waiter *w,
     rs_list_for_each (it, &q->slots) {
         const struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 
-        if (s->admitted && !s->blocked && s->limit && rs_models_have(&s->models, model) &&
-            rs_queue_belongs(q, w, s))
+        if (s->admitted && !s->blocked && !s->resting && s->limit &&
+            rs_models_have(&s->models, model) && rs_queue_belongs(q, w, s))
             return true;
     }
     return false;
@@ -432,6 +441,7 @@ bool rs_queue_take(struct rs_queue *q, struct rs_waiter *w, struct rs_slots *s, 
     }
     rs_queue_remove(q, w);
     s->in_flight++;
+    s->last_pick = ++q->picks;
     if (s->models.known && w->wish.model)
         rs_models_add(&s->models, w->wish.model); /* it will have it soon */
     rs_list_push_back(&q->slots, &s->link);
@@ -478,7 +488,7 @@ static unsigned enough(const struct rs_queue *q)
     rs_list_for_each (it, &q->slots) {
         const struct rs_slots *s = rs_container_of(it, struct rs_slots, link);
 
-        n += s->admitted && !s->blocked ? s->limit : 0;
+        n += s->admitted && !s->blocked && !s->resting ? s->limit : 0;
     }
     return n;
 }
@@ -529,6 +539,14 @@ void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s)
     rs_list_init(&s->link);
     rs_list_push_front(&q->slots, &s->link);
     s->fresh = q->split.version && s->version == q->split.version;
+}
+
+void rs_queue_weigh(struct rs_queue *q, struct rs_slots *s, unsigned percent, unsigned n)
+{
+    s->resting = percent == 0;
+    s->every = percent > 0 && percent < 100 ? (n ? n : 1) * 100 / percent : 0;
+    s->share = s->limit * percent / 100 ? s->limit * percent / 100 : 1;
+    s->last_pick = q->picks;
 }
 
 void rs_queue_models(struct rs_queue *q, struct rs_slots *s, const uint64_t *models, size_t n)

@@ -4,7 +4,8 @@
  * Slots:   a request gets one only when it is free (late binding). Slots on this node before others;
  *          among those, for a request with a model, one that has it loaded, or else one with the fewest
  *          models; for a request with a session, the one that the session belongs to most; then the one
- *          with the fewest in flight; among equals the one that was used longest ago.
+ *          with the fewest in flight; among equals the one that was used longest ago. One that is slow goes
+ *          last of all, but for its small share.
  * Order:   the most urgent first, and each gains one class for every `ageing` ns that it has waited. So
  *          who came `ageing` earlier goes before who is one class more urgent, within a class it is
  *          first come, first served, and nobody is overtaken by who came more than 9 x `ageing` after
@@ -42,12 +43,16 @@ enum { RS_PRIORITIES = RS_PRIORITY_MAX + 1 };
 struct rs_slots {
     struct rs_list link; /* in the queue's list; least recently used first */
     unsigned limit, in_flight;
-    bool admitted;    /* may be given requests */
-    bool blocked;     /* not for now */
-    bool remote;      /* on another node */
-    bool fresh;       /* of the new version of a split; the queue's own */
-    uint64_t key;     /* who it is, for sessions: any number that stays */
-    uint64_t version; /* rs_wish_hash of it; 0: not known */
+    bool admitted; /* may be given requests */
+    bool blocked;  /* not for now */
+    bool resting;  /* not for now, since somebody thinks that it is ill */
+    bool remote;   /* on another node */
+    bool fresh;    /* of the new version of a split; the queue's own */
+    /* It is slow: at most `share` at a time, and while others are free one in `every` picks. */
+    unsigned every, share; /* 0: as all */
+    uint64_t last_pick;    /* number of it in the queue's picks */
+    uint64_t key;          /* who it is, for sessions: any number that stays */
+    uint64_t version;      /* rs_wish_hash of it; 0: not known */
     struct rs_models models;
 };
 
@@ -90,6 +95,7 @@ struct rs_queue {
     struct rs_span work;          /* that a request takes */
     unsigned queued, multiplexed; /* all that wait; slots that tell of their models */
     uint64_t last_seq;
+    uint64_t picks;             /* of slots, so far */
     uint64_t dropped[RS_DROPS]; /* refused, or handed out to be */
 };
 
@@ -146,6 +152,8 @@ unsigned rs_queue_retry_after(const struct rs_queue *q, int64_t now);
 
 void rs_queue_add_slots(struct rs_queue *q, struct rs_slots *s);
 void rs_queue_remove_slots(struct rs_queue *q, struct rs_slots *s);
+/* It is to get `percent` of its share, of `n` that there are; 0: none; 100: as all. */
+void rs_queue_weigh(struct rs_queue *q, struct rs_slots *s, unsigned percent, unsigned n);
 /* One of its requests ended. */
 void rs_queue_release(struct rs_queue *q, struct rs_slots *s, int64_t now);
 /* It had taken so long, ns; `whole`: it was done, and not cancelled. */

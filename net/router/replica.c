@@ -162,6 +162,12 @@ int rs_replica_new(struct rs_backend **ret, struct rs_lane *lane, int fd, struct
     return 0;
 }
 
+void rs_replica_figures(struct rs_backend *b)
+{
+    if (b->ops == &backend_ops)
+        of(b)->ch.figures = b->figures;
+}
+
 void rs_replica_receive(struct rs_backend *b)
 {
     struct replica *x = of(b);

@@ -295,6 +295,8 @@ void rs_request_answer(struct rs_request *r, const struct rs_answer *a, struct r
     if (end) {
         r->pool = NULL;
         rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);
+    } else {
+        rs_pool_count_piece(r, true);
     }
     r->reply->answer(r, a, body, end);
     if (end)
@@ -308,6 +310,8 @@ void rs_request_data(struct rs_request *r, struct rs_chunk *body, bool end)
     if (end) {
         r->pool = NULL;
         rs_pool_unbind(p, r, RS_UNBIND_DONE, NULL);
+    } else {
+        rs_pool_count_piece(r, false);
     }
     r->reply->data(r, body, end);
     if (end)

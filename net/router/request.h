@@ -119,6 +119,7 @@ struct rs_request {
     struct rs_lane_memory *memory; /* that counts its body; NULL: none does */
     uint64_t held;                 /* bytes of that */
     uint8_t held_as;               /* enum rs_held */
+    bool opened;                   /* its answer has begun, and is not over */
     bool lost;                     /* its backend died; it waits to hear how */
     uint8_t verdict;               /* enum rs_retry_verdict, of that */
     struct rs_relay *relay;        /* it lives on another lane */
