@@ -3,9 +3,9 @@
 
 #include "core/base/network.h"
 #include "core/base/text.h"
-#include "core/config/fields_policy.h"
 #include "core/config/fields_foresight.h"
 #include "core/config/fields_health.h"
+#include "core/config/fields_policy.h"
 #include "core/config/fields_rollout.h"
 #include "core/model/policy.h"
 

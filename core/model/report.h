@@ -87,7 +87,8 @@ struct rs_report {
     bool draining;     /* the node was told to finish */
     json_t *resources; /* total: {"CPU": 2.0, ..} */
     json_t *free;      /* of those, not taken */
-    json_t *refused; /* {app: {cause: n}}: HTTP requests so far that got no answer of the application
+    json_t
+        *refused; /* {app: {cause: n}}: HTTP requests so far that got no answer of the application
                         (net/http/cause.h); NULL: none. From who knows the data plane */
     struct rs_report_replica *replicas;
     size_t n_replicas;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Replicas that are brought into each state of ill health: what is said of them, with which figures, and
-what becomes of them and of their requests; and the leak guard, which replaces those that are well."""
+"""Replicas that are brought into each state of ill health: what is said of them, with which
+figures, and what becomes of them and of their requests. And the leak guard, which replaces those
+that are well."""
 
 import os
 import shutil
