@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Replicas that go and come under load, and by the clock: schedules, and what a head remembers."""
+
+import os
+import signal
+import threading
+from typing import Any, Dict, List
+
+from harness import Load, Server, ServeTest, call, main, rserve, wait_until
+
+APP = """\
+    import asyncio, os
+    from ray import serve
+
+    @serve.deployment(max_ongoing_requests=4, graceful_shutdown_wait_loop_s=0.05)
+    class A:
+        async def __call__(self, request):
+            await asyncio.sleep(float(request.query_params.get("s", 0)))
+            return {"pid": os.getpid()}
+
+    app = A.bind()
+    """
+
+FAST = """\
+    - name: A
+      autoscaling_config: {%s, target_ongoing_requests: 2, look_back_period_s: 0.3,
+        metrics_interval_s: 0.1, upscale_delay_s: 0, downscale_delay_s: 0.3}
+      rserve: {autoscaling: {%s}}
+    """
+
+
+def running(s: Server) -> int:
+    return len(s.replicas("app", "A"))
+
+
+def target(s: Server) -> int:
+    return int(s.app("app")["deployments"]["A"]["target_num_replicas"])
+
+
+class Long:
+    """A request that takes its time; `pid` is who answered it."""
+
+    def __init__(self, s: Server, seconds: float) -> None:
+        self.answer: List[Any] = []
+        self.thread = threading.Thread(target=self.work, args=(s.port, seconds), daemon=True)
+        self.thread.start()
+
+    def work(self, port: int, seconds: float) -> None:
+        self.answer.append(call(port, f"/?s={seconds}", timeout=60))
+
+    def done(self) -> Any:
+        self.thread.join(60)
+        return self.answer[0]
+
+
+class Down(ServeTest):
+    def busy_pids(self, s: Server) -> Dict[int, int]:
+        details = s.rest(path="/api/serve/applications/?extended=1").json()
+        replicas = details["applications"]["app"]["deployments"]["A"]["replicas"]
+        return {r["pid"]: r["rserve"]["in_flight"] for r in replicas if r["state"] == "RUNNING"}
+
+    def test_those_that_are_idle_go(self) -> None:
+        s = self.serve_code(APP, "--num-cpus", "8", deployments=FAST % (
+            "min_replicas: 1, initial_replicas: 4, max_replicas: 4", ""))
+        busy = Long(s, 3)
+        wait_until("it is at work", lambda: 1 in self.busy_pids(s).values())
+        wait_until("one is left", lambda: running(s) == 1)
+        answer = busy.done()
+        self.assertEqual(answer.status, 200)
+        self.assertEqual(answer.json()["pid"], list(self.busy_pids(s))[0])
+
+    def test_nothing_is_lost(self) -> None:
+        """Up and down all the time, and some of them are killed on the way."""
+        s = self.serve_code(APP, "--num-cpus", "8", deployments=FAST % (
+            "min_replicas: 1, max_replicas: 6", ""))
+        load = Load(s.port, "/?s=0.01", threads=2)
+        for turn in range(3):
+            many = [Long(s, 0.4) for _ in range(12)]
+            wait_until("it grows", lambda: running(s) >= 4)
+            if turn == 1:
+                os.kill(sorted(s.pids("app", "A"))[0], signal.SIGKILL)
+            self.assertEqual({m.done().status for m in many}, {200})
+            wait_until("it shrinks", lambda: running(s) <= 2)
+        self.assertEqual(set(load.stop()), {200})
+
+
+class ByTheClock(ServeTest):
+    def test_schedule(self) -> None:
+        path = self.write_app(APP, FAST % ("min_replicas: 1, max_replicas: 4",
+                                           "schedule: [{cron: '@daily', min_replicas: 3}]"))
+        s = self.serve(path, "--num-cpus", "8", env={"TZ": "Asia/Tokyo"})
+        wait_until("as many as since midnight", lambda: running(s) == 3)
+        address = "http://127.0.0.1:%d" % s.dashboard
+        status = rserve("status", "--address", address)
+        self.assertIn("at least 3: schedule[0] (@daily, UTC) asks for 3", status.stdout)
+        # it is gone from the configuration: they go by the load
+        self.write_app(APP, FAST % ("min_replicas: 1, max_replicas: 4", ""))
+        self.assertEqual(rserve("deploy", path, "--address", address).returncode, 0)
+        wait_until("one is enough", lambda: running(s) == 1)
+        self.assertEqual(call(s.port, "/").status, 200)
+
+    def test_a_zone_that_is_not_there(self) -> None:
+        path = self.write_app(APP, FAST % (
+            "max_replicas: 4",
+            "schedule: [{cron: '@daily', timezone: Atlantis/Main, min_replicas: 3}]"))
+        r = rserve("run", path, "--check", "--no-import")
+        self.assertEqual(r.returncode, 2)
+        self.assertOneLine(r.stderr, "app.yaml:9:", "schedule[0].timezone", "Atlantis/Main",
+                           "or use UTC")
+
+    def test_files_that_are_no_zones(self) -> None:
+        zones = os.path.join(self.folder, "zones")
+        os.makedirs(zones)
+        for name, data in (("Empty", b""), ("Cut", b"TZif2" + bytes(15) + b"\xff" * 10),
+                           ("Huge", bytes(300 << 10)), ("Text", b"Europe/Berlin\n" * 10)):
+            with open(os.path.join(zones, name), "wb") as f:
+                f.write(data)
+            path = self.write_app(APP, FAST % (
+                "max_replicas: 4",
+                f"schedule: [{{cron: '@daily', timezone: {name}, min_replicas: 3}}]"))
+            r = rserve("run", path, "--check", "--no-import", env=dict(os.environ, TZDIR=zones))
+            self.assertEqual(r.returncode, 2, r.stderr)
+            self.assertOneLine(r.stderr, "schedule[0].timezone", os.path.join("zones", name))
+
+
+if __name__ == "__main__":
+    main()
