@@ -340,23 +340,28 @@ static int start_view(struct serve *s, struct rs_error *err)
     return rs_view_new(&s->view, s->loop, &conf, rs_head_controller(s->head), &view_ops, s, err);
 }
 
-static void on_changed(const char *file, void *arg)
+static void on_changed(const struct rs_reload_change *change, void *arg)
 {
     struct serve *s = arg;
+    const char *slash = strrchr(change->files[0], '/');
+    rs_auto(rs_freep) char *text = NULL;
     struct rs_config *config = NULL;
     struct rs_error err = {0};
     int r;
 
     if (s->interrupts)
         return;
-    say(s, "deploying anew", "");
-    rs_log_info("a file has changed", "file=\"%s\"", file);
-    r = s->conf->reload(&config, s->conf->arg, &err);
+    text = rs_asprintf(change->n > 1 || change->more ? "%s and others have changed: deploying anew"
+                                                     : "%s has changed: deploying anew",
+                       slash ? slash + 1 : change->files[0]);
+    say(s, text, "");
+    rs_log_info("a file has changed", "file=\"%s\" files=%zu", change->files[0], change->n);
+    r = s->conf->reload(change, &config, s->conf->arg, &err);
     if (r == 0)
         r = rs_head_apply(s->head, config, &err);
     if (r < 0)
-        rs_log_error("what has changed cannot be deployed", "file=\"%s\" error=\"%s\"", file,
-                     err.msg);
+        rs_log_error("what has changed cannot be deployed", "file=\"%s\" error=\"%s\"",
+                     change->files[0], err.msg);
 }
 
 /* --- resources ----------------------------------------------------------------------------------- */
@@ -636,8 +641,8 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (s->head)
         now_ready(s);
-    if (s->conf->reload_folder)
-        return rs_reload_new(&s->reload, s->loop, s->conf->reload_folder, on_changed, s, err);
+    if (s->conf->reload_folders)
+        return rs_reload_new(&s->reload, s->loop, s->conf->reload_folders, on_changed, s, err);
     return 0;
 }
 

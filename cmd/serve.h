@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct rs_config;
+struct rs_reload_change;
 
 /* What the command line says about a node; shared by the verbs through RS_SERVE_OPTIONS. */
 struct rs_serve_options {
@@ -170,10 +171,11 @@ struct rs_serve_conf {
     bool background;             /* nobody watches: what replicas write goes to their logs only */
     /* Once, when it listens and, as a worker, has joined; may be NULL. -1 ends it again. */
     int (*on_ready)(const struct rs_serve_ready *ready, void *arg);
-    /* A source file below this folder has changed: `reload` gives the configuration to deploy in its
-     * place. 0; -1 with `err`; positive: what is wrong with it was said. NULL: nothing is watched. */
-    const char *reload_folder;
-    int (*reload)(struct rs_config **ret, void *arg, struct rs_error *err);
+    /* A source file below these folders (which end with NULL) has changed: `reload` gives the
+     * configuration to deploy in its place. NULL: none is watched. */
+    const char *const *reload_folders;
+    int (*reload)(const struct rs_reload_change *change, struct rs_config **ret, void *arg,
+                  struct rs_error *err);
     void *arg;
 };
 

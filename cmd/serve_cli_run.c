@@ -63,7 +63,7 @@ struct run {
     char *const *words; /* FILE or MODULE:APP, KEY=VALUE.. */
     int n;
     unsigned revision; /* how often it was deployed anew */
-    char *watched;     /* folder whose files make that happen; NULL: none */
+    char *watched[2];  /* the folder whose files make that happen, NULL */
 
     /* on a cluster */
     struct rs_remote remote;
@@ -104,18 +104,20 @@ static int choose_watched(struct run *r, struct rs_error *err)
         return 0;
     if (r->o.non_blocking)
         return rs_error_set(err, RS_INVALID, "--reload needs --blocking: it watches while it runs");
-    r->watched = realpath(dir, NULL);
-    if (!r->watched)
+    r->watched[0] = realpath(dir, NULL);
+    if (!r->watched[0])
         return rs_error_errno(err, errno, "--reload: cannot watch '%s'", dir);
     return 0;
 }
 
 /* --- in this process ----------------------------------------------------------------------------- */
 
-static int reload_here(struct rs_config **ret, void *arg, struct rs_error *err)
+static int reload_here(const struct rs_reload_change *change, struct rs_config **ret, void *arg,
+                       struct rs_error *err)
 {
     struct run *r = arg;
 
+    (void)change;
     r->revision++;
     return load(r, ret, err);
 }
@@ -141,7 +143,7 @@ static int serve_here(struct run *r, struct rs_config *config, struct rs_error *
         .fail_fast = !rs_app_source_is_file(r->words[0]) && !r->o.non_blocking,
         .background = r->o.non_blocking,
         .on_ready = on_ready,
-        .reload_folder = r->watched,
+        .reload_folders = r->watched[0] ? (const char *const *)r->watched : NULL,
         .reload = reload_here,
         .arg = r,
     };
@@ -232,13 +234,13 @@ static int on_look(struct rs_timer *t)
     return 0;
 }
 
-static void on_changed(const char *file, void *arg)
+static void on_changed(const struct rs_reload_change *change, void *arg)
 {
     struct run *r = arg;
     rs_auto(rs_json_decrefp) json_t *doc = NULL;
     struct rs_error err = {0};
 
-    printf("%s has changed, deploying anew\n", file);
+    printf("%s has changed, deploying anew\n", change->files[0]);
     r->revision++;
     if (deploy(r, &doc, &err) < 0 || (doc && rs_deployed_wait(&r->remote, doc, &err) < 0))
         fprintf(stderr, "serve run: %s\n", err.msg);
@@ -272,8 +274,8 @@ static int stay(struct run *r, struct rs_error *err)
     r->loop = loop;
     r->look.fn = on_look;
     status = take_signals(r, err);
-    if (status == 0 && r->watched)
-        status = rs_reload_new(&reload, loop, r->watched, on_changed, r, err);
+    if (status == 0 && r->watched[0])
+        status = rs_reload_new(&reload, loop, (const char *const *)r->watched, on_changed, r, err);
     if (status == 0) {
         rs_timer_start(&r->look, loop, rs_clock_now() + LOOK_MS * RS_MS);
         status = rs_loop_run(loop);
@@ -330,7 +332,7 @@ static int run_run(int argc, char *argv[], struct rs_error *err)
         status = r.remote.by <= RS_REMOTE_HEAD ? run_there(&r, err) : run_here(&r, err);
     }
     rs_options_fini(run_options, &r.o);
-    free(r.watched);
+    free(r.watched[0]);
     return status;
 }
 
