@@ -484,7 +484,8 @@ static int rserve_i_admit(struct rserve_i *c, struct rserve_i_job *j)
 }
 
 /* Runs the handler. Lock held on entry and exit, not in between. */
-/* Tells that work begins. 0: the node has taken the request back. */
+/* Tells that work begins. 0: the node has taken the request back; it may have seen our mark meanwhile and left
+ * the request here after all, so it is told that nobody works on it. */
 static int rserve_i_starts(struct rserve_i *c, uint64_t stream)
 {
     size_t place = (size_t)(stream / 2) % RSERVE_I_STARTS;
@@ -492,7 +493,11 @@ static int rserve_i_starts(struct rserve_i *c, uint64_t stream)
     if (!c->starts)
         return 1;
     __atomic_store_n(&c->starts[place], stream, __ATOMIC_SEQ_CST);
-    return __atomic_load_n(&c->starts[RSERVE_I_STARTS + place], __ATOMIC_SEQ_CST) != stream;
+    if (__atomic_load_n(&c->starts[RSERVE_I_STARTS + place], __ATOMIC_SEQ_CST) != stream)
+        return 1;
+    __atomic_store_n(&c->starts[place], stream - 1, __ATOMIC_SEQ_CST);
+    rserve_i_end(c, rserve_i_begin(c), RSERVE_I_CANCEL, 0, stream, NULL, 0, NULL);
+    return 0;
 }
 
 static void rserve_i_run(struct rserve_i *c, struct rserve_i_job *j)

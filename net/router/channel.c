@@ -262,6 +262,16 @@ static int on_window(struct rs_channel *ch, const struct rs_frame *f, struct rs_
     return 0;
 }
 
+/* The replica found that we took the request back, while we found that it had begun (starts.h): it leaves
+ * it to us. */
+static void left(struct rs_channel *ch, uint64_t stream)
+{
+    struct rs_request *r = rs_streams_take(&ch->out, stream);
+
+    if (r)
+        rs_request_lost(r, false, NULL);
+}
+
 /* --- the connection ---------------------------------------------------------------------------- */
 
 static int on_stream_frame(struct rs_channel *ch, struct rs_frame *f, struct rs_error *err)
@@ -291,6 +301,8 @@ static int on_stream_frame(struct rs_channel *ch, struct rs_frame *f, struct rs_
         call = rs_streams_get(&ch->in, f->h.stream);
         if (call)
             rs_call_cancel(call, false);
+        else if (ch->starts)
+            left(ch, f->h.stream);
         return 0;
     }
 }

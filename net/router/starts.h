@@ -4,7 +4,8 @@
  * The replica gets a memfd of RS_STARTS_SIZE bytes with INIT (PROTOCOL.md, "Replica"): two rows of
  * RS_STARTS numbers of 64 bits. Just before work on the request with stream n begins it writes n to the
  * first row at (n / 2) % RS_STARTS, then looks at the second row: where that says n too, the node has
- * taken the request back, and the replica leaves it. A place that was used by a later stream since tells
+ * taken the request back, and the replica leaves it: it writes n - 1 in the place of n, and sends CANCEL,
+ * since the node may have read n in between and have left the request to it. A place that was used by a later stream since tells
  * nothing: that request counts as begun.
  *
  * Thread: the lane's; the memory is the replica's too.

@@ -9,7 +9,7 @@ import sys
 import threading
 from typing import Any, Dict, List
 
-from harness import C_ECHO, ServeTest, Server, free_port, main, wait_until
+from harness import C_ECHO, Load, ServeTest, Server, free_port, main, wait_until
 from open_loop import HTTP_SERVER, OpenLoop
 
 WORKER = """\
@@ -106,6 +106,27 @@ class Rolls(ChangeTest):
         wait_until("all are new", lambda: not before & s.pids("app", "Worker"), 40)
         self.settle(s, "Worker", 3, load)
         self.assertNoneLost(load)
+
+    def test_again_and_again(self) -> None:
+        """No request is left with a replica that goes: one would hold the roll up for its whole grace."""
+        s = self.serve_code("""\
+            from ray import serve
+
+            @serve.deployment
+            class Worker:
+                async def __call__(self, request):
+                    return "at once"
+
+            app = Worker.bind()
+            """)
+        load = Load(s.port, "/", threads=6)
+        for version in range(8):
+            self.put(s, [{"name": "Worker", "num_replicas": 2, "graceful_shutdown_timeout_s": 600,
+                          "ray_actor_options": {"num_cpus": 0.1 + version / 100}}])
+            wait_until("a roll", lambda: [r["state"] for r in s.app("app")["deployments"]["Worker"][
+                "replicas"]] == ["RUNNING"] * 2)
+            load.wait(200)
+        self.assertEqual(set(load.stop()), {200})
 
     def test_calls_inside(self) -> None:
         self.write_app(WORKER)

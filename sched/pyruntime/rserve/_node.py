@@ -221,8 +221,11 @@ class NodeLink:
                 stream = call.stream
                 place = (stream >> 1) % w.STARTS
                 starts[place] = stream
-                if starts[place + w.STARTS] == stream:  # the node took it back
+                if starts[place + w.STARTS] == stream:  # the node takes it back
+                    starts[place] = stream - 1
                     self.calls.pop(stream, None)
+                    # It may have seen our mark meanwhile, and have left it here after all.
+                    self.send(w.pack(w.CANCEL, 0, stream, b""))
                     continue
             self.on_request(call)
 

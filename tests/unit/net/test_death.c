@@ -242,9 +242,44 @@ START_TEST(what_a_retired_one_had_not_begun_is_taken_back)
 }
 END_TEST
 
+/* It marked one as begun, and then saw that the node takes it back, which saw the mark: it says so. */
+START_TEST(what_both_had_left_to_the_other_goes_on)
+{
+    struct client clients[MANY];
+    _Atomic uint64_t *starts;
+
+    begin();
+    starts = attach_telling(&a, "r1");
+    open_many(clients);
+    for (int i = 0; i < MANY; i++)
+        starts[1 + i] = 2 + 2 * (uint64_t)i;
+    rs_dataplane_retire(w.dp, "r1");
+    starts[6 / 2] = 6 - 1;
+    fake_send(&a, RS_MSG_CANCEL, 0, 6, NULL, NULL, 0);
+    fake_send(&a, RS_MSG_CANCEL, 0, 600, NULL, NULL, 0); /* unknown, or known no more */
+    fake_attach(&w, &b, "front", "r2", true);
+    fake_expect(&b, RS_MSG_REQUEST);
+    fake_ok(&b, "there");
+    client_expect(&clients[2], 200, "there");
+    for (int i = 0; i < MANY; i++) {
+        if (i == 2)
+            continue;
+        a.h.stream = 2 + 2 * (unsigned)i;
+        fake_ok(&a, "here");
+        client_expect(&clients[i], 200, "here");
+    }
+    expect_event(&w, "idle", "r1");
+    for (int i = 0; i < MANY; i++)
+        client_close(&clients[i]);
+    munmap((void *)(uintptr_t)starts, RS_STARTS_SIZE);
+    end();
+}
+END_TEST
+
 RS_CHECK_MAIN("death", tcase_add_test(tc, death_ends_what_was_started_only);
               tcase_add_loop_test(tc, death_and_what_is_safe, 0, RS_COUNT(safe_requests));
               tcase_add_test(tc, death_without_a_reason);
               tcase_add_test(tc, death_in_the_middle_of_an_answer);
               tcase_add_test(tc, what_it_had_not_begun_goes_on);
-              tcase_add_test(tc, what_a_retired_one_had_not_begun_is_taken_back);)
+              tcase_add_test(tc, what_a_retired_one_had_not_begun_is_taken_back);
+              tcase_add_test(tc, what_both_had_left_to_the_other_goes_on);)
