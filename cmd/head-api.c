@@ -4,7 +4,8 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
-#include "core/config/config.h"
+#include "core/config/kept.h"
+#include "net/api/process.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -95,7 +96,7 @@ static int put_app(struct rs_head *h, const struct rs_api_call *call, const char
                             rs_json_str(app, "name", ""));
     json_object_set_new(app, "name", json_string(name));
     all = with_app(h, name, app);
-    if (rs_saved_config(all, &config, err) < 0)
+    if (rs_config_kept(&config, all, err) < 0)
         return -1;
     rs_controller_who(h->controller, rs_api_who(call));
     return apply_from_rest(h, config, err);
@@ -257,6 +258,42 @@ static int api_logs(const struct rs_api_call *call, json_t **ret, struct rs_erro
     return rs_head_logs_asked(h->logs, call, err);
 }
 
+static bool api_metrics(const struct rs_web_request *req, struct rs_web_answer *a, void *arg)
+{
+    struct rs_head *h = arg;
+
+    if (!h->far_metrics)
+        return false;
+    rs_far_metrics_get(h->far_metrics, req, a);
+    return true;
+}
+
+static int ask_for_metrics(uint64_t number, void *arg)
+{
+    struct rs_head *h = arg;
+    rs_auto(rs_json_decrefp) json_t *ask = json_object();
+    struct rs_error err = {0};
+
+    return rs_head_tell(h, h->node_id, RS_MSG_READ_METRICS, number, ask, &err);
+}
+
+/* The node's figures, and those of the cluster, which are here. */
+static void answer_metrics(struct rs_web_answer *a, const char *text, void *arg)
+{
+    struct rs_head *h = arg;
+
+    api_collect(h);
+    a->status = 200;
+    a->type = "text/plain; version=0.0.4; charset=utf-8";
+    rs_metrics_text(h->metrics, &a->body);
+    if (text)
+        rs_buf_puts(&a->body, text);
+    else
+        rs_process_text(&a->body);
+}
+
+const struct rs_far_metrics_ops rs_head_far_metrics_ops = {ask_for_metrics, answer_metrics};
+
 const struct rs_api_ops rs_head_api_ops = {
     .logs = api_logs,
     .details = api_details,
@@ -272,4 +309,5 @@ const struct rs_api_ops rs_head_api_ops = {
     .why = api_why,
     .why_app = api_why_app,
     .why_deployment = api_why_deployment,
+    .metrics = api_metrics,
 };

@@ -100,6 +100,8 @@ static void link_free(struct link *l)
 
     rs_list_remove(&l->in);
     rs_conn_free(l->conn);
+    if (l->node_id && !h->closing && h->far_metrics && strcmp(l->node_id, h->node_id) == 0)
+        rs_far_metrics_node_gone(h->far_metrics);
     if (l->node_id && !h->closing)
         rs_head_logs_node_gone(h->logs, l->node_id);
     if (l->node_id && !h->closing)
@@ -201,6 +203,8 @@ static int on_message(struct link *l, uint8_t type, uint64_t stream, const json_
         rs_head_logs_answered(l->head->logs, l->node_id, stream, msg);
     else if (type == RS_MSG_ASK_HEAD)
         answer(l, msg);
+    else if (type == RS_MSG_METRICS && l->head->far_metrics)
+        rs_far_metrics_told(l->head->far_metrics, stream, rs_json_str(msg, "text", ""));
     else
         return rs_error_set(err, RS_INVALID, "unexpected %s from a node", rs_msg_name(type));
     return 0;
@@ -263,6 +267,16 @@ static void send_to(struct rs_head *h, const char *node_id, enum rs_msg type, co
     if (l && rs_conn_offer_json(l->conn, type, 0, msg, &err) < 0)
         rs_log_error("a node cannot be told what it should do", "node=%s error=\"%s\"", node_id,
                      err.msg);
+}
+
+int rs_head_tell(struct rs_head *h, const char *node_id, enum rs_msg type, uint64_t stream,
+                 const json_t *msg, struct rs_error *err)
+{
+    struct link *l = link_of(h, node_id);
+
+    if (!l)
+        return rs_error_set(err, RS_NOT_FOUND, "node %s is away", node_id);
+    return rs_conn_offer_json(l->conn, type, stream, msg, err);
 }
 
 static void send_target(const char *node_id, const json_t *target, void *arg)
@@ -453,6 +467,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     struct rs_api_conf api = {
         .host = conf->dashboard_host,
         .port = conf->dashboard_port,
+        .listening = conf->rest_listening,
         .token = getenv("RSERVE_TOKEN"),
         .metrics = metrics,
         .version = rs_version(),
@@ -469,6 +484,10 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
     h->values_dir = rs_strdup(conf->values_dir);
     h->later_host = rs_strdup(conf->later_http_host);
     h->http_port = conf->http_port;
+    h->metrics = metrics;
+    h->node_id = rs_strdup(conf->node_id);
+    if (conf->asks_for_metrics)
+        h->far_metrics = rs_far_metrics_new(loop, &rs_head_far_metrics_ops, h);
     h->has_gauges = metrics != NULL;
     if (metrics)
         rs_gauges_init(&h->gauges, metrics);
@@ -479,6 +498,9 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
         rs_api_new(&h->api, loop, &api, &rs_head_api_ops, h, err) < 0)
         return -1;
     if (conf->join && rs_listener_new(&h->joins, loop, conf->join, on_worker, h, err) < 0)
+        return -1;
+    if (conf->join_listening > 0 &&
+        rs_listener_on(&h->joins, loop, conf->join_listening, on_worker, h, err) < 0)
         return -1;
     if (conf->keep_dir &&
         rs_saved_open(&h->saved, conf->keep_dir, conf->values_dir, conf->forget, err) < 0)
@@ -497,6 +519,7 @@ void rs_head_free(struct rs_head *h)
     h->closing = true;
     rs_after_remove(&h->hook);
     rs_api_free(h->api);
+    rs_far_metrics_free(h->far_metrics);
     rs_listener_free(h->joins);
     while (!rs_list_empty(&h->links))
         link_free(rs_container_of(h->links.next, struct link, in));
@@ -505,6 +528,7 @@ void rs_head_free(struct rs_head *h)
     rs_happened_free(h->happened);
     rs_saved_free(h->saved);
     json_decref(h->orders);
+    free(h->node_id);
     free(h->app_dir);
     free(h->http_host);
     free(h->later_host);

@@ -18,17 +18,20 @@ struct rs_config;
 struct rs_head;
 
 struct rs_head_conf {
-    const char *node_id;         /* of the node in this process */
-    const char *app_dir;         /* default for configurations that come over REST; absolute */
-    const char *dashboard_host;  /* "127.0.0.1" */
-    uint16_t dashboard_port;     /* 0: any free one */
-    const char *http_host;       /* where HTTP is really served, whatever a configuration says; */
-    uint16_t http_port;          /* "" and 0: nowhere */
+    const char *node_id;        /* of the node in this process */
+    const char *app_dir;        /* default for configurations that come over REST; absolute */
+    const char *dashboard_host; /* "127.0.0.1" */
+    uint16_t dashboard_port;    /* 0: any free one */
+    int rest_listening;    /* a socket that listens already, in place of these; taken. 0: none */
+    const char *http_host; /* where HTTP is really served, whatever a configuration says; */
+    uint16_t http_port;    /* "" and 0: nowhere */
     const char *later_http_host; /* without http_port: HTTP listens from the first configuration of
                                     * REST on, here where that does not say; NULL: it does not */
     const char *driver_socket;   /* where programs connect; NULL: nowhere */
     const char *values_dir;      /* where they put what they deploy by value */
     const struct rs_address *join; /* where workers reach it; NULL: nowhere */
+    int join_listening;            /* as rest_listening, in its place */
+    bool asks_for_metrics;         /* of the node `node_id`, which is another process */
     const char *keep_dir;          /* where it keeps what it was told (saved.h); NULL: nowhere */
     bool forget;                   /* what an earlier one kept there */
 };

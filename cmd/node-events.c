@@ -2,6 +2,7 @@
 #include "cmd/node-internal.h"
 
 #include "cmd/verb.h"
+#include "net/api/process.h"
 
 #include <signal.h>
 #include <string.h>
@@ -101,6 +102,7 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
                     why.msg);
 }
 
+#define HEAD_AWAY "the head of this node is away; try again later"
 #define VALUES "values" /* who asks, when it is the node itself; no replica has this name */
 
 /* A question for the head: its answer finds the way back by the name of who asked. */
@@ -108,13 +110,37 @@ static void ask_head(struct rs_node *n, const char *from, uint64_t stream, json_
 {
     rs_auto(rs_json_decrefp) json_t *msg = NULL, *answer = NULL;
     struct rs_error err = {0};
+    int r;
 
-    rs_error_set(&err, RS_NOT_FOUND, "the head of this node is away; try again later");
     msg = json_pack("{s:s, s:I, s:O}", "from", from, "stream", (json_int_t)stream, "ask", ask);
-    if (n->head && rs_conn_offer_json(n->head, RS_MSG_ASK_HEAD, 0, msg, &err) == 0)
+    if (!n->head && !n->within)
+        r = rs_error_set(&err, RS_NOT_FOUND, HEAD_AWAY);
+    else if (rs_asks_put(&n->asks, msg) < 0)
+        r = rs_error_set(&err, RS_NO_ROOM, "%d questions wait for the head", RS_ASKS_MAX);
+    else
+        r = n->head ? rs_conn_offer_json(n->head, RS_MSG_ASK_HEAD, 0, msg, &err) : 0;
+    if (r == 0)
         return;
+    rs_asks_answered(&n->asks, from, stream);
     answer = json_pack("{s:s, s:s}", "error", err.msg, "kind", "RayServeException");
     rs_dataplane_tell(n->dataplane, from, RS_MSG_ANSWER, stream, answer);
+}
+
+static void ask_again(const json_t *msg, void *arg)
+{
+    struct rs_node *n = arg;
+
+    rs_conn_send_json(n->head, RS_MSG_ASK_HEAD, 0, msg);
+}
+
+static void refuse_ask(const json_t *msg, void *arg)
+{
+    struct rs_node *n = arg;
+    rs_auto(rs_json_decrefp) json_t *answer =
+        json_pack("{s:s, s:s}", "error", HEAD_AWAY, "kind", "RayServeException");
+
+    rs_dataplane_tell(n->dataplane, rs_json_str(msg, "from", ""), RS_MSG_ANSWER,
+                      (uint64_t)rs_json_int(msg, "stream", 0), answer);
 }
 
 static void ask_for_value(uint64_t number, const json_t *ask, void *arg)
@@ -136,10 +162,12 @@ static void on_answer_of_head(struct rs_node *n, const json_t *msg)
 
     uint64_t number = (uint64_t)rs_json_int(msg, "stream", 0);
 
-    if (to && strcmp(to, VALUES) == 0)
+    if (to && strcmp(to, VALUES) == 0) {
         rs_values_answer(n->values, number, answer);
-    else if (to && answer)
+    } else if (to && answer) {
+        rs_asks_answered(&n->asks, to, number);
         rs_dataplane_tell(n->dataplane, to, RS_MSG_ANSWER, number, answer);
+    }
 }
 
 static void on_replica(const char *replica_id, enum rs_msg type, uint64_t stream, json_t *msg,
@@ -321,8 +349,28 @@ static void head_gone(struct rs_node *n, const char *why)
     n->head = NULL;
     rs_node_logs_head_gone(n->logs);
     rs_values_head_gone(n->values);
+    if (!n->within) {
+        rs_asks_each(&n->asks, refuse_ask, n);
+        rs_asks_clear(&n->asks);
+    }
     if (n->ops.on_head_gone && !n->closing)
         n->ops.on_head_gone(why, n->arg);
+}
+
+/* What a Prometheus would read here. */
+static void tell_metrics(struct rs_node *n, uint64_t number)
+{
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
+    rs_auto(rs_json_decrefp) json_t *answer = NULL;
+    struct rs_error err = {0};
+
+    if (n->metrics)
+        rs_metrics_text(n->metrics, &text);
+    rs_process_text(&text);
+    answer = json_pack("{s:s}", "text", rs_buf_text(&text));
+    if (!answer || rs_conn_offer_json(n->head, RS_MSG_METRICS, number, answer, &err) < 0)
+        rs_log_warn("the metrics of this node cannot be told", "error=\"%s\"",
+                    answer ? err.msg : "they are not UTF-8");
 }
 
 static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
@@ -345,6 +393,8 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
         r = rs_agent_build(n->agent, msg, rs_node_now(n), &err);
     } else if (r == 0 && f->h.type == RS_MSG_LOGS) {
         rs_node_logs_asked(n->logs, f->h.stream, msg);
+    } else if (r == 0 && f->h.type == RS_MSG_READ_METRICS) {
+        tell_metrics(n, f->h.stream);
     } else if (r == 0 && f->h.type == RS_MSG_CORE_DOWN) {
         core_down(n, msg);
     } else if (r == 0 && f->h.type == RS_MSG_FAILED) {
@@ -353,6 +403,7 @@ static void on_head_frame(struct rs_conn *c, struct rs_frame *f, void *arg)
     } else if (r == 0 && f->h.type == RS_MSG_ANSWER_HEAD) {
         on_answer_of_head(n, msg);
     } else if (r == 0 && f->h.type == RS_MSG_WELCOME) {
+        rs_asks_each(&n->asks, ask_again, n);
         if (n->ops.on_joined)
             n->ops.on_joined(n->arg);
     } else if (r == 0) {
@@ -379,6 +430,12 @@ int rs_node_link(struct rs_node *n, int head_fd, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *join = NULL;
 
+    if (n->head) { /* the old one is gone, which was not seen yet */
+        rs_conn_free(n->head);
+        n->head = NULL;
+        rs_node_logs_head_gone(n->logs);
+        rs_values_head_gone(n->values);
+    }
     if (rs_conn_new(&n->head, n->loop, head_fd, &head_conn_ops, n, err) < 0)
         return -1;
     n->within = rs_conn_within(n->head);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cmd/advice.h"
+#include "cmd/asks.h"
 #include "cmd/drivers.h"
 #include "cmd/envs.h"
 #include "cmd/launch.h"
@@ -70,7 +71,8 @@ struct rs_node {
     bool long_reports; /* the last one had to be shortened */
     bool busy;         /* the last report told of requests under way */
     int64_t reported_at, reaped_at;
-    bool within;         /* the head is in this process */
+    struct rs_asks asks;
+    bool within;         /* the head is on this machine, and back in a moment when it went away */
     unsigned still;      /* reports without news in a row */
     int64_t report_cost; /* ns that the last report took to make */
     double grace_s;      /* longest graceful_shutdown_timeout_s of what was deployed */

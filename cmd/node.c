@@ -357,6 +357,7 @@ void rs_node_free(struct rs_node *n)
     rs_drivers_free(n->drivers);
     rs_values_free(n->values);
     rs_conn_free(n->head);
+    rs_asks_fini(&n->asks);
     rs_probes_fini(&n->probes);
     for (size_t i = 0; i < rs_map_slots(&n->zygotes); i++) {
         struct rs_node_zygote *z = rs_map_at(&n->zygotes, i, NULL);

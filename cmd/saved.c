@@ -5,6 +5,7 @@
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/config/kept.h"
 #include "core/events/kept.h"
 #include "core/store/records.h"
 
@@ -240,31 +241,13 @@ static void note_broken(struct rs_saved *s, const char *kind, const char *name, 
     json_object_set_new(s->broken, key, json_true());
 }
 
-int rs_saved_config(const json_t *j, struct rs_config **ret, struct rs_error *err)
-{
-    rs_auto(rs_diags_fini) struct rs_diags diags = {0};
-    rs_auto(rs_config_freep) struct rs_config *c = NULL;
-    rs_auto(rs_freep) char *text = NULL, *file = NULL;
-    const char *app_dir;
-
-    text = rs_json_dump(json_object_get(j, "document"));
-    file = rs_asprintf("%s/(kept)", rs_json_str(j, "dir", ""));
-    if (rs_config_parse(&c, text, strlen(text), file, &diags) < 0)
-        return rs_diags_to_error(&diags, err);
-    app_dir = rs_json_str(j, "app_dir", NULL);
-    if (app_dir && rs_config_default_app_dir(c, app_dir, err) < 0)
-        return -1;
-    *ret = rs_steal(c);
-    return 0;
-}
-
 static int parse(const char *data, size_t len, struct rs_config **ret, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *j = NULL;
 
     if (rs_json_parse(&j, data, len, "a kept configuration", err) < 0)
         return -1;
-    return rs_saved_config(j, ret, err);
+    return rs_config_kept(ret, j, err);
 }
 
 static void read_config(const char *name, const char *data, size_t len, void *arg)

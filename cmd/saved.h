@@ -29,9 +29,6 @@ struct rs_records *rs_saved_records(const struct rs_saved *s);
  * -1: nothing of it is, and the next call tries again. */
 RS_MUST_CHECK int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *err);
 
-/* A configuration {"dir", "app_dir", "document"} of that. */
-RS_MUST_CHECK int rs_saved_config(const json_t *j, struct rs_config **ret, struct rs_error *err);
-
 struct rs_saved_ops {
     void (*counts)(const json_t *counts, void *arg); /* before the others */
     /* Takes `config`. */

@@ -5,6 +5,7 @@
 #include "cmd/serve.h"
 
 #include "cmd/certificate.h"
+#include "cmd/control.h"
 #include "cmd/head.h"
 #include "cmd/node.h"
 #include "cmd/reload.h"
@@ -42,7 +43,8 @@ struct serve {
     const struct rs_serve_conf *conf;
     struct rs_loop *loop;
     struct rs_metrics *metrics;
-    struct rs_head *head; /* NULL: a worker */
+    struct rs_head *head;       /* NULL: it is another process */
+    struct rs_control *control; /* the process of this head's; NULL: no head, or one that is here */
     struct rs_node *node;
     struct rs_view *view; /* what people are shown; NULL: a worker */
     struct rs_running_file
@@ -109,6 +111,8 @@ static int on_signal(struct rs_io *io, uint32_t events)
         rs_node_kill(s->node);
         return 0;
     }
+    if (s->control)
+        rs_control_stopping(s->control);
     rs_node_drain(s->node);
     if (rs_node_ongoing(s->node)) /* without requests it is over in a moment */
         what = rs_node_waits_for(s->node);
@@ -251,11 +255,13 @@ static void now_ready(struct serve *s)
     if (s->ready_told)
         return;
     s->ready_told = true;
-    if (s->head) {
+    if (!s->conf->head)
         reach(at.dashboard, sizeof(at.dashboard), s->conf->options->dashboard_host,
-              rs_head_port(s->head));
+              s->head ? rs_head_port(s->head) : rs_control_port(s->control));
+    if (s->head)
         rs_head_join_address(s->head, at.join, sizeof(at.join));
-    }
+    else if (s->control)
+        rs_control_join_address(s->control, at.join, sizeof(at.join));
     if (s->http_host[0] && rs_node_port(s->node))
         reach(at.http, sizeof(at.http), s->http_host, rs_node_port(s->node));
     if (s->conf->kind)
@@ -272,7 +278,9 @@ static void on_joined(void *arg)
     struct serve *s = arg;
 
     s->away_told = false;
-    if (s->conf->head)
+    if (s->control)
+        rs_control_ready(s->control);
+    if (!s->head)
         now_ready(s);
 }
 
@@ -280,12 +288,16 @@ static void on_head_gone(const char *why, void *arg)
 {
     struct serve *s = arg;
 
-    if (s->conf->head && !s->interrupts)
+    if (s->control)
+        rs_control_gone(s->control);
+    else if (s->conf->head && !s->interrupts)
         away(s, why);
 }
 
 static int link_up(struct serve *s, struct rs_error *err)
 {
+    if (s->control)
+        return 0; /* it is linked when it is started */
     if (s->head)
         return link_inside(s, err);
     if (!rs_address_is_name(s->conf->head) &&
@@ -516,8 +528,8 @@ static const struct rs_node_ops node_ops_view = {
 /* The progress block is on the terminal: what replicas write must come by it. */
 static bool owns_terminal(const struct serve *s)
 {
-    return !s->conf->head && s->conf->options->log_format == 0 && !s->conf->options->quiet &&
-           isatty(STDOUT_FILENO);
+    return !s->conf->head && !s->conf->keep && s->conf->options->log_format == 0 &&
+           !s->conf->options->quiet && isatty(STDOUT_FILENO);
 }
 
 static int start_node(struct serve *s, struct rs_error *err)
@@ -574,8 +586,6 @@ static int start_head(struct serve *s, struct rs_error *err)
         .later_http_host = s->conf->later_http_host,
         .driver_socket = rs_node_driver_socket(s->node),
         .values_dir = rs_node_values_dir(s->node),
-        .keep_dir = s->conf->keep ? rs_node_state_dir(s->node) : NULL,
-        .forget = s->conf->forget,
     };
 
     if (s->conf->join) {
@@ -585,6 +595,57 @@ static int start_head(struct serve *s, struct rs_error *err)
     }
     return rs_head_new(&s->head, s->loop, &conf, s->metrics,
                        &(struct rs_head_ops){on_event, on_listen}, s, err);
+}
+
+/* --- a control plane that is a child ------------------------------------------------------------- */
+
+static void on_control_started(int fd, void *arg)
+{
+    struct serve *s = arg;
+    struct rs_error err = {0};
+
+    if (rs_node_link(s->node, fd, &err) < 0)
+        rs_log_error("cannot link the control plane", "error=\"%s\"", err.msg);
+}
+
+static void on_control_failed(int exit_status, void *arg)
+{
+    struct serve *s = arg;
+
+    s->status = exit_status;
+    s->interrupts++;
+    rs_node_kill(s->node);
+}
+
+static const struct rs_control_ops control_ops = {on_control_started, on_control_failed};
+
+static int start_control(struct serve *s, const struct rs_config *config, struct rs_error *err)
+{
+    const struct rs_serve_options *o = s->conf->options;
+    struct rs_address join;
+    rs_auto(rs_freep) char *cwd = getcwd(NULL, 0);
+    const struct rs_control_conf conf = {
+        .node_id = s->node_id,
+        .app_dir = s->conf->app_dir ? s->conf->app_dir : cwd,
+        .dashboard_host = o->dashboard_host,
+        .dashboard_port = (uint16_t)o->dashboard_port,
+        .join = &join,
+        .http_host = s->http_host,
+        .http_port = rs_node_port(s->node),
+        .https = config && config->http.ssl[RS_SSL_KEYFILE],
+        .driver_socket = rs_node_driver_socket(s->node),
+        .values_dir = rs_node_values_dir(s->node),
+        .keep_dir = rs_node_state_dir(s->node),
+        .forget = s->conf->forget,
+        .quiet = o->quiet,
+        .verbose = o->verbose,
+        .json = o->log_format == 1,
+        .config = config,
+    };
+
+    if (rs_address_parse(s->conf->join, 6379, &join, err) < 0)
+        return -1;
+    return rs_control_new(&s->control, s->loop, &conf, &control_ops, s, err);
 }
 
 /* Thousands of connections need as many descriptors. */
@@ -629,15 +690,17 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
     s->metrics = rs_metrics_new();
     if (start_node(s, err) < 0)
         return -1;
-    if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0))
+    if (s->conf->keep) {
+        if (start_control(s, *config, err) < 0)
+            return -1;
+    } else if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0)) {
         return -1;
+    }
     if (open_sides(s, err) < 0 || link_up(s, err) < 0)
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
-    if (s->conf->keep)
-        rs_head_restore(s->head, !*config);
-    if (*config && rs_head_apply(s->head, rs_steal(*config), err) < 0)
+    if (s->head && *config && rs_head_apply(s->head, rs_steal(*config), err) < 0)
         return -1;
     if (s->head)
         now_ready(s);
@@ -658,6 +721,7 @@ static void finish(struct serve *s)
     rs_view_free(s->view);
     s->view = NULL; /* what replicas still write is shown without it */
     rs_head_free(s->head);
+    rs_control_free(s->control);
     rs_node_free(s->node);
     rs_io_stop(&s->signals);
     rs_closep(&s->signals.fd);

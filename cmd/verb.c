@@ -11,7 +11,7 @@ const struct rs_verb *const rs_verbs[] = {
     &rs_verb_deploy,        &rs_verb_delete,     &rs_verb_python, &rs_verb_serve,   &rs_verb_ray,
     &rs_verb_install_links, &rs_verb_completion, &rs_verb_help,   &rs_verb_version, NULL,
 };
-static const struct rs_verb *const unlisted[] = {&rs_verb_instance, NULL};
+static const struct rs_verb *const unlisted[] = {&rs_verb_instance, &rs_verb_control_plane, NULL};
 
 static const struct rs_verb *find_in(const struct rs_verb *const *verbs, const char *name)
 {

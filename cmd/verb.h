@@ -63,6 +63,7 @@ RS_MUST_CHECK int rs_verb_parse(const struct rs_verb *verb, int argc, char *argv
                                 struct rs_error *err);
 
 extern const struct rs_verb rs_verb_completion;
+extern const struct rs_verb rs_verb_control_plane;
 extern const struct rs_verb rs_verb_head;
 extern const struct rs_verb rs_verb_help;
 extern const struct rs_verb rs_verb_install_links;

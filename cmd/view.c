@@ -167,7 +167,7 @@ int rs_view_new(struct rs_view **ret, struct rs_loop *loop, const struct rs_view
     v->redraw.fn = on_redraw;
     v->progress = rs_progress_new(
         &(struct rs_progress_conf){
-            .tty = terminal.tty,
+            .tty = terminal.tty && !conf->lines,
             .color = terminal.color,
             .width = terminal.width,
             .height = terminal.height,

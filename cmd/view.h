@@ -13,6 +13,7 @@ struct rs_view;
 
 struct rs_view_conf {
     bool quiet, verbose, json;
+    bool lines;       /* a line per change, on a terminal too: others write to it */
     const char *host; /* of the HTTP listener, for the URL */
     uint16_t port;    /* 0: none */
     bool https;

@@ -2,27 +2,14 @@
 #include "sched/controller-internal.h"
 
 #include "core/base/json.h"
-#include "core/config/config.h"
+#include "core/config/kept.h"
 
 #include <string.h>
-
-/* {"dir", "app_dir", "document"}: relative paths start at `dir`; `app_dir` is that of applications
- * which name none. */
-static json_t *config_json(const struct rs_config *config)
-{
-    const char *app_dir = NULL;
-
-    for (size_t i = 0; i < config->app_count && !app_dir; i++)
-        if (!json_object_get(json_object_get(config->apps[i].json, "rserve"), "app_dir"))
-            app_dir = config->apps[i].app_dir;
-    return json_pack("{s:s, s:s?, s:O}", "dir", config->dir, "app_dir", app_dir, "document",
-                     config->json);
-}
 
 /* Without applications that were deleted since, or deployed anew by programs. */
 static json_t *file_config(const struct rs_controller *c)
 {
-    rs_auto(rs_json_decrefp) json_t *j = c->config ? config_json(c->config) : NULL;
+    rs_auto(rs_json_decrefp) json_t *j = c->config ? rs_config_keep(c->config) : NULL;
     json_t *document, *apps;
 
     if (!j)
@@ -70,7 +57,7 @@ json_t *rs_controller_desired(const struct rs_controller *c)
         if (!app || !app->conf || app->deleting)
             continue;
         if (app->own)
-            json_object_set_new(apps, app->name, config_json(app->own));
+            json_object_set_new(apps, app->name, rs_config_keep(app->own));
         json_object_set_new(counts, app->name, counts_of(app));
     }
     return json_pack("{s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts", counts);

@@ -189,6 +189,7 @@ int rs_api_new(struct rs_api **ret, struct rs_loop *loop, const struct rs_api_co
         .host = conf->host,
         .port = conf->port,
         .option = "--dashboard-port",
+        .listening = conf->listening,
         .body_max = conf->body_max ? conf->body_max : BODY_MAX,
         .connections = CONNECTIONS_MAX,
         .idle_s = conf->idle_s ? conf->idle_s : IDLE_S,

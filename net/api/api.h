@@ -16,6 +16,7 @@
 #include "core/base/error.h"
 #include "core/loop/loop.h"
 #include "core/metrics/metrics.h"
+#include "net/http/web.h"
 
 #include <jansson.h>
 
@@ -72,16 +73,19 @@ struct rs_api_ops {
     int (*last_change)(const char *app, char *who, size_t size, double *when, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
+    /* Answers GET /metrics, now or later (rs_web_wait). false, or NULL: the figures are those here. */
+    bool (*metrics)(const struct rs_web_request *req, struct rs_web_answer *a, void *arg);
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
     rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *logs;
 };
 
 struct rs_api_conf {
-    const char *host;           /* IP address or localhost; "127.0.0.1" */
-    uint16_t port;              /* 0: any free one; see rs_api_port */
-    const char *token;          /* NULL: none; then only this machine may change anything */
-    struct rs_metrics *metrics; /* borrowed; NULL: only figures of the process */
+    const char *host;  /* IP address or localhost; "127.0.0.1" */
+    uint16_t port;     /* 0: any free one; see rs_api_port */
+    int listening;     /* a socket that listens already, in place of these; taken. 0: none */
+    const char *token; /* NULL: none; then only this machine may change anything */
+    struct rs_metrics *metrics;             /* borrowed; NULL: only figures of the process */
     const char *version, *commit, *session; /* borrowed */
     const char *driver_socket;              /* where programs connect; NULL: nowhere; borrowed */
     size_t body_max;                        /* bytes; 0: 4 MiB */

@@ -176,6 +176,8 @@ void rs_api_metrics(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
 
+    if (api->ops->metrics && api->ops->metrics(call->req, a, api->arg))
+        return;
     if (api->ops->collect)
         api->ops->collect(api->arg);
     a->status = 200;

@@ -41,7 +41,7 @@ RS_MUST_CHECK int rs_conn_new(struct rs_conn **ret, struct rs_loop *loop, int fd
 void rs_conn_free(struct rs_conn *c); /* NULL is fine; flushes what the socket takes at once */
 RS_DEFINE_AUTO(struct rs_conn *, rs_conn_free);
 bool rs_conn_closed(const struct rs_conn *c);
-/* The other end was made by this process, as both ends of a socket pair are. */
+/* A Unix socket: the other end is on this machine, and the kernel tells at once when it is gone. */
 bool rs_conn_within(const struct rs_conn *c);
 
 /* Offset in the whole output of the connection behind what was sent so far. */

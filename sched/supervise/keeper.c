@@ -192,19 +192,6 @@ size_t rs_keeper_count(const struct rs_keeper *k)
     return n;
 }
 
-static bool watched(pid_t pid, void *arg)
-{
-    const struct rs_keeper *k = arg;
-
-    for (size_t i = 0; i < rs_map_slots(&k->procs); i++) {
-        const struct proc *p = rs_map_at(&k->procs, i, NULL);
-
-        if (p && p->child.pid == pid)
-            return true;
-    }
-    return false;
-}
-
 /* A process that was forked for us but whose pid we were not told yet must not be reaped by number:
  * while one is expected, nothing is. */
 void rs_keeper_reap(struct rs_keeper *k)
@@ -215,5 +202,5 @@ void rs_keeper_reap(struct rs_keeper *k)
         if (p && p->child.pid == 0)
             return;
     }
-    rs_reap(watched, k);
+    rs_reap();
 }

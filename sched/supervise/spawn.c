@@ -17,6 +17,8 @@
 
 #define CHILD_FDS 16 /* 0, 1, 2 and what a caller names */
 
+static struct rs_list children = {&children, &children}; /* that are watched */
+
 /* What the child needs, made before the fork: between fork and exec of a process with threads only
  * async-signal-safe calls are allowed, so the child allocates nothing. */
 struct plan {
@@ -134,7 +136,7 @@ static const char *search_path(const struct rs_spawn *spec)
 /* The file that argv[0] means, as a shell would look for it. */
 static char *find_program(const struct rs_spawn *spec, struct rs_error *err)
 {
-    const char *name = spec->argv[0];
+    const char *name = spec->program ? spec->program : spec->argv[0];
     bool seen = false; /* there is one, but it may not be executed */
 
     if (strchr(name, '/'))
@@ -225,6 +227,8 @@ static int watch(struct rs_child *child, struct rs_loop *loop, pid_t pid, struct
     if (rs_io_start(&child->io, loop, EPOLLIN, err) < 0)
         return -1;
     child->pid = pid;
+    rs_list_init(&child->in);
+    rs_list_push_back(&children, &child->in);
     rs_steal_fd(&fd);
     return 0;
 }
@@ -328,6 +332,7 @@ void rs_child_release(struct rs_child *child)
 {
     if (child->pid <= 0)
         return;
+    rs_list_remove(&child->in);
     rs_io_stop(&child->io);
     close(child->io.fd);
     child->io.fd = -1;
@@ -341,7 +346,16 @@ int rs_subreaper(struct rs_error *err)
     return 0;
 }
 
-unsigned rs_reap(bool (*watched)(pid_t pid, void *arg), void *arg)
+static bool is_watched(pid_t pid)
+{
+    rs_list_for_each (it, &children) {
+        if (rs_container_of(it, struct rs_child, in)->pid == pid)
+            return true;
+    }
+    return false;
+}
+
+unsigned rs_reap(void)
 {
     unsigned reaped = 0;
 
@@ -350,7 +364,7 @@ unsigned rs_reap(bool (*watched)(pid_t pid, void *arg), void *arg)
 
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
             return reaped;
-        if (watched(info.si_pid, arg))
+        if (is_watched(info.si_pid))
             return reaped; /* its pidfd is ready too: on_exit first, the others next time */
         if (waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG) == 0)
             reaped++;

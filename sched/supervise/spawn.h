@@ -25,6 +25,7 @@ struct rs_spawn_fd {
 
 struct rs_spawn {
     const char *const *argv;       /* argv[0] is looked up in PATH of the new environment */
+    const char *program;           /* the file that is executed; NULL: that of argv[0] */
     const char *const *env;        /* the whole environment, "NAME=value"; NULL: as here */
     const char *cwd;               /* NULL: as here */
     const struct rs_spawn_fd *fds; /* 0, 1 and 2 that are not named read and write /dev/null */
@@ -33,9 +34,10 @@ struct rs_spawn {
 
 /* Embedded in what it serves; zero-initialise. */
 struct rs_child {
-    struct rs_io io; /* io.fd is the pidfd, -1 or 0 before start */
-    pid_t pid;       /* 0: none, or reaped */
-    bool foreign;    /* made by someone else, re-parented to us */
+    struct rs_io io;   /* io.fd is the pidfd, -1 or 0 before start */
+    struct rs_list in; /* all that are watched */
+    pid_t pid;         /* 0: none, or reaped */
+    bool foreign;      /* made by someone else, re-parented to us */
     /* The process ended and was reaped. `status` as of waitpid. The child may be freed in here. */
     void (*on_exit)(struct rs_child *child, int status);
 };
@@ -54,9 +56,9 @@ void rs_child_release(struct rs_child *child);
 
 /* Orphans below this process become its children. Once, at start. */
 RS_MUST_CHECK int rs_subreaper(struct rs_error *err);
-/* Reaps children that no rs_child watches (grandchildren that were re-parented). `watched` tells
- * whether a pid has a watcher. Call at times, and at the end. Returns how many it reaped. */
-unsigned rs_reap(bool (*watched)(pid_t pid, void *arg), void *arg);
+/* Reaps children that no rs_child watches (grandchildren that were re-parented). Call at times, and at
+ * the end. Returns how many it reaped. */
+unsigned rs_reap(void);
 
 /* "exited with status 3", "was killed by SIGKILL (9)". Fits in 64 bytes. */
 void rs_exit_text(int status, char *buf, size_t size);

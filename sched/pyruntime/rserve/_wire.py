@@ -79,6 +79,8 @@ CONTROL_MESSAGES: Dict[str, int] = {
     "LOG_LINES": 55,
     "ASK_HEAD": 56,
     "ANSWER_HEAD": 57,
+    "READ_METRICS": 59,
+    "METRICS": 60,
 }
 
 # Metadata fields

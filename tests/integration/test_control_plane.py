@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""The control plane of `rserve head` dies, at any moment: nobody who is served notices, and what was under way is done."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import Any, Dict, List
+
+from harness import RSERVE, Load, Server, ServeTest, free_port, main, wait_until
+
+CODE = '''
+import os, time
+from ray import serve
+
+@serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0.1})
+class A:
+    def __init__(self, version=0):
+        time.sleep(0.1)
+        self.version = version
+    def reconfigure(self, config):
+        self.said = config
+    async def __call__(self, request):
+        return "%s %s %d" % (self.version, self.said, os.getpid())
+
+def build(args):
+    return A.options(user_config={"say": args.get("say", "-")}).bind(args.get("version", 0))
+'''
+
+PROGRAM = '''
+import sys
+from ray import serve
+
+@serve.deployment(ray_actor_options={"num_cpus": 0.1})
+def f(request):
+    return "program"
+
+print("asks", flush=True)
+sys.stdin.readline()
+serve.run(f.bind(), name="program", route_prefix="/program")
+print("has it", flush=True)
+'''
+
+
+class ControlPlane(ServeTest):
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("served.py", CODE)
+        self.state = os.path.join(self.folder, "kept")
+
+    def head(self, *args: str) -> Server:
+        s = self.spawn("head", "--num-cpus", "4", "--host", "127.0.0.1", "--port",
+                       str(free_port()), "--dashboard-port", str(free_port()), "--listen",
+                       "127.0.0.1:%d" % free_port(), "--state-dir", self.state, *args)
+        s.port, s.dashboard = int(s.args[s.args.index("--port") + 1]), int(
+            s.args[s.args.index("--dashboard-port") + 1])
+        s.wait_rest()
+        return s
+
+    def control(self, head: Server) -> int:
+        """The process; 0: there is none at this moment."""
+        try:
+            with open("/proc/%d/task/%d/children" % (head.pid, head.pid)) as f:
+                children = f.read().split()
+        except OSError:
+            return 0
+        for pid in children:
+            try:
+                with open("/proc/%s/comm" % pid) as f:
+                    if f.read().strip() == "rserve-control":
+                        return int(pid)
+            except OSError:
+                pass
+        return 0
+
+    def kill(self, head: Server, number: int = signal.SIGKILL) -> int:
+        """One that runs; another one follows."""
+        pid = wait_until("there is a control plane", lambda: self.control(head))
+        os.kill(pid, number)
+        wait_until("there is another", lambda: self.control(head) not in (0, pid))
+        return int(pid)
+
+    def config(self, *apps: str, **args: Any) -> Dict[str, Any]:
+        return {"applications": [
+            {"name": n, "route_prefix": "/" + n, "import_path": "served:build", "args": args,
+             "rserve": {"app_dir": self.folder}} for n in apps]}
+
+    def put(self, head: Server, config: Dict[str, Any]) -> None:
+        """A deployer tries again when its connection breaks."""
+        def done() -> bool:
+            try:
+                return head.rest("PUT", config).status == 200
+            except OSError:
+                return False
+        wait_until("it is taken", done)
+
+    def test_killed_under_load(self) -> None:
+        head = self.head()
+        self.put(head, self.config("app"))
+        head.wait_apps()
+        pids = head.pids("app", "A")
+        load = Load(head.port, "/app")
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL):
+            load.wait(20)
+            self.kill(head, number)
+            load.wait(20)
+            head.wait_apps()
+            self.assertEqual(head.pids("app", "A"), pids)
+        load.wait(20)
+        self.assertEqual(set(load.stop()), {200})
+        self.assertLessEqual({int(t.split()[-1]) for _, t in load.results}, pids)
+        head.wait_output("the control plane ended and is started again")
+        self.assertNoZombies(head)
+        # what it is asked next is done
+        self.put(head, {"applications": []})
+        wait_until("it is deleted", lambda: not head.details()["applications"])
+        control = self.control(head)
+        self.assertEqual(head.stop(), 0)
+        self.assertFalse(os.path.exists("/proc/%d" % control))
+
+    def change_and_kill(self, head: Server, config: Dict[str, Any], after: float) -> None:
+        """An order, and a kill so long after it was given, whatever is under way then."""
+        answers: List[int] = []
+
+        def order() -> None:
+            try:
+                answers.append(head.rest("PUT", config).status)
+            except OSError:
+                answers.append(0)
+
+        t = threading.Thread(target=order)
+        t.start()
+        time.sleep(after)
+        self.kill(head)
+        t.join()
+        if answers == [0]: # not acknowledged: nobody knows
+            self.put(head, config)
+
+    def test_killed_at_every_step_of_a_change(self) -> None:
+        """New code, another count, user_config, a second application, gone again: each is finished, and
+        nothing is lost meanwhile."""
+        head = self.head()
+        self.put(head, self.config("app"))
+        head.wait_apps()
+        load = Load(head.port, "/app")
+        for step, after in enumerate((0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)):
+            config = self.config("app", version=step // 2, say=step)
+            if step % 3 == 1:
+                config["applications"] += self.config("other", version=step)["applications"]
+            if step % 4 == 2:
+                config["applications"][0]["deployments"] = [{"name": "A", "num_replicas": 3}]
+            self.change_and_kill(head, config, after)
+            names = {a["name"]: "RUNNING" for a in config["applications"]}
+            head.wait_apps(names)
+            wait_until("nothing else is there",
+                       lambda n=names: sorted(head.details()["applications"]) == sorted(n))
+            wanted = "%d {'say': %d} " % (step // 2, step)
+            wait_until("step %d has come" % step, lambda w=wanted: all(
+                head.call("/app").text.startswith(w) for _ in range(6)))
+            wait_until("so many replicas", lambda s=step: len(
+                head.replicas("app", "A")) == (3 if s % 4 == 2 else 2))
+        self.assertEqual(set(load.stop()), {200})
+
+    def test_programs_ask_again(self) -> None:
+        """Who asked the one that died is answered by the next."""
+        head = self.head()
+        env = dict(os.environ, RAY_DASHBOARD_ADDRESS="127.0.0.1:%d" % head.dashboard,
+                   RAY_ADDRESS=head.args[head.args.index("--listen") + 1],
+                   XDG_STATE_HOME=head.state)
+        program = subprocess.Popen([RSERVE, "python", self.write("program.py", PROGRAM)],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env=env)
+        assert program.stdin and program.stdout
+        self.assertEqual(program.stdout.readline().strip(), "asks")
+        pid = self.control(head)
+        os.kill(pid, signal.SIGSTOP)
+        program.stdin.write("\n")
+        program.stdin.flush()
+        self.assertEqual(head.call("/nothing").status, 404)
+        time.sleep(0.3) # the question is with one that will not answer it
+        self.kill(head)
+        self.assertEqual(program.stdout.readline().strip(), "has it")
+        self.assertEqual(program.wait(30), 0)
+        program.stdin.close()
+        program.stdout.close()
+        wait_until("it is served", lambda: head.call("/program").text == "program")
+
+    def test_metrics(self) -> None:
+        """/metrics has both: what the node measures, and what the control plane knows."""
+        head = self.head()
+        self.put(head, self.config("app"))
+        head.wait_apps()
+        self.assertEqual(head.call("/app").status, 200)
+        text = head.rest(path="/metrics").text
+        self.assertIn('ray_serve_num_http_requests_total{', text)
+        self.assertIn('ray_serve_application_status{application="app"} 6', text)
+        self.assertEqual(text.count("\nprocess_start_time_seconds "), 1, text)
+        names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+        self.assertEqual(len(names), len(set(names)))
+        # one that cannot say anything does not keep the others from saying it
+        os.kill(head.pid, signal.SIGSTOP)
+        try:
+            text = head.rest(path="/metrics").text
+        finally:
+            os.kill(head.pid, signal.SIGCONT)
+        self.assertIn('ray_serve_application_status{application="app"} 6', text)
+
+    def test_dies_again_and_again(self) -> None:
+        """It is started again each time, if not at once."""
+        head = self.head()
+        for _ in range(5):
+            self.kill(head)
+        head.wait_output("in_ms=")
+        head.wait_rest()
+        self.assertEqual(head.stop(), 0)
+
+
+if __name__ == "__main__":
+    main()
