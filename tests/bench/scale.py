@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""How fast a deployment grows when its load triples: from the step to 12 replicas that take requests,
-and what requests feel of it, as a ratio to the time before.
+"""How fast a deployment grows when its load triples: from the step to 12 replicas that take
+requests, and what requests feel of it, as a ratio to the time before.
 
     scale.py --rserve build/rserve [--rounds 5] [--look-back 0.5] [--how mean] [--python PYTHON]
 
 The load is open: requests come at their times, whatever became of the earlier ones. 80 a second of
-0.1 s each keep 4 replicas at their target of 2; then 240 a second ask for 12. Standard library only.
+0.1 s each keep 4 replicas at their target of 2; then 240 a second ask for 12. Standard library
+only.
 """
 
 import argparse

@@ -108,7 +108,7 @@ class Rolls(ChangeTest):
         self.assertNoneLost(load)
 
     def test_again_and_again(self) -> None:
-        """No request is left with a replica that goes: one would hold the roll up for its whole grace."""
+        """No request is left with a replica that goes: it would hold the roll up for its grace."""
         s = self.serve_code("""\
             from ray import serve
 

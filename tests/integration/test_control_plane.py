@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The control plane of `rserve head` dies, at any moment: nobody who is served notices, and what was under way is done."""
+"""The control plane of `rserve head` dies, at any moment: nobody who is served notices, and what
+was under way is done."""
 
 import os
 import signal
@@ -138,8 +139,8 @@ class ControlPlane(ServeTest):
             self.put(head, config)
 
     def test_killed_at_every_step_of_a_change(self) -> None:
-        """New code, another count, user_config, a second application, gone again: each is finished, and
-        nothing is lost meanwhile."""
+        """New code, another count, user_config, a second application, gone again: each is finished,
+        and nothing is lost meanwhile."""
         head = self.head()
         self.put(head, self.config("app"))
         head.wait_apps()
