@@ -39,7 +39,7 @@ static bool is_free(const struct rs_slots *s)
 /* It is slow, and had its share. */
 static bool had_enough(const struct rs_queue *q, const struct rs_slots *s)
 {
-    return s->every && q->picks - s->last_pick < s->every;
+    return s->every && q->picks - s->last_pick + 1 < s->every;
 }
 
 static bool is_fresh(const struct rs_queue *q, const struct rs_waiter *w)
