@@ -3,8 +3,10 @@
 #include "cmd/check.h"
 #include "cmd/reload.h"
 #include "cmd/serve.h"
+#include "cmd/simulate.h"
 #include "cmd/verb.h"
 #include "core/base/alloc.h"
+#include "core/base/clock.h"
 #include "core/config/config.h"
 
 #include <stddef.h>
@@ -16,6 +18,7 @@ struct run_options {
     struct rs_serve_options serve;
     struct rs_app_source source;
     bool check, no_import, reload;
+    struct rs_simulate_options simulate;
 };
 
 static const struct rs_option run_options[] = {
@@ -34,6 +37,12 @@ static const struct rs_option run_options[] = {
      "validate, print the resulting deployments, and exit 0 or 2"},
     {"no-import", 0, RS_OPT_FLAG, offsetof(struct run_options, no_import), NULL,
      "with --check: do not import the applications' modules"},
+    {"simulate", 0, RS_OPT_STRING, offsetof(struct run_options, simulate.trace), "TRACE",
+     "serve nothing: predict what FILE would do with the requests of TRACE (docs/simulate.md)"},
+    {"json", 0, RS_OPT_FLAG, offsetof(struct run_options, simulate.json), NULL,
+     "with --simulate: figures for programs"},
+    {"start-time", 0, RS_OPT_DURATION, offsetof(struct run_options, simulate.start_time), "TIME",
+     "with --simulate: what a replica takes to be ready (default 0.1s)", .max = INT64_MAX / 4},
     {NULL},
 };
 
@@ -123,7 +132,7 @@ static void watching_fini(struct watching *w)
 
 static int cmd_run(int argc, char *argv[], struct rs_error *err)
 {
-    struct run_options o = {.serve = RS_SERVE_DEFAULTS};
+    struct run_options o = {.serve = RS_SERVE_DEFAULTS, .simulate.start_time = 100 * RS_MS};
     struct rs_config *config = NULL;
     rs_auto(rs_freep) char *folder = NULL; /* of FILE: where later configurations start too */
     int n = rs_verb_parse(&rs_verb_run, argc, argv, &o, err);
@@ -137,10 +146,12 @@ static int cmd_run(int argc, char *argv[], struct rs_error *err)
     r = rs_app_source_load(&o.source, argv + 1, n, &config, err);
     if (r == 0)
         folder = rs_strdup(config->dir);
-    if (r == 0 && o.reload && !o.check)
+    if (r == 0 && o.reload && !o.check && !o.simulate.trace)
         r = watch_what(&w, err);
     if (r != 0)
         rs_config_free(config);
+    else if (o.simulate.trace)
+        r = rs_simulate_command(config, &o.serve, &o.simulate, err);
     else if (o.check)
         r = rs_check(config, &o.serve, !o.no_import, err);
     else

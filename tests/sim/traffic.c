@@ -273,6 +273,8 @@ static void on_load(struct rs_sim_pool *p, void *arg)
 
     n->dirty |= !rs_queue_open(&p->queue);
     n->busy = true;
+    if (n->agent)
+        sim_node_settle(n);
 }
 
 static const struct rs_sim_pool_ops pool_ops = {
