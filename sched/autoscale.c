@@ -100,11 +100,15 @@ void rs_autoscale_load(struct rs_autoscale *a, double queued, double total, int6
 
 void rs_autoscale_correct(struct rs_autoscale *a, double area, int64_t now)
 {
+    size_t last;
+
     advance(a, now);
-    if (area == 0 || a->spans[a->n_spans - 1].from >= now)
+    last = a->n_spans - 1;
+    if (a->spans[last].from >= now && last-- == 0)
         return; /* no time passed in which it could have been */
-    a->spans[a->n_spans - 1].area += area;
-    add_span(a, now);
+    a->spans[last].area += area;
+    if (area != 0 && last + 1 == a->n_spans)
+        add_span(a, now);
 }
 
 /* Those that ended before the window are of no use any more. */

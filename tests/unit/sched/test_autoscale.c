@@ -192,6 +192,22 @@ START_TEST(correction)
 }
 END_TEST
 
+/* Reports of several nodes at the same moment: each of them counts. */
+START_TEST(corrections_at_once)
+{
+    reset();
+    rs_autoscale_load(&a, 0, 0, now);
+    for (int i = 0; i < 50; i++) {
+        now += 200 * RS_MS;
+        for (int node = 0; node < 3; node++) {
+            rs_autoscale_correct(&a, 0.2, now); /* 1 on average, of each */
+            rs_autoscale_load(&a, 0, 0, now);
+        }
+    }
+    ck_assert_double_eq_tol(rs_autoscale_total(&a, RS_AUTOSCALE_MEAN, 5 * RS_SEC, now), 3, 1e-6);
+}
+END_TEST
+
 /* However often the load changes, memory is bounded and the mean stays right. */
 START_TEST(many_changes)
 {
@@ -432,7 +448,8 @@ END_TEST
 RS_CHECK_MAIN("autoscale", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_loop_test(tc, formula, 0, RS_COUNT(formulas));
               tcase_add_loop_test(tc, policy, 0, RS_COUNT(policies)); tcase_add_test(tc, window);
-              tcase_add_test(tc, correction); tcase_add_test(tc, many_changes);
-              tcase_add_test(tc, upscale_delay); tcase_add_test(tc, policy_at_zero);
-              tcase_add_test(tc, reversal); tcase_add_test(tc, to_zero_delay);
+              tcase_add_test(tc, correction); tcase_add_test(tc, corrections_at_once);
+              tcase_add_test(tc, many_changes); tcase_add_test(tc, upscale_delay);
+              tcase_add_test(tc, policy_at_zero); tcase_add_test(tc, reversal);
+              tcase_add_test(tc, to_zero_delay);
               tcase_add_loop_test(tc, shape, 0, RS_COUNT(shapes)); tcase_add_test(tc, why);)
