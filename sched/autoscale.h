@@ -88,7 +88,7 @@ struct rs_autoscale_facts {
     bool has_policy;  /* the user's own code decides; it has not answered while policy_wants < 0 */
     double policy_wants;
     const char *lower_reason; /* why `lower` is what it is; NULL: the configuration says so */
-    double wall_s; /* wall clock at `now` */
+    double wall_s;            /* wall clock at `now` */
 };
 
 void rs_autoscale_fini(struct rs_autoscale *a);

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import threading
 from typing import Any, Dict, List
 
@@ -121,6 +122,45 @@ class ByTheClock(ServeTest):
             r = rserve("run", path, "--check", "--no-import", env=dict(os.environ, TZDIR=zones))
             self.assertEqual(r.returncode, 2, r.stderr)
             self.assertOneLine(r.stderr, "schedule[0].timezone", os.path.join("zones", name))
+
+
+class ByQueue(ServeTest):
+    """A policy that asks a broker; the broker is a few lines of Redis's protocol."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.length = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        while True:
+            try:
+                line = self.listener.accept()[0]
+            except OSError:
+                return
+            with line:
+                line.recv(4096)
+                answer = b":%d\r\n:0\r\n:0\r\n:0\r\n" % self.length
+                line.sendall(answer if self.length >= 0 else b"nonsense\r\n")
+
+    def test_tasks_that_wait(self) -> None:
+        port = self.listener.getsockname()[1]
+        s = self.serve_code(APP, "--num-cpus", "8", deployments=FAST % (
+            "min_replicas: 0, max_replicas: 4, policy: {policy_function: "
+            "'ray.serve.async_inference_autoscaling_policy:AsyncInferenceAutoscalingPolicy', "
+            f"policy_kwargs: {{broker_url: 'redis://127.0.0.1:{port}', queue_name: tasks, "
+            "poll_interval_s: 0.1}}", ""))
+        self.assertEqual(running(s), 0)
+        self.length = 6
+        wait_until("three replicas", lambda: running(s) == 3)
+        self.length = -1  # it cannot be asked: its last answer counts
+        self.assertEqual(call(s.port, "/?s=1").status, 200)
+        self.assertIn(running(s), (3, 4))  # the request counts, too
+        self.length = 0
+        wait_until("none", lambda: running(s) == 0)
+        self.assertEqual(call(s.port, "/").status, 200)  # a request wakes it all the same
 
 
 if __name__ == "__main__":
