@@ -7,9 +7,9 @@
 
 Each case is a configuration and a series of steps, drawn from a fixed seed: after `ms` so many
 replicas run and so many requests are there; Ray's DeploymentAutoscalingState, with its policy,
-factors, delays, gangs and bounds, says the number that it wants. Nothing of Ray is started. Left out
-are inputs where Ray's answer is the rounding of floating point (9 requests, 3 per replica, 7
-replicas: it wants 4).
+factors, delays, gangs and bounds, says the number that it wants. Nothing of Ray is started.
+Left out are inputs where Ray's answer is the rounding of floating point (9 requests, 3 per
+replica, 7 replicas: it wants 4).
 """
 
 import math
