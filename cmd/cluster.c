@@ -38,6 +38,8 @@ const struct rs_verb rs_verb_head = {
     .details = "Workers join at --listen. Applications come from FILE or over the REST API "
                "(PUT /api/serve/applications/). It keeps them in --state-dir: started anew it\n"
                "has them again, and takes over what still runs on workers. FILE goes over them.\n"
+               "What decides is a child process: when it dies it is started again, and clients do "
+               "not notice.\n"
                "Links between nodes are not encrypted yet: keep them on addresses that only "
                "trusted machines reach.",
     .min_args = 0,

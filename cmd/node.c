@@ -176,7 +176,9 @@ static int64_t report_gap(const struct rs_node *n)
 
 static int64_t report_at(const struct rs_node *n)
 {
-    if (!n->head || (n->within && n->still >= STILL_MAX && !n->dirty && !n->busy))
+    if (!n->head || rs_conn_congested(n->head)) /* it does not read what it was told */
+        return INT64_MAX;
+    if (n->within && n->still >= STILL_MAX && !n->dirty && !n->busy)
         return INT64_MAX;
     return n->reported_at + report_gap(n);
 }

@@ -126,9 +126,12 @@ extern const char *const rs_log_formats[];
          "for a request's header from its first byte on, then 408 (default 30); 0: no limit",      \
          .min = 0,                                                                                 \
          .max = 86400},                                                                            \
-        {"state-dir",   0,                                                                         \
-         RS_OPT_STRING, RS_SERVE_AT(type, member, state_dir),                                      \
-         "DIR",         "logs and other files (default $XDG_STATE_HOME/rserve)"},                  \
+        {"state-dir",                                                                              \
+         0,                                                                                        \
+         RS_OPT_STRING,                                                                            \
+         RS_SERVE_AT(type, member, state_dir),                                                     \
+         "DIR",                                                                                    \
+         "logs and other files (default $XDG_STATE_HOME/rserve, /var/lib/rserve as root)"},        \
         {"log-format",                                                                             \
          0,                                                                                        \
          RS_OPT_CHOICE,                                                                            \

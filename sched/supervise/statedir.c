@@ -24,6 +24,15 @@ struct rs_statedir {
     int lock_fd;
 };
 
+/* Where root's services keep what outlives them, if it can be written. */
+#define ROOT_BASE "/var/lib/rserve"
+
+static bool may_use_root_base(void)
+{
+    return geteuid() == 0 && (access(ROOT_BASE, W_OK | X_OK) == 0 ||
+                              (errno == ENOENT && access("/var/lib", W_OK | X_OK) == 0));
+}
+
 static char *default_base(void)
 {
     const char *xdg = getenv("XDG_STATE_HOME");
@@ -31,6 +40,8 @@ static char *default_base(void)
 
     if (xdg && xdg[0] == '/')
         return rs_asprintf("%s/rserve", xdg);
+    if (may_use_root_base())
+        return rs_strdup(ROOT_BASE);
     if (home && home[0] == '/' && access(home, W_OK | X_OK) == 0)
         return rs_asprintf("%s/.local/state/rserve", home);
     return rs_asprintf("/tmp/rserve-%u", (unsigned)getuid());

@@ -1,7 +1,7 @@
 /* Where a running rserve keeps its files: logs, the Python library, sockets.
  *
- *   BASE            --state-dir, else $XDG_STATE_HOME/rserve, else ~/.local/state/rserve, else
- *                   /tmp/rserve-UID
+ *   BASE            --state-dir, else $XDG_STATE_HOME/rserve, else /var/lib/rserve as root, else
+ *                   ~/.local/state/rserve, else /tmp/rserve-UID: the first that can be written
  *   BASE/NAME/      one instance: "main", or "main-2".. when that one is locked by another rserve; "head"
  *     lock          flock()ed while it lives, holds its pid
  *     logs/         output of replicas

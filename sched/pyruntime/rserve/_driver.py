@@ -126,11 +126,18 @@ class DriverLink(_node.NodeLink):
 # --- where a node is ----------------------------------------------------------------------------
 
 
+def _can_be_written(folder: str, name: str) -> bool:
+    path = os.path.join(folder, name)
+    return os.access(path if os.path.exists(path) else folder, os.W_OK | os.X_OK)
+
+
 def _state_dirs() -> List[str]:
     """Where instances of this user keep their files: see sched/supervise/statedir.h."""
     home = os.environ.get("XDG_STATE_HOME")
     if home and os.path.isabs(home):
         base = os.path.join(home, "rserve")
+    elif os.geteuid() == 0 and _can_be_written("/var/lib", "rserve"):
+        base = "/var/lib/rserve"
     elif os.environ.get("HOME"):
         base = os.path.join(os.environ["HOME"], ".local", "state", "rserve")
     else:
