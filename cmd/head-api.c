@@ -17,13 +17,16 @@ static json_t *api_details(bool extended, void *arg)
     return rs_controller_details(h->controller, extended, rs_clock_now());
 }
 
-/* Takes `config`. */
-static int apply_from_rest(struct rs_head *h, struct rs_config *config, struct rs_error *err)
+/* Takes `config`. `no_restart`: refused with RS_CONFLICT where it would restart replicas. */
+static int apply_from_rest(struct rs_head *h, struct rs_config *config, bool no_restart,
+                           struct rs_error *err)
 {
     rs_auto(rs_config_freep) struct rs_config *c = config;
     bool opens = h->later_host && !h->http_port && c->proxy_location != RS_PROXY_DISABLED;
 
     if (h->app_dir && rs_config_default_app_dir(c, h->app_dir, err) < 0)
+        return -1;
+    if (no_restart && rs_controller_check_restarts(h->controller, c, err) < 0)
         return -1;
     if (opens && rs_head_open_http(h, c, h->later_host, err) < 0)
         return -1;
@@ -40,21 +43,23 @@ static int api_apply(const struct rs_api_call *call, struct rs_buf *error, int *
     size_t len;
     const char *body = rs_api_body(call, &len);
     int r = rs_config_parse(&config, body, len, NULL, &diags);
+    const char *no_restart = rs_api_query(call, "no_restart");
 
-    (void)http_status;
     rs_controller_who(h->controller, rs_api_who(call));
     if (r == 0)
-        r = apply_from_rest(h, config, &err);
+        r = apply_from_rest(h, config, no_restart && strcmp(no_restart, "1") == 0, &err);
     else if (rs_diags_schema_errors(&diags))
         rs_diags_print(error, &diags);
     if (r < 0 && err.msg[0])
         rs_buf_puts(error, err.msg);
+    if (r < 0 && err.code == RS_CONFLICT)
+        *http_status = 409;
     rs_diags_fini(&diags);
     return r;
 }
 
 /* {"dir", "app_dir", "document"} of now, with `app` in the place of its namesake; a new reference. */
-static json_t *with_app(const struct rs_head *h, const char *name, json_t *app)
+json_t *rs_head_with_app(const struct rs_head *h, const char *name, json_t *app)
 {
     rs_auto(rs_json_decrefp) json_t *desired = rs_controller_desired(h->controller);
     json_t *config = json_deep_copy(json_object_get(desired, "config"));
@@ -95,11 +100,11 @@ static int put_app(struct rs_head *h, const struct rs_api_call *call, const char
                             "body: name: expected '%.80s' as in the path, got '%.80s'", name,
                             rs_json_str(app, "name", ""));
     json_object_set_new(app, "name", json_string(name));
-    all = with_app(h, name, app);
+    all = rs_head_with_app(h, name, app);
     if (rs_config_kept(&config, all, err) < 0)
         return -1;
     rs_controller_who(h->controller, rs_api_who(call));
-    return apply_from_rest(h, config, err);
+    return apply_from_rest(h, config, false, err);
 }
 
 static int api_put_app(const struct rs_api_call *call, const char *app, struct rs_buf *error,
@@ -130,7 +135,8 @@ void rs_head_note_order(struct rs_head *h, const struct rs_controller_event *e)
 {
     json_t *order;
 
-    if (e->kind != RS_EVENT_DEPLOY || strcmp(e->status, "REFUSED") == 0)
+    if (e->kind != RS_EVENT_DEPLOY || strcmp(e->status, "REFUSED") == 0 ||
+        strcmp(e->status, "RUNS") == 0)
         return;
     if (!h->orders)
         h->orders = json_object();
@@ -310,4 +316,8 @@ const struct rs_api_ops rs_head_api_ops = {
     .why_app = api_why_app,
     .why_deployment = api_why_deployment,
     .metrics = api_metrics,
+    .plan = rs_head_api_plan,
+    .plan_result = rs_head_api_plan_result,
+    .history = rs_head_api_history,
+    .rollback = rs_head_api_rollback,
 };

@@ -1,5 +1,5 @@
 /* What the files of the head share: head.c (nodes, what outlives it, life), head-api.c (the ops of the
- * REST API).
+ * REST API), head-plan.c (those for plans and for going back).
  */
 #pragma once
 
@@ -50,3 +50,8 @@ int rs_head_open_http(struct rs_head *h, struct rs_config *c, const char *defaul
 extern const struct rs_api_ops rs_head_api_ops;
 void rs_head_note_order(struct rs_head *h, const struct rs_controller_event *e);
 extern const struct rs_far_metrics_ops rs_head_far_metrics_ops;
+/* {"dir", "app_dir", "document"} of now, with `app` in the place of its namesake; a new reference. */
+json_t *rs_head_with_app(const struct rs_head *h, const char *name, json_t *app);
+
+/* head-plan.c; their argument is the head */
+rs_api_fn rs_head_api_plan, rs_head_api_plan_result, rs_head_api_history, rs_head_api_rollback;

@@ -34,6 +34,9 @@ int rs_head_keep(struct rs_head *h, struct rs_error *err)
     if (!h->saved)
         return 0;
     desired = rs_controller_desired(h->controller);
+    if (rs_controller_histories(h->controller))
+        json_object_set(desired, "history",
+                        (json_t *)(uintptr_t)rs_controller_histories(h->controller));
     if (rs_saved_write(h->saved, desired, err) == 0)
         return 0;
     rs_log_error("what the head was told holds, but is forgotten when it ends", "error=\"%s\"",
@@ -55,6 +58,13 @@ static void restore_counts(const json_t *counts, void *arg)
     struct rs_head *h = arg;
 
     rs_controller_restore_counts(h->controller, counts);
+}
+
+static void restore_history(const char *name, const json_t *history, void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_controller_restore_history(h->controller, name, history);
 }
 
 static int restore_config(struct rs_config *config, void *arg, struct rs_error *err)
@@ -82,8 +92,8 @@ static int restore_app(const char *name, struct rs_config *config, void *arg, st
 
 void rs_head_restore(struct rs_head *h, bool config)
 {
-    const struct rs_saved_ops ops = {restore_counts, config ? restore_config : skip_config,
-                                     restore_app};
+    const struct rs_saved_ops ops = {restore_counts, restore_history,
+                                     config ? restore_config : skip_config, restore_app};
     struct rs_saved *saved = rs_steal(h->saved); /* not while it is read */
 
     if (!saved)
@@ -359,7 +369,8 @@ static void on_event(const struct rs_controller_event *e, void *arg)
         rs_log_warn("autoscaler", "message=\"%s\"", e->text);
     else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
-    h->changed |= e->kind == RS_EVENT_SCALE;
+    h->changed |=
+        e->kind == RS_EVENT_SCALE || (e->kind == RS_EVENT_DEPLOY && strcmp(e->status, "RUNS") == 0);
     rs_head_note_order(h, e);
     rs_happened_add(h->happened, e);
     if (h->ops.on_event)

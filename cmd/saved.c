@@ -19,7 +19,7 @@
 
 /* Kinds of records. */
 static const char config_kind[] = "config", app_kind[] = "app", value_kind[] = "value",
-                  counts_kind[] = "counts";
+                  counts_kind[] = "counts", history_kind[] = "history";
 
 struct rs_saved {
     struct rs_records *records;
@@ -38,7 +38,8 @@ static bool none(const char *name, void *arg)
 
 static int forget_all(struct rs_saved *s, struct rs_error *err)
 {
-    const char *const kinds[] = {config_kind, app_kind, value_kind, counts_kind, RS_EVENTS_KIND};
+    const char *const kinds[] = {config_kind, app_kind,     value_kind,
+                                 counts_kind, history_kind, RS_EVENTS_KIND};
 
     if (rs_records_begin(s->records, err) < 0)
         return -1;
@@ -139,7 +140,7 @@ static int write_value(struct rs_saved *s, const char *name, struct rs_error *er
 
 struct wanted {
     const struct rs_saved *s;
-    const json_t *apps;
+    const json_t *apps, *history;
 };
 
 static bool is_broken(const struct rs_saved *s, const char *kind, const char *name)
@@ -156,25 +157,60 @@ static bool keep_app(const char *name, void *arg)
     return json_object_get(w->apps, name) || is_broken(w->s, app_kind, name);
 }
 
+/* Files of the applications, and of those that may come back. */
+static json_t *values_of(const json_t *apps, const json_t *history)
+{
+    json_t *all = json_object(), *config, *entry;
+    const char *app;
+    size_t i;
+
+    json_object_foreach ((json_t *)(uintptr_t)apps, app, config)
+        if (value_of(config))
+            json_object_set_new(all, value_of(config), json_true());
+    json_object_foreach ((json_t *)(uintptr_t)history, app, config)
+        json_array_foreach (json_object_get(config, "revisions"), i, entry) {
+            const char *value = value_of(json_object_get(entry, "config"));
+
+            if (value)
+                json_object_set_new(all, value, json_true());
+        }
+    return all;
+}
+
 static bool keep_value(const char *name, void *arg)
 {
     const struct wanted *w = arg;
-    const char *app;
-    json_t *config;
+    rs_auto(rs_json_decrefp) json_t *all = values_of(w->apps, w->history);
 
-    json_object_foreach ((json_t *)(uintptr_t)w->apps, app, config) {
-        const char *value = value_of(config);
-
-        if (value && strcmp(value, name) == 0)
-            return true;
-    }
-    return json_object_size(w->s->broken) > 0; /* it may be one of theirs */
+    return json_object_get(all, name) || json_object_size(w->s->broken) > 0; /* one of theirs? */
 }
 
-static int write_apps(struct rs_saved *s, const json_t *apps, struct rs_error *err)
+static bool keep_history(const char *name, void *arg)
+{
+    const struct wanted *w = arg;
+
+    return json_object_get(w->history, name) || is_broken(w->s, history_kind, name);
+}
+
+static int write_history(struct rs_saved *s, const json_t *history, struct rs_error *err)
+{
+    const json_t *before = json_object_get(s->written, "history");
+    struct wanted wanted = {.s = s, .history = history};
+    const char *name;
+    json_t *app;
+
+    json_object_foreach ((json_t *)(uintptr_t)history, name, app)
+        if (!json_equal(json_object_get(before, name), app) &&
+            write_json(s, history_kind, name, app, err) < 0)
+            return -1;
+    return rs_records_prune(s->records, history_kind, keep_history, &wanted, err);
+}
+
+static int write_apps(struct rs_saved *s, const json_t *apps, const json_t *history,
+                      struct rs_error *err)
 {
     const json_t *before = json_object_get(s->written, "apps");
-    struct wanted wanted = {s, apps};
+    struct wanted wanted = {s, apps, history};
     const char *name;
     json_t *app;
 
@@ -204,23 +240,19 @@ static int write_one(struct rs_saved *s, const char *kind, const json_t *desired
 
 int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *err)
 {
-    const char *name;
-    json_t *app;
+    const json_t *apps = json_object_get(desired, "apps");
+    const json_t *history = json_object_get(desired, "history");
 
     if (json_equal(s->written, desired))
         return 0;
     if (rs_records_begin(s->records, err) < 0 || write_one(s, config_kind, desired, err) < 0 ||
-        write_one(s, counts_kind, desired, err) < 0 ||
-        write_apps(s, json_object_get(desired, "apps"), err) < 0 ||
-        rs_records_commit(s->records, err) < 0)
+        write_one(s, counts_kind, desired, err) < 0 || write_apps(s, apps, history, err) < 0 ||
+        write_history(s, history, err) < 0 || rs_records_commit(s->records, err) < 0)
         return -1;
     json_decref(s->written);
     s->written = json_deep_copy(desired);
-    json_object_clear(s->values);
-    json_object_foreach (json_object_get(desired, "apps"), name, app) {
-        if (value_of(app))
-            json_object_set_new(s->values, value_of(app), json_true());
-    }
+    json_decref(s->values);
+    s->values = values_of(apps, history);
     return 0;
 }
 
@@ -282,6 +314,18 @@ static void read_counts(const char *name, const char *data, size_t len, void *ar
         x->ops->counts(j, x->arg);
 }
 
+static void read_history(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    struct rs_error err = {0};
+
+    if (rs_json_parse(&j, data, len, "a kept history", &err) < 0)
+        note_broken(x->s, history_kind, name, err.msg);
+    else
+        x->ops->history(name, j, x->arg);
+}
+
 static void read_value(const char *name, const char *data, size_t len, void *arg)
 {
     struct restoring *x = arg;
@@ -301,6 +345,7 @@ void rs_saved_restore(struct rs_saved *s, const struct rs_saved_ops *ops, void *
     struct rs_error err = {0};
 
     if (rs_records_each(s->records, counts_kind, read_counts, &x, &err) < 0 ||
+        rs_records_each(s->records, history_kind, read_history, &x, &err) < 0 ||
         rs_records_each(s->records, value_kind, read_value, &x, &err) < 0 ||
         rs_records_each(s->records, config_kind, read_config, &x, &err) < 0 ||
         rs_records_each(s->records, app_kind, read_app, &x, &err) < 0)

@@ -1,6 +1,6 @@
 /* What a head keeps from one run to the next, in DIR/head.db: the configuration, the applications of
- * programs (those deployed by value with their files), and how many replicas each scaled deployment
- * has. What runs is not in it: the nodes report that.
+ * programs (those deployed by value with their files), the last configurations of each application that
+ * ran, and how many replicas each scaled deployment has. What runs is not in it: the nodes report that.
  *
  * Thread: the control thread. Writing waits for the disk.
  */
@@ -25,12 +25,14 @@ const char *rs_saved_path(const struct rs_saved *s);
 /* For what others keep there, under kinds of their own; borrowed. */
 struct rs_records *rs_saved_records(const struct rs_saved *s);
 
-/* `desired` as rs_controller_desired tells it. What did not change is not written. 0: it is on the disk.
+/* `desired` as rs_controller_desired tells it, with "history": rs_controller_histories. What did not change is not written. 0: it is on the disk.
  * -1: nothing of it is, and the next call tries again. */
 RS_MUST_CHECK int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *err);
 
 struct rs_saved_ops {
     void (*counts)(const json_t *counts, void *arg); /* before the others */
+    /* Of one application, as rs_controller_histories tells it; before config and app. */
+    void (*history)(const char *name, const json_t *history, void *arg);
     /* Takes `config`. */
     int (*config)(struct rs_config *config, void *arg, struct rs_error *err);
     int (*app)(const char *name, struct rs_config *config, void *arg, struct rs_error *err);

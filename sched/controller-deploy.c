@@ -55,6 +55,7 @@ void rs_ct_app_free(struct rs_ct_app *app)
     json_decref(app->declared);
     json_decref(app->live_options);
     free(app->zygote);
+    free(app->who);
     free(app->name);
     free(app->build_version);
     free(app->builder);

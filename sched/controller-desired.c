@@ -1,6 +1,7 @@
 /* What a controller that starts again has to be told, because no node can report it. */
 #include "sched/controller-internal.h"
 
+#include "core/base/alloc.h"
 #include "core/base/json.h"
 #include "core/config/kept.h"
 
@@ -62,6 +63,94 @@ json_t *rs_controller_desired(const struct rs_controller *c)
     }
     return json_pack("{s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts", counts);
 }
+
+/* --- history ------------------------------------------------------------------------------------- */
+
+/* Paths that were relative to the file are told in full: another file may be in force when it comes back. */
+static void pin_paths(json_t *app, const struct rs_config_app *conf)
+{
+    json_t *ext = json_object_get(app, "rserve");
+
+    if (json_object_get(app, "runtime_env"))
+        json_object_set(app, "runtime_env", (json_t *)(uintptr_t)conf->runtime_env);
+    if (!conf->import_path)
+        return;
+    if (!json_is_object(ext))
+        json_object_set_new(app, "rserve", ext = json_object());
+    json_object_set_new(ext, "app_dir", json_string(conf->app_dir));
+    if (json_object_get(ext, "python"))
+        json_object_set_new(ext, "python", json_string(conf->python));
+}
+
+/* The configuration that the application has now, alone. New; NULL: it is going. */
+static json_t *present(const struct rs_ct_app *app)
+{
+    const struct rs_config *config;
+    json_t *own;
+
+    if (!app || !app->conf)
+        return NULL;
+    config = app->own ? app->own : app->controller->config;
+    own = json_deep_copy(app->conf->json);
+    pin_paths(own, app->conf);
+    return json_pack("{s:s, s:s?, s:{s:[o]}}", "dir", config->dir, "app_dir", app->conf->app_dir,
+                     "document", "applications", own);
+}
+
+static bool is_there(const char *name, void *arg)
+{
+    const struct rs_controller *c = arg;
+
+    return rs_map_get(&c->apps, name) != NULL;
+}
+
+void rs_ct_note_running(struct rs_ct_app *app)
+{
+    struct rs_controller *c = app->controller;
+    rs_auto(rs_json_decrefp) json_t *config = present(app);
+    const struct rs_history_entry e = {
+        .config = config,
+        .program = app->own != NULL,
+        .who = app->who,
+        .time_s = rs_ct_wall(c, c->now),
+        .rollback_of = app->rollback_of,
+    };
+
+    app->noted = true;
+    if (!config || !rs_history_ran(&c->history, app->name, &e))
+        return;
+    rs_history_prune(&c->history, is_there, c);
+    rs_ct_emit(c,
+               &(struct rs_controller_event){
+                   .kind = RS_EVENT_DEPLOY, .app = app->name, .status = "RUNS", .who = app->who});
+}
+
+json_t *rs_controller_history(const struct rs_controller *c, const char *app)
+{
+    rs_auto(rs_json_decrefp) json_t *now = present(rs_map_get(&c->apps, app));
+
+    return rs_history_list(&c->history, app, now);
+}
+
+int rs_controller_revision(const struct rs_controller *c, const char *app, int64_t revision,
+                           const json_t **ret, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *now = present(rs_map_get(&c->apps, app));
+
+    return rs_history_find(&c->history, app, revision, now, ret, err);
+}
+
+const json_t *rs_controller_histories(const struct rs_controller *c)
+{
+    return rs_history_json(&c->history);
+}
+
+void rs_controller_restore_history(struct rs_controller *c, const char *app, const json_t *kept)
+{
+    rs_history_restore(&c->history, app, kept);
+}
+
+/* --- counts -------------------------------------------------------------------------------------- */
 
 void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts)
 {

@@ -13,6 +13,7 @@
 #include "sched/autoscale.h"
 #include "sched/controller.h"
 #include "sched/forecast.h"
+#include "sched/history.h"
 #include "sched/place.h"
 #include "sched/schedule.h"
 #include "sched/status.h"
@@ -154,6 +155,9 @@ struct rs_ct_app {
     json_t *echo;          /* deployed_app_config */
     double deployed_at;
     bool deleting;
+    char *who;           /* ordered it last; NULL: not known */
+    int64_t rollback_of; /* revision that this is again; 0: none */
+    bool noted;          /* that this configuration runs is in the history */
 
     enum rs_ct_build build;
     uint64_t code;       /* hash of the code that `build` is about */
@@ -208,6 +212,7 @@ struct rs_controller {
     uint64_t revision;
     bool populated;
     json_t *restored; /* {app: {deployment: count}} that deployments start with; NULL: none */
+    struct rs_history history;
     struct rs_ct_plan **plans; /* controller-plan.c */
     size_t n_plans;
     uint64_t plan_serial;
@@ -256,6 +261,8 @@ char *rs_ct_build_error(const char *app, const json_t *failed);
 void rs_ct_send_builds(struct rs_controller *c);
 
 /* controller-desired.c */
+/* The application runs as it is configured: its history knows. */
+void rs_ct_note_running(struct rs_ct_app *app);
 /* The number that it had under an earlier head; false: not known, or made use of. */
 bool rs_ct_restored(const struct rs_controller *c, const char *app, const char *deployment,
                     unsigned *ret);

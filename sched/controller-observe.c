@@ -319,6 +319,8 @@ static void observe_app(struct rs_ct_app *app)
                      (int)event);
         return;
     }
+    if (app->status == RS_APP_RUNNING && !app->noted)
+        rs_ct_note_running(app);
     if (outcome == RS_STATUS_SAME && strcmp(app->message, message) == 0)
         return;
     rs_ct_set(&app->message, rs_steal(message));

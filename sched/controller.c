@@ -114,6 +114,7 @@ void rs_controller_free(struct rs_controller *c)
         node_free(rs_map_at(&c->nodes, i, NULL));
     rs_ct_core_fini(c);
     rs_ct_plans_free(c);
+    rs_history_fini(&c->history);
     json_decref(c->restored);
     json_decref(c->forecasts);
     rs_map_fini(&c->apps);
@@ -163,6 +164,9 @@ static void want_app(struct rs_controller *c, const struct rs_config_app *conf,
     rs_config_free(app->own);
     app->own = own;
     app->conf = conf;
+    app->noted = false;
+    app->rollback_of = 0;
+    rs_ct_set(&app->who, rs_strdup(c->who));
     app->deleting = false;
     app->deployed_at = rs_ct_wall(c, now);
     json_decref(app->echo);
@@ -186,6 +190,34 @@ int rs_controller_apply(struct rs_controller *c, struct rs_config *config, int64
     }
     for (size_t i = 0; i < config->app_count; i++)
         want_app(c, &config->apps[i], NULL, now);
+    rs_ct_update(c, now);
+    return 0;
+}
+
+int rs_controller_roll_back(struct rs_controller *c, struct rs_config *config, const char *name,
+                            int64_t revision, int64_t now, struct rs_error *err)
+{
+    const struct rs_config_app *conf = rs_config_find_app(config, name);
+    struct rs_ct_app *rolled;
+
+    if (!conf) {
+        rs_config_free(config);
+        return rs_error_set(err, RS_INVALID, "the configuration has no application '%.80s'", name);
+    }
+    take_config(c, config);
+    ordered(c, name, "ROLLBACK");
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (!app || app->own || !app->conf)
+            continue;
+        app->conf = rs_config_find_app(config, app->name); /* the others go on as they are */
+        if (!app->conf)
+            rs_ct_app_delete(app);
+    }
+    want_app(c, conf, NULL, now);
+    rolled = rs_map_get(&c->apps, name);
+    rolled->rollback_of = revision;
     rs_ct_update(c, now);
     return 0;
 }

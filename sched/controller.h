@@ -31,7 +31,8 @@ struct rs_controller;
  *   REPLICA          our own name of the state (core/model/report.h), "STOPPED" at the end
  *   NODE             "JOINED", "LEFT"
  *   SCALE            "UP", "DOWN"; "POLICY": the user's policy fails, or works again
- *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED"
+ *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED";
+ *                    "RUNS": the configuration runs, and is in the application's history
  *   PLAN             what a deploy does to a deployment: "NEW", "IN PLACE", "ROLLING", "RECREATE",
  *                    "REMOVED"; `before` and `after` are numbers of replicas, `cause` the option that
  *                    weighs most, `data` {"fields": as in docs/deploy.md}. "REFUSED": by no_restart
@@ -169,6 +170,20 @@ json_t *rs_controller_forecasts(const struct rs_controller *c);
 void rs_controller_restore_forecasts(struct rs_controller *c, const json_t *forecasts);
 /* The wall clock was set, or the machine slept: seconds since the epoch at now 0. */
 void rs_controller_set_wall(struct rs_controller *c, double wall_offset_s);
+/* Configurations that ran, by application (sched/history.h). New; NULL: none of that name ever did. */
+json_t *rs_controller_history(const struct rs_controller *c, const char *app);
+/* One of them; 0: the last that ran before the present one. Borrowed until the next event. RS_NOT_FOUND. */
+RS_MUST_CHECK int rs_controller_revision(const struct rs_controller *c, const char *app,
+                                         int64_t revision, const json_t **ret,
+                                         struct rs_error *err);
+/* `config` (taken) is the one in force but for application `name`, which is again as in that revision. The
+ * others are left alone, also those that have failed. */
+RS_MUST_CHECK int rs_controller_roll_back(struct rs_controller *c, struct rs_config *config,
+                                          const char *name, int64_t revision, int64_t now,
+                                          struct rs_error *err);
+/* All of them, to be kept: {app: ..}. Borrowed until the next event; NULL: nothing. */
+const json_t *rs_controller_histories(const struct rs_controller *c);
+void rs_controller_restore_history(struct rs_controller *c, const char *app, const json_t *kept);
 
 /* A node (re)joined: its reports count from here; the first one is answered by a
  * TARGET (see too_early in controller-target.c). */

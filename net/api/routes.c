@@ -8,6 +8,10 @@
 #define VIEW(name) .fn = rs_api_v1_view, .view = rs_api_view_##name
 #define V1_APP "/api/v1/applications/{app}"
 
+static const struct rs_api_param put_query[] = {
+    {"no_restart", "integer", "1: refused with 409 where it would restart replicas that serve"},
+    {NULL},
+};
 static const struct rs_api_param ray_query[] = {
     {"api_type", "string", "only applications of this source: imperative or declarative"},
     {"extended", "integer", "1: with rserve's own members, under the key rserve"},
@@ -60,7 +64,7 @@ const struct rs_api_route rs_api_routes[] = {
     {"GET", "/api/serve/applications", "details of all applications, as Ray has them",
      rs_api_get_applications, .query = ray_query, .answer = "object", .tagged = true},
     {"PUT", "/api/serve/applications", "deploy exactly this ServeConfigV2", rs_api_put_applications,
-     .changes = true, .tagged = true, .body = "object"},
+     .changes = true, .tagged = true, .query = put_query, .body = "object"},
     {"DELETE", "/api/serve/applications", "delete all applications", rs_api_delete_applications,
      .changes = true, .tagged = true},
     {"GET", "/api/v1/openapi.json", "this API, as an OpenAPI 3.1 document", rs_api_openapi,
@@ -68,7 +72,7 @@ const struct rs_api_route rs_api_routes[] = {
     {"GET", "/api/v1/config", "the configuration that is desired", rs_api_v1_config,
      .answer = "Config", .tagged = true},
     {"PUT", "/api/v1/config", "deploy exactly this ServeConfigV2", rs_api_v1_put_config,
-     .changes = true, .tagged = true, .body = "object", .answer = "Change"},
+     .changes = true, .tagged = true, .query = put_query, .body = "object", .answer = "Change"},
     {"GET", "/api/v1/applications", "all applications", VIEW(applications),
      .answer = "Applications"},
     {"GET", V1_APP, "one application", rs_api_v1_application, .view = rs_api_view_application,
@@ -104,6 +108,11 @@ const struct rs_api_route rs_api_routes[] = {
      OP(why_deployment), .answer = "Why"},
     {"GET", "/api/v1/logs", "what replicas printed, the ended ones too", OP(logs), .query = of_logs,
      .answer = "Logs"},
+    {"GET", "/api/v1/plan/{plan}", "a plan that had to wait for a build", OP(plan_result),
+     .answer = "Plan"},
+    {"GET", V1_APP "/history", "its configurations that ran", OP(history), .answer = "History"},
+    {"POST", V1_APP "/rollback", "deploy the configuration that ran before, or the one named",
+     OP(rollback), .changes = true, .body = "Rollback", .answer = "RolledBack"},
     {"GET", "/api/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/ray/version", "versions", rs_api_version, .answer = "Version"},
     {"GET", "/api/gcs_healthz", "success", rs_api_health},

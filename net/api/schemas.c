@@ -209,6 +209,45 @@ static const struct rs_api_field message_fields[] = {
     {NULL},
 };
 
+static const struct rs_api_field plan_fields[] = {
+    {"id", "integer", "for GET /api/v1/plan/{plan}, for a minute"},
+    {"state", "string", "building: changed code is being imported; ask again", NULL,
+     "building|ready"},
+    {"applications", "[any]", "each with its deployments (docs/deploy.md)", NULL, NULL, true},
+    {"summary", "any", "how many deployments change in which way", NULL, NULL, true},
+    {"fits", "boolean", "every replica finds room", NULL, NULL, true},
+    {"resources", "any", "taken now, at the peak of the roll, and there are", NULL, NULL, true},
+    {NULL},
+};
+
+static const struct rs_api_field revision_fields[] = {
+    {"revision", "integer", NULL},
+    {"time_s", "number", "since when it ran, in seconds since 1970"},
+    {"who", "string?", "ordered it"},
+    {"rollback_of", "integer?", "the revision that it took up again"},
+    {"current", "boolean", "it is what is desired now"},
+    {"config", "any", "of the application, as in a ServeConfigV2"},
+    {NULL},
+};
+
+static const struct rs_api_field history_fields[] = {
+    {"name", "string", NULL},
+    {"revisions", "[Revision]", "the newest first"},
+    {"back_to", "integer?", "what a rollback without a number goes to"},
+    {NULL},
+};
+
+static const struct rs_api_field rollback_fields[] = {
+    {"to", "integer", "revision; without it the last one that ran before", NULL, NULL, true},
+    {NULL},
+};
+
+static const struct rs_api_field rolled_back_fields[] = {
+    {"name", "string", NULL},
+    {"revision", "integer", "that is being deployed again"},
+    {NULL},
+};
+
 static const struct rs_api_field any_fields[] = {{NULL}};
 
 const struct rs_api_schema rs_api_schemas[] = {
@@ -235,7 +274,11 @@ const struct rs_api_schema rs_api_schemas[] = {
     {"Scale", "A number of replicas.", scale_fields},
     {"Message", "It was taken.", message_fields},
     {"Events", "What happened.", any_fields, .open = true},
-    {"Plan", "What a deploy would do.", any_fields, .open = true},
+    {"Plan", "What a deploy would do.", plan_fields},
+    {"Revision", "A configuration of an application that ran.", revision_fields},
+    {"History", "Configurations of an application that ran.", history_fields},
+    {"Rollback", "Where to go back to.", rollback_fields},
+    {"RolledBack", "It is on its way.", rolled_back_fields},
     {"Why", "Why it is as it is.", any_fields, .open = true},
 };
 const size_t rs_api_n_schemas = RS_COUNT(rs_api_schemas);
