@@ -1,5 +1,6 @@
 /* rserve deploy and rserve delete: change what a running `run` or `head` serves. */
 #include "cmd/app_source.h"
+#include "cmd/deploy-plan.h"
 #include "cmd/deployed.h"
 #include "cmd/progress.h"
 #include "cmd/remote.h"
@@ -177,14 +178,24 @@ static int watch(struct watch *w, bool quiet, struct rs_error *err)
 
 struct deploy_options {
     struct rs_app_source source;
-    const char *address;
-    bool no_wait, quiet, add;
+    const char *address, *rollback, *history;
+    int64_t to;
+    bool no_wait, quiet, add, plan, json, no_restart;
 };
 
 #define AT(field) offsetof(struct deploy_options, field)
 static const struct rs_option deploy_options[] = {
     ADDRESS_OPTION(struct deploy_options),
     {"add", 0, RS_OPT_FLAG, AT(add), NULL, "leave applications that FILE does not name"},
+    {"plan", 0, RS_OPT_FLAG, AT(plan), NULL, "tell what a deploy would do, and do nothing"},
+    {"no-restart", 0, RS_OPT_FLAG, AT(no_restart), NULL,
+     "refuse what would restart replicas that serve (exit status 1)"},
+    {"rollback", 0, RS_OPT_STRING, AT(rollback), "APP",
+     "deploy the configuration of APP that ran before the present one"},
+    {"to", 0, RS_OPT_INT, AT(to), "REVISION", "with --rollback: the one to go back to", .min = 1,
+     .max = INT32_MAX},
+    {"history", 0, RS_OPT_STRING, AT(history), "APP", "list the configurations of APP that ran"},
+    {"json", 0, RS_OPT_FLAG, AT(json), NULL, "with --plan and --history: JSON"},
     WAIT_OPTIONS(struct deploy_options),
     {"app-dir", 'd', RS_OPT_STRING, AT(source.app_dir), "DIR",
      "where modules are imported from, on the nodes (default: the folder of FILE)"},
@@ -195,6 +206,54 @@ static const struct rs_option deploy_options[] = {
     {NULL},
 };
 
+/* What of the options goes with what. */
+static int check_options(const struct deploy_options *o, int n, struct rs_error *err)
+{
+    if (o->rollback && o->history)
+        return rs_error_set(err, RS_INVALID, "--rollback and --history exclude each other");
+    if ((o->rollback || o->history) && (n > 0 || o->plan || o->add || o->no_restart))
+        return rs_error_set(err, RS_INVALID,
+                            "%s takes an application that is deployed, and nothing else to deploy",
+                            o->rollback ? "--rollback" : "--history");
+    if (!o->rollback && !o->history && n == 0)
+        return rs_error_set(err, RS_INVALID, "expected FILE or MODULE:APP to deploy, got nothing");
+    if (o->to && !o->rollback)
+        return rs_error_set(err, RS_INVALID, "--to goes with --rollback only");
+    if (o->json && !o->plan && !o->history)
+        return rs_error_set(err, RS_INVALID, "--json goes with --plan and --history only");
+    return 0;
+}
+
+/* Waits, if wanted, for what was ordered. */
+static int follow(struct watch *w, const struct deploy_options *o, struct rs_error *err)
+{
+    int r;
+
+    if (o->no_wait) {
+        if (!o->quiet)
+            printf("deploying to %s; 'rserve status' tells what comes of it\n", w->remote.base);
+        return 0;
+    }
+    r = watch(w, o->quiet, err);
+    if (r == RS_EXIT_FAILED)
+        rs_deploy_tell_way_back(&w->remote, w->doc, o->address);
+    return r;
+}
+
+static int run_rollback(struct watch *w, const struct deploy_options *o, struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *doc =
+        json_pack("{s:[{s:s}]}", "applications", "name", o->rollback);
+    int64_t revision = 0;
+
+    if (rs_deploy_rollback(&w->remote, o->rollback, o->to, &revision, err) < 0)
+        return -1;
+    if (!o->quiet)
+        printf("%s: back to revision %lld\n", o->rollback, (long long)revision);
+    w->doc = doc;
+    return follow(w, o, err);
+}
+
 static int run_deploy(int argc, char *argv[], struct rs_error *err)
 {
     struct deploy_options o = {0};
@@ -204,8 +263,12 @@ static int run_deploy(int argc, char *argv[], struct rs_error *err)
     int n = rs_verb_parse(&rs_verb_deploy, argc, argv, &o, err);
     int r;
 
-    if (n < 0 || rs_remote_find(&w.remote, o.address, err) < 0)
+    if (n < 0 || check_options(&o, n, err) < 0 || rs_remote_find(&w.remote, o.address, err) < 0)
         return -1;
+    if (o.history)
+        return rs_deploy_history(&w.remote, o.history, o.json, err);
+    if (o.rollback)
+        return run_rollback(&w, &o, err);
     o.source.quiet = o.quiet;
     o.source.strict = true;
     r = rs_app_source_load(&o.source, argv + 1, n, &config, err);
@@ -215,24 +278,28 @@ static int run_deploy(int argc, char *argv[], struct rs_error *err)
     rs_deployed_pin_app_dirs(doc, config);
     rs_config_free(config);
     w.doc = ours = json_deep_copy(doc);
-    r = o.add ? rs_deployed_keep_others(&w.remote, doc, err) : 0;
-    if (r == 0)
-        r = rs_remote_put(&w.remote, doc, err);
-    if (r == 0 && !o.no_wait)
-        r = watch(&w, o.quiet, err);
-    else if (r == 0 && !o.quiet)
-        printf("deploying to %s; 'rserve status' tells what comes of it\n", w.remote.base);
-    return r;
+    if (o.add && rs_deployed_keep_others(&w.remote, doc, err) < 0)
+        return -1;
+    if (o.plan)
+        return rs_deploy_plan(&w.remote, doc, o.json, o.no_restart, err);
+    r = o.no_restart ? rs_remote_put_in_place(&w.remote, doc, err)
+                     : rs_remote_put(&w.remote, doc, err);
+    return r < 0 ? r : follow(&w, &o, err);
 }
 
 const struct rs_verb rs_verb_deploy = {
     .name = "deploy",
-    .args = "FILE|MODULE:APP [KEY=VALUE]...",
+    .args = "[FILE|MODULE:APP [KEY=VALUE]...]",
     .summary = "deploy applications to what runs, and wait until they do",
-    .details = "What runs there and is not named is deleted, unless --add is given. What did not\n"
-               "change is left alone. Exit status 1: an application failed; the version before\n"
-               "it goes on serving.",
-    .min_args = 1,
+    .details =
+        "What runs there and is not named is deleted, unless --add is given. What did not\n"
+        "change is left alone. Exit status 1: an application failed; the version before\n"
+        "it goes on serving, and the command that goes back to it is told.\n"
+        "\n"
+        "--plan tells for each deployment whether it stays, changes in place, rolls, or goes,\n"
+        "why, and whether there is room. Each application's last 10 configurations that ran\n"
+        "are kept: --history lists them, --rollback deploys one again.",
+    .min_args = 0,
     .max_args = -1,
     .options = deploy_options,
     .run = run_deploy,

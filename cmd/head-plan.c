@@ -5,6 +5,7 @@
 #include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/config/config.h"
+#include "core/config/kept.h"
 
 #include <inttypes.h>
 #include <stdlib.h>

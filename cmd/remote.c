@@ -166,6 +166,30 @@ static int expect_200(const struct rs_remote *r, struct rs_http_answer *a, const
                         a->status, n > 300 ? 300 : (int)n, line);
 }
 
+static enum rs_errc code_of(int status)
+{
+    return status == 400   ? RS_INVALID
+           : status == 404 ? RS_NOT_FOUND
+           : status == 409 ? RS_CONFLICT
+                           : RS_SYSTEM;
+}
+
+int rs_remote_ask(const struct rs_remote *r, const char *method, const char *path,
+                  const json_t *body, json_t **ret, struct rs_error *err)
+{
+    rs_auto(rs_http_answer_fini) struct rs_http_answer a = {0};
+    rs_auto(rs_freep) char *text = body ? rs_json_dump(body) : NULL;
+    rs_auto(rs_buf_fini) struct rs_buf why = {0};
+
+    if (rs_remote_call(r, method, path, text, &a, err) < 0)
+        return -1;
+    if (a.status == 200)
+        return rs_json_parse(ret, rs_buf_text(&a.body), rs_buf_len(&a.body), r->base, err);
+    refusal_of(&a, &why);
+    return rs_error_set(err, code_of(a.status), "%s (status %d of %.200s)", rs_buf_text(&why),
+                        a.status, r->base);
+}
+
 static int change(const struct rs_remote *r, const char *method, const char *body, const char *what,
                   struct rs_error *err)
 {
@@ -181,6 +205,18 @@ int rs_remote_put(const struct rs_remote *r, const json_t *config, struct rs_err
     rs_auto(rs_freep) char *text = rs_json_dump(config);
 
     return change(r, "PUT", text, "the configuration", err);
+}
+
+int rs_remote_put_in_place(const struct rs_remote *r, const json_t *config, struct rs_error *err)
+{
+    rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
+    rs_auto(rs_freep) char *text = rs_json_dump(config);
+
+    if (rs_remote_call(r, "PUT", APPLICATIONS "?no_restart=1", text, &answer, err) < 0)
+        return -1;
+    if (answer.status == 409) /* it says all there is to say */
+        return rs_error_set(err, RS_CONFLICT, "%s", rs_buf_text(&answer.body));
+    return expect_200(r, &answer, "the configuration", err);
 }
 
 int rs_remote_delete(const struct rs_remote *r, struct rs_error *err)

@@ -38,6 +38,10 @@ RS_MUST_CHECK int rs_remote_call(const struct rs_remote *r, const char *method, 
 /* GET of a JSON document, a new reference; `what` names it in errors: "the question for events". */
 RS_MUST_CHECK int rs_remote_get(const struct rs_remote *r, const char *path, const char *what,
                                 json_t **ret, struct rs_error *err);
+/* As rs_remote_get, of any method, with a body (NULL: none). A refusal is RS_INVALID (400), RS_NOT_FOUND (404),
+ * RS_CONFLICT (409) or RS_SYSTEM, with the text that came. */
+RS_MUST_CHECK int rs_remote_ask(const struct rs_remote *r, const char *method, const char *path,
+                                const json_t *body, json_t **ret, struct rs_error *err);
 /* Appends `text` as one part of a path or query. */
 void rs_remote_encode(struct rs_buf *out, const char *text);
 /* Appends `text` as one part of a path, or a value of a query. */
@@ -48,6 +52,9 @@ RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, str
  * answer goes to stderr. */
 RS_MUST_CHECK int rs_remote_put(const struct rs_remote *r, const json_t *config,
                                 struct rs_error *err);
+/* The same, refused (RS_CONFLICT) where it would restart replicas that serve. */
+RS_MUST_CHECK int rs_remote_put_in_place(const struct rs_remote *r, const json_t *config,
+                                         struct rs_error *err);
 RS_MUST_CHECK int rs_remote_delete(const struct rs_remote *r, struct rs_error *err);
 RS_MUST_CHECK int rs_remote_delete_app(const struct rs_remote *r, const char *app,
                                        struct rs_error *err);

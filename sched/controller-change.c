@@ -256,7 +256,7 @@ json_t *rs_ct_change_fields(const struct rs_ct_app *app, const struct rs_ct_chan
     }
     add_all(out, own, true);
     add_all(out, own, false);
-    if (c->wanted != d->wanted && !d->gone)
+    if (c->wanted != d->wanted && !d->gone && d->conf->num_replicas == c->conf->num_replicas)
         add_number(out, "replicas", d->wanted, c->wanted);
     if (c->ingress != d->ingress) {
         rs_auto(rs_json_decrefp) json_t *a = json_boolean(d->ingress);

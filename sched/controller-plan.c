@@ -226,6 +226,9 @@ static json_t *app_fields(const struct entry *e)
         json_object_foreach (inner, name, value) {
             rs_auto(rs_freep) char *path = rs_asprintf("rserve.%s", name);
 
+            if (strcmp(name, "app_dir") == 0 && e->app->app_dir && e->conf->app_dir &&
+                strcmp(e->app->app_dir, e->conf->app_dir) == 0)
+                continue; /* whether it was said or is the default */
             add_option(out, path, json_object_get(a, name), json_object_get(b, name));
         }
     }

@@ -75,9 +75,10 @@ int rs_history_find(const struct rs_history *h, const char *app, int64_t revisio
     if (revision == 0) {
         e = previous(h, app, now);
         if (!e)
-            return rs_error_set(err, RS_NOT_FOUND,
-                                "application '%.80s' has no other configuration that ran%s", app,
-                                list ? "" : ", under this head");
+            return rs_error_set(err, list ? RS_CONFLICT : RS_NOT_FOUND,
+                                "there is nothing to go back to: application '%.80s' has no other "
+                                "configuration that ran",
+                                app);
         *ret = e;
         return 0;
     }
@@ -101,6 +102,7 @@ json_t *rs_history_list(const struct rs_history *h, const char *app, const json_
 {
     const json_t *list = revisions(h, app), *back = previous(h, app, now);
     json_t *out = json_array();
+    bool found = false;
 
     if (!list) {
         json_decref(out);
@@ -111,7 +113,10 @@ json_t *rs_history_list(const struct rs_history *h, const char *app, const json_
         const json_t *document = json_object_get(json_object_get(e, "config"), "document");
         json_t *config = json_array_get(json_object_get(document, "applications"), 0);
 
-        json_object_set_new(e, "current", json_boolean(same(e, now)));
+        bool current = !found && same(e, now);
+
+        found |= current;
+        json_object_set_new(e, "current", json_boolean(current));
         json_object_set(e, "config", config);
         json_object_del(e, "program");
         json_array_append_new(out, e);

@@ -33,7 +33,8 @@ void rs_history_fini(struct rs_history *h);
 /* It runs. False: it did already. */
 bool rs_history_ran(struct rs_history *h, const char *app, const struct rs_history_entry *e);
 /* {"revision", "config", "program", "time_s", "who", "rollback_of"} of a revision; 0: the last one that ran
- * and is not `now` (NULL: the application is not there). Borrowed. RS_NOT_FOUND. */
+ * and is not `now` (NULL: the application is not there). Borrowed. RS_NOT_FOUND: no
+ * such revision; RS_CONFLICT: there is no other one. */
 RS_MUST_CHECK int rs_history_find(const struct rs_history *h, const char *app, int64_t revision,
                                   const json_t *now, const json_t **ret, struct rs_error *err);
 /* {"name", "revisions": newest first, with "current", "back_to": revision or null}. New; NULL: nothing of that

@@ -61,11 +61,13 @@ class Api(ServeTest):
         node = self.v1(s, "/nodes").json()["nodes"][0]["node_id"]
         config = self.v1(s, "/config").json()["config"]
         values = {"app": "app", "deployment": "A", "node": node,
-                  "replica": self.v1(s, "/replicas").json()["replicas"][0]["replica_id"]}
+                  "replica": self.v1(s, "/replicas").json()["replicas"][0]["replica_id"],
+                  "plan": self.v1(s, "/plan", "POST", config).json()["id"]}
         bodies: Dict[str, Any] = {
             "PUT /api/v1/applications/{app}": config["applications"][0],
             "POST /api/v1/applications/{app}/deployments/{deployment}/scale":
                 {"target_num_replicas": 1},
+            "POST /api/v1/applications/{app}/rollback": {"to": 1},
         }
         # what deletes comes last, what deletes all at the very end
         order = sorted(routes, key=lambda r: (r[1] == "delete", -len(r[0])))

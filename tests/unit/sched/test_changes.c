@@ -185,8 +185,7 @@ START_TEST(old_and_new_values)
                    "  deployments:\n  - {name: A, num_replicas: 3}\n");
     check(plan, A "fields",
           "[{\"asks\":\"in place\",\"field\":\"num_replicas\",\"new\":3,\"old\":2},"
-          "{\"asks\":\"in place\",\"field\":\"max_queued_requests\",\"new\":-1,\"old\":7},"
-          "{\"asks\":\"in place\",\"field\":\"replicas\",\"new\":3,\"old\":2}]");
+          "{\"asks\":\"in place\",\"field\":\"max_queued_requests\",\"new\":-1,\"old\":7}]");
     check(plan, "applications.0.fields",
           "[{\"field\":\"route_prefix\",\"new\":\"/y\",\"old\":\"/x\"}]");
     check(plan, "applications.0.change", "\"deployed\"");
