@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { REPORT_MS = 1000, SILENT_MS = 10000, LOOK_MS = 1000 };
+enum { REPORT_MS = 1000, SILENT_MS = RS_NODE_SILENT / RS_MS, LOOK_MS = 1000 };
 
 /* The connection of one node. */
 struct link {
@@ -21,6 +21,7 @@ struct link {
     struct rs_conn *conn;
     char *node_id; /* NULL until it joined */
     int64_t heard_at;
+    struct rs_controller_loss loss; /* how it is lost */
     bool within; /* the node is in this process: it speaks when there is something to say */
 };
 
@@ -115,7 +116,7 @@ static void link_free(struct link *l)
     if (l->node_id && !h->closing)
         rs_head_logs_node_gone(h->logs, l->node_id);
     if (l->node_id && !h->closing)
-        rs_controller_node_left(h->controller, l->node_id, rs_clock_now());
+        rs_controller_node_lost(h->controller, l->node_id, &l->loss, rs_clock_now());
     free(l->node_id);
     free(l);
 }
@@ -238,6 +239,7 @@ static void on_close(struct rs_conn *conn, const struct rs_error *why, void *arg
     (void)conn;
     if (l->node_id)
         rs_log_debug("node hung up", "node=%s why=\"%s\"", l->node_id, why->msg);
+    l->loss.text = why->msg;
     link_free(l);
 }
 
@@ -411,6 +413,8 @@ static void drop_silent(struct rs_head *h, int64_t now)
         if (!l->within && now - l->heard_at > SILENT_MS * RS_MS) {
             rs_log_warn("node is silent", "node=%s seconds=%d", l->node_id ? l->node_id : "?",
                         SILENT_MS / 1000);
+            l->loss.silent = now - l->heard_at;
+            l->loss.limit = SILENT_MS * RS_MS;
             link_free(l);
             return; /* the list may have changed; the next turn goes on */
         }

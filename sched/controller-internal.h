@@ -205,10 +205,12 @@ struct rs_controller {
     void *arg;
     double wall_offset_s;
     char *node_id, *node_ip, *log_file;
-    struct rs_config *config;  /* the last one applied; NULL: none */
-    struct rs_config *started; /* the first one: http_options and so on hold until the end */
-    struct rs_map nodes;       /* id -> struct rs_ct_node, in the order in which they came */
-    struct rs_map apps;        /* name -> struct rs_ct_app */
+    struct rs_config *config;     /* the last one applied; NULL: none */
+    struct rs_config *started;    /* the first one: http_options and so on hold until the end */
+    struct rs_ct_lost_node *lost; /* the last ones, RS_CT_LOST_MAX; NULL: none was */
+    size_t n_lost;
+    struct rs_map nodes; /* id -> struct rs_ct_node, in the order in which they came */
+    struct rs_map apps;  /* name -> struct rs_ct_app */
     uint64_t revision;
     bool populated;
     json_t *restored; /* {app: {deployment: count}} that deployments start with; NULL: none */
@@ -349,6 +351,19 @@ struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_d
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
 void rs_ct_observe(struct rs_controller *c, int64_t now);
 void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);
+/* controller-lost.c */
+#define RS_CT_LOST_MAX 10
+struct rs_ct_lost_node;
+/* "nothing was heard of it for 10.2 s, limit 10 s". New; `why` may be NULL. */
+char *rs_ct_loss_text(const struct rs_ct_node *n, const struct rs_controller_loss *why);
+/* Keeps it in mind, and tells. */
+void rs_ct_lost(struct rs_controller *c, const struct rs_ct_node *n,
+                const struct rs_controller_loss *why, int64_t now);
+void rs_ct_lost_free(struct rs_controller *c);
+json_t *rs_ct_lost_json(const struct rs_controller *c); /* array, new */
+/* null: it is well. New. */
+json_t *rs_ct_node_health(const struct rs_controller *c, const struct rs_ct_node *n, int64_t now);
+
 /* controller-health.c */
 /* Events of how replicas do, from two reports of a node; either may be NULL. */
 void rs_ct_health_events(struct rs_controller *c, const struct rs_ct_node *node,

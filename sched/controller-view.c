@@ -4,7 +4,8 @@
  * Members of our own stand under the key "rserve", and only on request, since clients of Ray's API may
  * be strict about what they do not know:
  *   document    {"version", "nodes": {id: {"name", "address", "resources", "free", "labels",
- *               "revision", "draining"}}}
+ *               "revision", "draining", "health": null, or why it is suspect}},
+ *               "lost_nodes": [{"name", "cause", "text", "value", "limit", ..}] the last ones}
  *   application {"start": "fork"|"spawn", "start_reason", "building": bool}
  *   deployment  {"kind", "version", "queued", "in_flight", "pending", "blocked", "start_failures",
  *               "deaths", "last_error", "notice", "autoscaling": why it scales or does not,
@@ -278,7 +279,7 @@ static json_t *health(const struct rs_controller *c, int64_t now, double wall)
                      "uptime_s", up, "num_control_loops", (json_int_t)c->rounds);
 }
 
-static json_t *nodes_extra(const struct rs_controller *c)
+static json_t *nodes_extra(const struct rs_controller *c, int64_t now)
 {
     json_t *nodes = json_object();
 
@@ -294,9 +295,10 @@ static json_t *nodes_extra(const struct rs_controller *c)
 
         json_object_set(j, "labels", n->labels);
         json_object_set_new(j, "free", n->report ? json_incref(n->report->free) : json_object());
+        json_object_set_new(j, "health", rs_ct_node_health(c, n, now));
         json_object_set_new(nodes, n->id, j);
     }
-    return json_pack("{s:o}", "nodes", nodes);
+    return json_pack("{s:o, s:o}", "nodes", nodes, "lost_nodes", rs_ct_lost_json(c));
 }
 
 static json_t *default_options(bool http)
@@ -342,7 +344,7 @@ json_t *rs_controller_details(const struct rs_controller *c, bool extended, int6
     }
     json_object_set_new(j, "applications", apps);
     if (extended)
-        json_object_set_new(j, "rserve", nodes_extra(c));
+        json_object_set_new(j, "rserve", nodes_extra(c, now));
     return j;
 }
 

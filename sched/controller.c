@@ -113,6 +113,7 @@ void rs_controller_free(struct rs_controller *c)
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++)
         node_free(rs_map_at(&c->nodes, i, NULL));
     rs_ct_core_fini(c);
+    rs_ct_lost_free(c);
     rs_ct_plans_free(c);
     rs_history_fini(&c->history);
     json_decref(c->restored);
@@ -344,8 +345,11 @@ int rs_controller_node_joined(struct rs_controller *c, const struct rs_controlle
 }
 
 /* Replicas that the node ran are lost: their deployments say so. */
-static void count_lost(struct rs_controller *c, const struct rs_ct_node *n)
+static void count_lost(struct rs_controller *c, const struct rs_ct_node *n,
+                       const struct rs_controller_loss *why)
 {
+    rs_auto(rs_freep) char *how = rs_ct_loss_text(n, why);
+
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
@@ -361,9 +365,9 @@ static void count_lost(struct rs_controller *c, const struct rs_ct_node *n)
             }
             if (lost)
                 rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
-                            rs_asprintf("Node '%s' left with %u running replica%s; "
+                            rs_asprintf("Node '%s' left with %u running replica%s: %s; "
                                         "replacements are started on other nodes.",
-                                        n->name, lost, lost == 1 ? "" : "s"));
+                                        n->name, lost, lost == 1 ? "" : "s", how));
         }
     }
 }
@@ -403,22 +407,24 @@ static void rebuild_elsewhere(struct rs_controller *c, const char *node_id)
 
 void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64_t now)
 {
+    rs_controller_node_lost(c, node_id, NULL, now);
+}
+
+void rs_controller_node_lost(struct rs_controller *c, const char *node_id,
+                             const struct rs_controller_loss *why, int64_t now)
+{
     struct rs_ct_node *n = rs_map_remove(&c->nodes, node_id);
 
     if (!n)
         return;
     rs_ct_replica_events(c, n, n->report, NULL, "node_left");
-    count_lost(c, n);
+    count_lost(c, n, why);
     rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);
     rs_ct_plans_node_left(c, node_id);
     rs_ct_policy_node_left(c, node_id, now);
-    rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_NODE,
-                                                .node_id = n->id,
-                                                .node = n->name,
-                                                .status = "LEFT",
-                                                .text = n->name});
+    rs_ct_lost(c, n, why, now);
     node_free(n);
     rs_ct_update(c, now);
 }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include "core/base/cleanup.h"
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/model/report.h"
 #include "core/model/target.h"
@@ -191,6 +192,16 @@ RS_MUST_CHECK int rs_controller_node_joined(struct rs_controller *c,
                                             const struct rs_controller_node *node, int64_t now,
                                             struct rs_error *err);
 void rs_controller_node_left(struct rs_controller *c, const char *node_id, int64_t now);
+/* The same, with what is known of how. */
+#define RS_NODE_SILENT                                                                             \
+    (10 * RS_SEC) /* one of another process that says nothing for so long is lost */
+struct rs_controller_loss {
+    int64_t silent,
+        limit;        /* ns that nothing was heard of it, against what; 0: its connection ended */
+    const char *text; /* why that ended; NULL */
+};
+void rs_controller_node_lost(struct rs_controller *c, const char *node_id,
+                             const struct rs_controller_loss *why, int64_t now);
 /* REPORT of a node. -1: it is not one; the connection should end. */
 RS_MUST_CHECK int rs_controller_report(struct rs_controller *c, const char *node_id,
                                        const json_t *report, int64_t now, struct rs_error *err);

@@ -11,7 +11,7 @@ import threading
 import unittest
 from typing import Any, Dict, List, Optional
 
-from harness import SLOW, Load, Server, ServeTest, call, main, wait_until
+from harness import Load, Server, ServeTest, call, free_port, main, wait_until
 
 C_STUCK = os.environ.get("RSERVE_C_STUCK", "")
 
@@ -293,6 +293,53 @@ class Ill(HealthTest):
         self.assertGreaterEqual(ended["oom_kills"], 1)
         self.assertIn("want of memory", ended["evidence"])
         self.wait_event(s, "health", "OOM")
+
+
+class Nodes(HealthTest):
+    def test_a_silent_node(self) -> None:
+        """It is named while it says nothing; then it is lost, others take over; it comes back."""
+        port, dashboard, join = free_port(), free_port(), free_port()
+        head = self.spawn("head", "--num-cpus", "2", "--host", "127.0.0.1", "--port", str(port),
+                          "--dashboard-port", str(dashboard), "--listen", "127.0.0.1:%d" % join)
+        head.port, head.dashboard = port, dashboard
+        head.wait_rest()
+        worker = self.spawn("worker", "--address", "127.0.0.1:%d" % join, "--num-cpus", "2",
+                            "--host", "127.0.0.1", "--port", "0", "--node-name", "quiet")
+
+        def extra() -> Dict[str, Any]:
+            return head.rest(path="/api/serve/applications/?extended=1").json()["rserve"]
+
+        def quiet() -> Dict[str, Any]:
+            return {n["name"]: n for n in extra()["nodes"].values()}.get("quiet", {})
+        wait_until("the worker has joined", quiet)
+        self.write_app(CODE)
+        head.rest("PUT", {"applications": [{
+            "name": "app", "route_prefix": "/", "import_path": "served:app",
+            "rserve": {"app_dir": self.folder},
+            "deployments": [{"name": "A", "num_replicas": 2, "max_replicas_per_node": 1,
+                             "ray_actor_options": {"num_cpus": 0.5}}]}]})
+        head.wait_apps()
+        worker.send(signal.SIGSTOP)
+        try:
+            ill = wait_until("it is named", lambda: quiet().get("health"))
+            self.assertEqual((ill["condition"], ill["limit"], ill["unit"]),
+                             ("not_answering", 10, "s"))
+            self.assertGreaterEqual(ill["value"], 3)
+            lost = wait_until("it is lost", lambda: extra()["lost_nodes"], 30)[-1]
+            self.assertEqual((lost["name"], lost["cause"], lost["limit"], lost["replicas"]),
+                             ("quiet", "silent", 10, 1))
+            self.assertGreaterEqual(lost["value"], 10)
+            self.assertIn("Node 'quiet' left with 1 running replica: nothing was heard of it for",
+                          head.app("app")["deployments"]["A"]["message"]
+                          + head.output())
+            self.assertEqual(self.wait_event(head, "node", "LEFT")["cause"], "silent")
+        finally:
+            worker.send(signal.SIGCONT)
+        wait_until("it is back", lambda: quiet() and not quiet()["health"])
+        head.wait_apps()
+        worker.stop()
+        lost = wait_until("it left", lambda: extra()["lost_nodes"][1:])[-1]
+        self.assertEqual(lost["cause"], "drained")
 
 
 class Slow(HealthTest):
