@@ -178,7 +178,7 @@ static int watch(struct watch *w, bool quiet, struct rs_error *err)
 
 struct deploy_options {
     struct rs_app_source source;
-    const char *address, *rollback, *history;
+    const char *address, *rollback, *history, *if_match;
     int64_t to;
     bool no_wait, quiet, add, plan, json, no_restart;
 };
@@ -196,6 +196,8 @@ static const struct rs_option deploy_options[] = {
      .max = INT32_MAX},
     {"history", 0, RS_OPT_STRING, AT(history), "APP", "list the configurations of APP that ran"},
     {"json", 0, RS_OPT_FLAG, AT(json), NULL, "with --plan and --history: JSON"},
+    {"if-match", 0, RS_OPT_STRING, AT(if_match), "ETAG",
+     "only if the configuration there is still the one with this ETag (GET /api/v1/config)"},
     WAIT_OPTIONS(struct deploy_options),
     {"app-dir", 'd', RS_OPT_STRING, AT(source.app_dir), "DIR",
      "where modules are imported from, on the nodes (default: the folder of FILE)"},
@@ -254,11 +256,36 @@ static int run_rollback(struct watch *w, const struct deploy_options *o, struct 
     return follow(w, o, err);
 }
 
+/* With or without its quotes. */
+static int expect_etag(struct rs_remote *remote, const char *etag, struct rs_error *err)
+{
+    size_t n = strlen(etag);
+    bool quoted = n > 1 && etag[0] == '"' && etag[n - 1] == '"';
+
+    if (n == 0 || n > 60 || etag[strcspn(etag, " \t\r\n,")])
+        return rs_error_set(
+            err, RS_INVALID,
+            "--if-match: expected one ETag, as GET /api/v1/config tells, got '%.80s'", etag);
+    snprintf(remote->if_match, sizeof(remote->if_match),
+             quoted || strcmp(etag, "*") == 0 ? "%s" : "\"%s\"", etag);
+    return 0;
+}
+
+static int plan(struct rs_remote *remote, const json_t *doc, const struct deploy_options *o,
+                struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *all = json_deep_copy(doc);
+
+    if (o->add && rs_deployed_keep_others(remote, all, err) < 0)
+        return -1;
+    return rs_deploy_plan(remote, all, o->json, o->no_restart, err);
+}
+
 static int run_deploy(int argc, char *argv[], struct rs_error *err)
 {
     struct deploy_options o = {0};
     struct rs_config *config = NULL;
-    rs_auto(rs_json_decrefp) json_t *doc = NULL, *ours = NULL;
+    rs_auto(rs_json_decrefp) json_t *doc = NULL;
     struct watch w = {0};
     int n = rs_verb_parse(&rs_verb_deploy, argc, argv, &o, err);
     int r;
@@ -271,19 +298,20 @@ static int run_deploy(int argc, char *argv[], struct rs_error *err)
         return run_rollback(&w, &o, err);
     o.source.quiet = o.quiet;
     o.source.strict = true;
+    if (o.if_match && expect_etag(&w.remote, o.if_match, err) < 0)
+        return -1;
     r = rs_app_source_load(&o.source, argv + 1, n, &config, err);
     if (r != 0) /* what was wrong with the file has been said */
         return r;
     doc = rs_app_source_document(config);
     rs_deployed_pin_app_dirs(doc, config);
     rs_config_free(config);
-    w.doc = ours = json_deep_copy(doc);
-    if (o.add && rs_deployed_keep_others(&w.remote, doc, err) < 0)
-        return -1;
+    w.doc = doc;
     if (o.plan)
-        return rs_deploy_plan(&w.remote, doc, o.json, o.no_restart, err);
-    r = o.no_restart ? rs_remote_put_in_place(&w.remote, doc, err)
-                     : rs_remote_put(&w.remote, doc, err);
+        return plan(&w.remote, doc, &o, err);
+    r = o.add          ? rs_deployed_add(&w.remote, doc, o.no_restart, err)
+        : o.no_restart ? rs_remote_put_in_place(&w.remote, doc, err)
+                       : rs_remote_put(&w.remote, doc, err);
     return r < 0 ? r : follow(&w, &o, err);
 }
 

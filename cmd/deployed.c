@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LOOK_MS = 100 };
+enum { LOOK_MS = 100, TRIES = 20 };
 
 void rs_deployed_pin_app_dirs(json_t *doc, const struct rs_config *c)
 {
@@ -34,14 +34,14 @@ static bool names(const json_t *doc, const char *name)
     return false;
 }
 
-int rs_deployed_keep_others(const struct rs_remote *r, json_t *doc, struct rs_error *err)
+int rs_deployed_keep_others(struct rs_remote *r, json_t *doc, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *details = NULL;
     json_t *list = json_object_get(doc, "applications");
     const char *name;
     json_t *app;
 
-    if (rs_remote_details(r, &details, err) < 0)
+    if (rs_remote_details_tagged(r, &details, err) < 0)
         return -1;
     json_object_foreach (json_object_get(details, "applications"), name, app) {
         json_t *config = json_object_get(app, "deployed_app_config");
@@ -51,6 +51,30 @@ int rs_deployed_keep_others(const struct rs_remote *r, json_t *doc, struct rs_er
             json_array_append(list, config);
     }
     return 0;
+}
+
+int rs_deployed_add(struct rs_remote *r, const json_t *doc, bool in_place, struct rs_error *err)
+{
+    bool told = r->if_match[0]; /* what the user expects is not looked for again */
+    char before[sizeof(r->etag)] = "";
+
+    for (int tries = 0;; tries++) {
+        rs_auto(rs_json_decrefp) json_t *all = json_deep_copy(doc);
+        int put;
+
+        if (rs_deployed_keep_others(r, all, err) < 0)
+            return -1;
+        if (tries > 0 && strcmp(before, r->etag) == 0)
+            return -1; /* that is not why it is refused: `err` is of the last try */
+        snprintf(before, sizeof(before), "%s", r->etag);
+        if (!told)
+            snprintf(r->if_match, sizeof(r->if_match), "%s", r->etag);
+        put = in_place ? rs_remote_put_in_place(r, all, err) : rs_remote_put(r, all, err);
+        if (!told)
+            r->if_match[0] = '\0';
+        if (put == 0 || told || err->code != RS_CONFLICT || tries >= TRIES)
+            return put;
+    }
 }
 
 /* 1: it runs. 0: not yet. -1: it has failed. `at` is when it was deployed last, before. */

@@ -1,6 +1,7 @@
 #include "cmd/remote.h"
 
 #include "cmd/running.h"
+#include "cmd/verb.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
@@ -8,6 +9,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DASHBOARD_PORT "8265"
 #define APPLICATIONS "/api/serve/applications/"
@@ -113,9 +115,24 @@ int rs_remote_find_cluster(struct rs_remote *ret, const char *given, struct rs_e
     return 0;
 }
 
+/* "rserve/0.1.0 (ann@host)": what events and refusals name. */
+static void who(char *out, size_t size)
+{
+    const char *user = getenv("USER");
+    char host[80] = "";
+
+    (void)gethostname(host, sizeof(host) - 1);
+    snprintf(out, size, "rserve/%s (%.60s@%s)", rs_version(), user && *user ? user : "somebody",
+             host);
+    for (char *p = out; *p; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
+            *p = '?';
+}
+
 int rs_remote_call(const struct rs_remote *r, const char *method, const char *path,
                    const char *body, struct rs_http_answer *ret, struct rs_error *err)
 {
+    char agent[160];
     const struct rs_http_call call = {
         .base = r->base,
         .method = method,
@@ -124,9 +141,12 @@ int rs_remote_call(const struct rs_remote *r, const char *method, const char *pa
         .type = body ? "application/json" : NULL,
         .len = body ? strlen(body) : 0,
         .token = getenv("RSERVE_TOKEN"),
+        .agent = agent,
+        .if_match = r->if_match[0] && strcmp(method, "PUT") == 0 ? r->if_match : NULL,
         .timeout = 30 * RS_SEC,
     };
 
+    who(agent, sizeof(agent));
     if (rs_http_call(&call, ret, err) == 0)
         return 0;
     if (err->code == RS_NOT_FOUND)
@@ -162,8 +182,9 @@ static int expect_200(const struct rs_remote *r, struct rs_http_answer *a, const
     n = strcspn(line, "\r\n");
     if (line[n + strspn(line + n, "\r\n")])
         fprintf(stderr, "%s\n", line);
-    return rs_error_set(err, RS_SYSTEM, "%s was refused by %.200s with %d: %.*s", what, r->base,
-                        a->status, n > 300 ? 300 : (int)n, line);
+    return rs_error_set(err, a->status == 412 ? RS_CONFLICT : RS_SYSTEM,
+                        "%s was refused by %.200s with %d: %.*s", what, r->base, a->status,
+                        n > 300 ? 300 : (int)n, line);
 }
 
 static enum rs_errc code_of(int status)
@@ -247,8 +268,8 @@ int rs_remote_delete_app(const struct rs_remote *r, const char *app, struct rs_e
     return expect_200(r, &answer, "the deletion", err);
 }
 
-int rs_remote_get(const struct rs_remote *r, const char *path, const char *what, json_t **ret,
-                  struct rs_error *err)
+static int get(const struct rs_remote *r, const char *path, const char *what, char etag[80],
+               json_t **ret, struct rs_error *err)
 {
     rs_auto(rs_http_answer_fini) struct rs_http_answer answer = {0};
 
@@ -259,11 +280,27 @@ int rs_remote_get(const struct rs_remote *r, const char *path, const char *what,
         err->code = RS_SYSTEM; /* not the user's doing */
         return -1;
     }
+    snprintf(etag, sizeof(answer.etag), "%s", answer.etag);
     return 0;
 }
 
+int rs_remote_get(const struct rs_remote *r, const char *path, const char *what, json_t **ret,
+                  struct rs_error *err)
+{
+    char etag[80];
+
+    return get(r, path, what, etag, ret, err);
+}
+
+#define DETAILS APPLICATIONS "?extended=1"
+static const char for_details[] = "the question for its applications";
+
 int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err)
 {
-    return rs_remote_get(r, APPLICATIONS "?extended=1", "the question for its applications", ret,
-                         err);
+    return rs_remote_get(r, DETAILS, for_details, ret, err);
+}
+
+int rs_remote_details_tagged(struct rs_remote *r, json_t **ret, struct rs_error *err)
+{
+    return get(r, DETAILS, for_details, r->etag, ret, err);
 }

@@ -23,6 +23,8 @@ struct rs_remote {
     char base[300];   /* "http://127.0.0.1:8265" */
     char origin[100]; /* who said so: "--address", "$RAY_ADDRESS"; "the default" */
     enum rs_remote_by by;
+    char etag[80]; /* of the configuration, by the details asked for last; "" if none was told */
+    char if_match[80]; /* what rs_remote_put expects there: an ETag, "*"; "": anything */
 };
 
 /* `given` NULL or "auto": the command line says nothing. -1: that is no address. */
@@ -48,8 +50,9 @@ void rs_remote_encode(struct rs_buf *out, const char *text);
 void rs_remote_encode(struct rs_buf *out, const char *text);
 /* The details of GET /api/serve/applications/, extended. A new reference. */
 RS_MUST_CHECK int rs_remote_details(const struct rs_remote *r, json_t **ret, struct rs_error *err);
-/* PUT of a configuration, DELETE of everything. -1: it was refused, or as above; the whole of a longer
- * answer goes to stderr. */
+RS_MUST_CHECK int rs_remote_details_tagged(struct rs_remote *r, json_t **ret, struct rs_error *err);
+/* PUT of a configuration, DELETE of everything. -1: it was refused (RS_CONFLICT: what is there is not what
+ * if_match says), or as above; the whole of a longer answer goes to stderr. */
 RS_MUST_CHECK int rs_remote_put(const struct rs_remote *r, const json_t *config,
                                 struct rs_error *err);
 /* The same, refused (RS_CONFLICT) where it would restart replicas that serve. */

@@ -181,7 +181,6 @@ static int serve_behind(struct run *r, struct rs_config *config, struct rs_error
 /* *doc: what is ours of what runs there then. */
 static int deploy(struct run *r, json_t **doc, struct rs_error *err)
 {
-    rs_auto(rs_json_decrefp) json_t *all = NULL;
     struct rs_config *config = NULL;
     int status = load(r, &config, err);
 
@@ -190,11 +189,9 @@ static int deploy(struct run *r, json_t **doc, struct rs_error *err)
     *doc = rs_app_source_document(config);
     rs_deployed_pin_app_dirs(*doc, config);
     rs_config_free(config);
-    all = json_deep_copy(*doc);
     /* An import path is one application beside others; a file is all there is to be. */
-    if (!rs_app_source_is_file(r->words[0]) && rs_deployed_keep_others(&r->remote, all, err) < 0)
-        return -1;
-    return rs_remote_put(&r->remote, all, err);
+    return rs_app_source_is_file(r->words[0]) ? rs_remote_put(&r->remote, *doc, err)
+                                              : rs_deployed_add(&r->remote, *doc, false, err);
 }
 
 static int on_signal(struct rs_io *io, uint32_t events)

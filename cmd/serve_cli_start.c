@@ -75,7 +75,7 @@ static int start(const struct start_options *o, struct rs_error *err)
     struct rs_remote remote;
 
     if (rs_remote_find_cluster(&remote, o->address, err) < 0 ||
-        rs_deployed_keep_others(&remote, doc, err) < 0 || rs_remote_put(&remote, doc, err) < 0 ||
+        rs_deployed_add(&remote, doc, false, err) < 0 ||
         rs_remote_details(&remote, &details, err) < 0)
         return -1;
     tell_differences(o, details);

@@ -58,6 +58,11 @@ static int on_value(llhttp_t *p, const char *at, size_t n)
         for (size_t i = 0; i < n && r->type_len < sizeof(r->answer->type) - 1; i++)
             r->answer->type[r->type_len++] = at[i];
     r->answer->type[r->type_len] = '\0';
+    if (strcasecmp(r->field, "etag") == 0) {
+        size_t had = strlen(r->answer->etag);
+
+        snprintf(r->answer->etag + had, sizeof(r->answer->etag) - had, "%.*s", (int)n, at);
+    }
     return r->header_len > HEADER_MAX ? too_long(r, "a header over 64 KiB") : 0;
 }
 
@@ -87,6 +92,7 @@ static int on_complete(llhttp_t *p)
     if (p->status_code >= 100 && p->status_code < 200) {
         r->type_len = 0; /* the real answer follows */
         r->answer->type[0] = '\0';
+        r->answer->etag[0] = '\0';
         return 0;
     }
     r->answer->status = p->status_code;
@@ -272,6 +278,10 @@ static void put_request(struct rs_buf *out, const struct rs_http_call *call, con
                   call->path, url->host);
     if (call->token)
         rs_buf_printf(out, "Authorization: Bearer %s\r\n", call->token);
+    if (call->agent)
+        rs_buf_printf(out, "User-Agent: %s\r\n", call->agent);
+    if (call->if_match)
+        rs_buf_printf(out, "If-Match: %s\r\n", call->if_match);
     if (call->body)
         rs_buf_printf(out, "Content-Length: %zu\r\nContent-Type: %s\r\n", call->len,
                       call->type ? call->type : "application/octet-stream");

@@ -20,14 +20,17 @@ struct rs_http_call {
     const char *path;   /* "/api/...", escaped, with the query */
     const char *body, *type; /* NULL: none */
     size_t len;
-    const char *token; /* Authorization: Bearer; NULL: none */
-    int64_t timeout;   /* 0: 10 s */
-    size_t body_max;   /* 0: 64 MiB */
+    const char *token;    /* Authorization: Bearer; NULL: none */
+    const char *agent;    /* User-Agent; NULL: none */
+    const char *if_match; /* NULL: none */
+    int64_t timeout;      /* 0: 10 s */
+    size_t body_max;      /* 0: 64 MiB */
 };
 
 struct rs_http_answer {
     int status;
     char type[80]; /* Content-Type, "" if none; cut if longer */
+    char etag[80]; /* likewise */
     struct rs_buf body;
 };
 

@@ -6,10 +6,11 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import threading
 from typing import Any, Dict, List
 
-from harness import Answer, Server, ServeTest, call, main, wait_until
+from harness import Answer, Server, ServeTest, call, main, rserve, wait_until
 from openapi import Document
 
 CODE = """\
@@ -216,6 +217,39 @@ class Api(ServeTest):
         for t in threads:
             t.join()
         self.assertEqual(sorted(answers), [200] + [412] * 7)
+
+    def deploy(self, s: Server, *args: str) -> "subprocess.CompletedProcess[str]":
+        return rserve("deploy", *args, timeout=60, env={
+            "RSERVE_ADDRESS": "http://127.0.0.1:%d" % s.dashboard, "USER": "ann"})
+
+    def test_deploy_if_match(self) -> None:
+        s = self.started()
+        path = os.path.join(self.folder, "app.yaml")
+        etag = self.v1(s, "/config").json()["etag"]
+        done = self.deploy(s, "--if-match", etag.strip('"'), "-q", path)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        stale = self.deploy(s, "--if-match", etag, path)
+        self.assertEqual(stale.returncode, 1)
+        self.assertOneLine(stale.stderr, "412", "(ann@", "changed it")
+        for wrong in ("", "a b", "x\r\ny: z", "x" * 100):
+            refused = self.deploy(s, "--if-match", wrong, path)
+            self.assertEqual(refused.returncode, 2, refused.stderr)
+
+    def test_many_add(self) -> None:
+        """`deploy --add` looks again where somebody else was faster: no application is lost."""
+        s = self.started()
+        names = ["n%d" % i for i in range(4)]
+        ends: List[int] = []
+        threads = [threading.Thread(target=lambda n=n: ends.append(self.deploy(
+            s, "--add", "--no-wait", "-q", "served:app", "--name", n, "--route-prefix", "/" + n,
+            "--app-dir", self.folder).returncode)) for n in names]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertEqual(ends, [0] * 4)
+        self.assertEqual({a["name"] for a in self.v1(s, "/applications").json()["applications"]},
+                         {"app", *names})
 
     def test_methods(self) -> None:
         s = self.started()
