@@ -344,6 +344,17 @@ static size_t name_width(json_t *applications, size_t width)
     return want > room ? room : want;
 }
 
+static void put_ill(const struct table *t, size_t ill)
+{
+    const char *app = t->style->app;
+    rs_auto(rs_freep) char *hint =
+        rs_asprintf("why, and what to do: rserve status --why%s%s", app ? " " : "", app ? app : "");
+
+    rs_buf_printf(t->out, "%zu not running\n", ill);
+    rs_text_fit(t->out, hint, t->style->width);
+    rs_buf_puts(t->out, "\n");
+}
+
 static void put_summary(const struct table *t, const json_t *details, json_t *applications)
 {
     size_t nodes = json_object_size(json_object_get(extras(details), "nodes"));
@@ -363,7 +374,7 @@ static void put_summary(const struct table *t, const json_t *details, json_t *ap
     if (n > 0 && ill == 0)
         rs_buf_printf(t->out, "%s\n", n == 1 ? "running" : "all running");
     else if (n > 0)
-        rs_buf_printf(t->out, "%zu not running\n", ill);
+        put_ill(t, ill);
 }
 
 /* Proxies are of interest only when they are not well. */
