@@ -30,7 +30,8 @@ struct rs_head {
     uint16_t http_port;
     struct rs_saved *saved; /* NULL: nothing is kept */
     struct rs_happened *happened;
-    bool changed; /* something to be kept changed without an order */
+    bool changed;                /* something to be kept changed without an order */
+    uint64_t forecasts_revision; /* kept last */
     struct rs_head_logs *logs;
     json_t *orders;    /* who changed what last (head-api.c); NULL: nobody yet */
     int64_t turned_at; /* 0: not yet */

@@ -68,6 +68,13 @@ static void restore_history(const char *name, const json_t *history, void *arg)
     rs_controller_restore_history(h->controller, name, history);
 }
 
+static void restore_forecasts(const json_t *forecasts, void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_controller_restore_forecasts(h->controller, forecasts);
+}
+
 static int restore_config(struct rs_config *config, void *arg, struct rs_error *err)
 {
     struct rs_head *h = arg;
@@ -94,7 +101,8 @@ static int restore_app(const char *name, struct rs_config *config, void *arg, st
 void rs_head_restore(struct rs_head *h, bool config)
 {
     const struct rs_saved_ops ops = {restore_counts, restore_history,
-                                     config ? restore_config : skip_config, restore_app};
+                                     config ? restore_config : skip_config, restore_app,
+                                     restore_forecasts};
     struct rs_saved *saved = rs_steal(h->saved); /* not while it is read */
 
     if (!saved)
@@ -456,6 +464,10 @@ static int64_t on_turn(struct rs_after *a)
     rs_controller_set_wall(h->controller, rs_clock_wall() - (double)now / 1e9);
     if (rs_controller_deadline(h->controller) <= now)
         rs_controller_tick(h->controller, now);
+    if (rs_controller_forecasts_revision(h->controller) != h->forecasts_revision) {
+        h->forecasts_revision = rs_controller_forecasts_revision(h->controller);
+        h->changed = true;
+    }
     if (h->changed)
         keep_quietly(h);
     happened = rs_happened_turn(h->happened, now);

@@ -36,6 +36,7 @@ struct rs_saved_ops {
     /* Takes `config`. */
     int (*config)(struct rs_config *config, void *arg, struct rs_error *err);
     int (*app)(const char *name, struct rs_config *config, void *arg, struct rs_error *err);
+    void (*forecasts)(const json_t *forecasts, void *arg); /* before the others; may be NULL */
 };
 
 /* Tells what was kept, and puts the files back. What cannot be restored is logged, and kept. */

@@ -61,7 +61,8 @@ json_t *rs_controller_desired(const struct rs_controller *c)
             json_object_set_new(apps, app->name, rs_config_keep(app->own));
         json_object_set_new(counts, app->name, counts_of(app));
     }
-    return json_pack("{s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts", counts);
+    return json_pack("{s:o, s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts",
+                     counts, "forecasts", rs_controller_forecasts(c));
 }
 
 /* --- history ------------------------------------------------------------------------------------- */

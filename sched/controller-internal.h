@@ -218,6 +218,7 @@ struct rs_controller {
     struct rs_ct_plan **plans; /* controller-plan.c */
     size_t n_plans;
     uint64_t plan_serial;
+    uint64_t forecasts_revision;
     json_t *forecasts;   /* {app: {deployment: ..}} that deployments start with; NULL: none */
     uint64_t questions;  /* put to policies so far */
     bool capacity_rises; /* target_capacity was raised last, or is there from the start */

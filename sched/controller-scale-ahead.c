@@ -129,7 +129,10 @@ int rs_ct_ahead_first(const struct rs_controller *c, const struct rs_deployment_
 
 void rs_ct_ahead_tell(struct rs_ct_deployment *d, int64_t now)
 {
-    rs_forecast_tell(&d->ahead.forecast, d->scale.total, rs_ct_wall(d->app->controller, now));
+    struct rs_controller *c = d->app->controller;
+
+    if (rs_forecast_tell(&d->ahead.forecast, d->scale.total, rs_ct_wall(c, now)))
+        c->forecasts_revision++;
 }
 
 int64_t rs_ct_ahead_deadline(const struct rs_ct_deployment *d)
@@ -149,7 +152,8 @@ int64_t rs_ct_ahead_deadline(const struct rs_ct_deployment *d)
 
 json_t *rs_controller_forecasts(const struct rs_controller *c)
 {
-    json_t *all = json_object();
+    json_t *all =
+        c->forecasts ? json_deep_copy(c->forecasts) : json_object(); /* of those to come */
 
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
@@ -161,11 +165,18 @@ json_t *rs_controller_forecasts(const struct rs_controller *c)
             if (d && !d->gone && d->ahead.forecast.period > 0)
                 json_object_set_new(of_app, d->name, rs_forecast_json(&d->ahead.forecast));
         }
-        if (json_object_size(of_app))
+        if (json_object_get(all, app ? app->name : ""))
+            json_object_update(json_object_get(all, app->name), of_app);
+        else if (json_object_size(of_app))
             json_object_set(all, app->name, of_app);
         json_decref(of_app);
     }
     return all;
+}
+
+uint64_t rs_controller_forecasts_revision(const struct rs_controller *c)
+{
+    return c->forecasts_revision;
 }
 
 void rs_controller_restore_forecasts(struct rs_controller *c, const json_t *forecasts)

@@ -159,7 +159,7 @@ RS_MUST_CHECK int rs_controller_scale(struct rs_controller *c, const char *app,
 
 /* What only the head knows: {"config": C or null, "apps": {name: C}, "counts": {app: {deployment:
  * replicas}}}. C is a configuration {"dir", "app_dir" or null, "document"}: the one of the last apply,
- * and those of put; counts are of deployments that are scaled. New. */
+ * and those of put; counts are of deployments that are scaled; "forecasts" as below. New. */
 json_t *rs_controller_desired(const struct rs_controller *c);
 /* Deployments that are made from here start with these counts, as far as they may. */
 void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts);
@@ -167,6 +167,8 @@ void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts)
 /* What deployments with `predict` remember of their load: {app: {deployment: ..}}. Changes with every
  * part of a period (5 minutes of a day). New. */
 json_t *rs_controller_forecasts(const struct rs_controller *c);
+/* Another one whenever rs_controller_forecasts has more to tell. */
+uint64_t rs_controller_forecasts_revision(const struct rs_controller *c);
 /* Deployments that are made from here remember this. */
 void rs_controller_restore_forecasts(struct rs_controller *c, const json_t *forecasts);
 /* The wall clock was set, or the machine slept: seconds since the epoch at now 0. */

@@ -76,21 +76,24 @@ static void keep(struct rs_forecast *f, int64_t slot, double peak)
     peaks[slot - period * RS_FORECAST_SLOTS] = (float)peak;
 }
 
-void rs_forecast_tell(struct rs_forecast *f, double load, double t)
+bool rs_forecast_tell(struct rs_forecast *f, double load, double t)
 {
+    bool over = false;
     int64_t slot;
 
     if (f->period <= 0 || !(load >= 0))
-        return;
+        return false;
     slot = slot_of(f, t);
     if (slot != f->slot) {
-        if (f->peak >= 0)
+        over = f->peak >= 0;
+        if (over)
             keep(f, f->slot, f->peak);
         f->slot = slot;
         f->peak = -1;
     }
     load = load > LOAD_MAX ? LOAD_MAX : load;
     f->peak = load > f->peak ? load : f->peak;
+    return over;
 }
 
 /* The mean over the periods that know it; < 0: none does. */

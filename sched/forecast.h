@@ -36,8 +36,8 @@ struct rs_forecast_now {
 void rs_forecast_fini(struct rs_forecast *f);
 /* Other numbers forget what was remembered; the same ones change nothing. period 0: off. */
 void rs_forecast_set(struct rs_forecast *f, double period, unsigned periods);
-/* So much load is there at `t`. */
-void rs_forecast_tell(struct rs_forecast *f, double load, double t);
+/* So much load is there at `t`. True: a part is over, and there is more to remember. */
+bool rs_forecast_tell(struct rs_forecast *f, double load, double t);
 struct rs_forecast_now rs_forecast_at(const struct rs_forecast *f, double ahead, double t);
 
 /* What it remembers, for a head that is started anew: an object; null: nothing. */

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any, Dict, List
 
-from harness import Load, Server, ServeTest, call, main, rserve, wait_until
+from harness import Load, Server, ServeTest, call, free_port, main, rserve, wait_until
 
 APP = """\
     import asyncio, os
@@ -122,6 +122,41 @@ class ByTheClock(ServeTest):
             r = rserve("run", path, "--check", "--no-import", env=dict(os.environ, TZDIR=zones))
             self.assertEqual(r.returncode, 2, r.stderr)
             self.assertOneLine(r.stderr, "schedule[0].timezone", os.path.join("zones", name))
+
+
+class Remembers(ServeTest):
+    """Ten seconds are a day here."""
+
+    def head(self) -> Server:
+        s = self.spawn("head", "--num-cpus", "8", "--host", "127.0.0.1", "--port",
+                       str(self.port), "--dashboard-port", str(self.dashboard), "--listen",
+                       "127.0.0.1:%d" % self.join, "--state-dir", self.state)
+        s.port, s.dashboard = self.port, self.dashboard
+        s.wait_rest()
+        return s
+
+    def expects(self, s: Server) -> bool:
+        status = rserve("status", "--address", "http://127.0.0.1:%d" % s.dashboard)
+        return "are expected, as in the last" in status.stdout
+
+    def test_what_was_there_a_period_ago(self) -> None:
+        self.port, self.dashboard, self.join = free_port(), free_port(), free_port()
+        self.state = os.path.join(self.folder, "kept")
+        path = self.write_app(APP, FAST % ("min_replicas: 1, max_replicas: 6",
+                                           "predict: {period: 10, ahead: 5, periods: 9}"))
+        s = self.head()
+        address = "http://127.0.0.1:%d" % self.dashboard
+        self.assertEqual(rserve("deploy", path, "--address", address).returncode, 0)
+        wait_until("it answers", lambda: call(s.port, "/").status == 200)
+        many = [Long(s, 1) for _ in range(8)]
+        self.assertEqual({m.done().status for m in many}, {200})
+        wait_until("the next period expects it", lambda: self.expects(s), 30)
+        wait_until("and has replicas for it", lambda: running(s) >= 4)
+        os.kill(s.pid, signal.SIGKILL)
+        s.wait_exit()
+        again = self.head()
+        again.wait_apps()
+        wait_until("the next head expects it, too", lambda: self.expects(again), 30)
 
 
 class ByQueue(ServeTest):
