@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
+#include "sched/health.h"
 #include "sched/why-text.h"
 
 #include <math.h>
@@ -279,6 +280,48 @@ static void why_ill(const struct rs_ct_deployment *d, const struct rs_ct_seen *s
     json_object_set_new(r, "dead", dead.list);
 }
 
+/* Those that live and are not well, or that are to be replaced for another reason. */
+static void note_ill(const struct rs_ct_node *n, const struct rs_report_replica *x, void *arg)
+{
+    json_t *list = arg, *r;
+    int condition = rs_health_condition_parse(rs_json_str(x->health, "condition", "well"));
+
+    if (condition <= RS_HEALTH_WELL || x->state == RS_REPLICA_STOPPED)
+        return;
+    r = rs_ct_reason(list, "health",
+                     rs_health_is_illness((enum rs_health_condition)condition) ? "replica_ill"
+                                                                               : "replica_worn",
+                     rs_health_is_illness((enum rs_health_condition)condition) ? "bad" : "waits");
+    json_object_set_new(r, "replica", json_string(x->replica_id));
+    json_object_set_new(r, "node", json_string(n->name));
+    json_object_set_new(r, "pid", json_integer(x->pid));
+    json_object_set_new(r, "state", json_string(rs_replica_state_name(x->state)));
+    json_object_set_new(r, "health", json_deep_copy(x->health));
+}
+
+/* Nodes with replicas of it of which nothing was heard lately. */
+static void why_silent(const struct rs_ct_deployment *d, json_t *list, int64_t now)
+{
+    const struct rs_controller *c = d->app->controller;
+
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        rs_auto(rs_json_decrefp) json_t *health = n ? rs_ct_node_health(c, n, now) : NULL;
+        unsigned here = 0;
+        json_t *r;
+
+        for (size_t s = 0; n && s < d->n_slots; s++)
+            here += d->slots[s].node == n;
+        if (!json_is_object(health) || here == 0)
+            continue;
+        r = rs_ct_reason(list, "health", "node_silent", "bad");
+        json_object_set_new(r, "node", json_string(n->name));
+        json_object_set_new(r, "replicas", json_integer(here));
+        json_object_set_new(r, "silent_s", json_real(rs_json_num(health, "value", 0)));
+        json_object_set_new(r, "limit_s", json_real(rs_json_num(health, "limit", 0)));
+    }
+}
+
 /* --- deployments: the rest ----------------------------------------------------------------------- */
 
 static void why_changing(const struct rs_ct_deployment *d, const struct rs_ct_seen *s, json_t *list)
@@ -356,6 +399,8 @@ static void why_deployment(const struct rs_ct_deployment *d, json_t *list, int64
     }
     why_failing(d, &s, list);
     why_ill(d, &s, list);
+    why_silent(d, list, now);
+    each_replica(d, false, note_ill, list);
     rs_ct_why_place(d, list);
     why_starting(d, &s, list, now);
     why_changing(d, &s, list);
@@ -400,6 +445,8 @@ static void note_one(const struct rs_ct_node *n, const struct rs_report_replica 
         json_object_set_new(r, "message", rs_ct_tail(x->message, TAIL_LINES));
     if (x->log_file)
         json_object_set_new(r, "log_file", json_string(x->log_file));
+    if (!ended)
+        note_ill(n, x, o->list);
 }
 
 static int why_replica(const struct rs_ct_deployment *d, const char *id, json_t *list, int64_t now,

@@ -260,6 +260,72 @@ static void node_left(struct rs_telling *t)
            "start it again, rserve worker --address HEAD:6379.");
 }
 
+static void line_of_health(struct rs_telling *t, const json_t *health)
+{
+    rs_tell(t, "Replica %s on %s (pid %lld, %s): %s", rs_tell_str(t, "replica"),
+            rs_tell_str(t, "node"), (long long)rs_tell_int(t, "pid"), rs_tell_str(t, "state"),
+            rs_json_str(health, "text", rs_json_str(health, "condition", "?")));
+}
+
+/* What follows from it, and what a person may do. */
+static const struct {
+    const char *condition, *todo;
+} ills[] = {
+    {"check_failed", "See what check_health says: rserve logs."},
+    {"not_answering", "Its loop is blocked, or the process is stopped: look at it with py-spy dump "
+                      "--pid PID."},
+    {"stuck", "Look at what its requests wait for: py-spy dump --pid PID."},
+    {"slow", "Compare it with the others: its node may be busy (top), or its device throttled."},
+    {"out_of_memory",
+     "Give it more memory (ray_actor_options.memory, the container's limit), or let "
+     "it have fewer requests at a time (max_ongoing_requests)."},
+    {"dead", "See what it printed last: rserve logs."},
+};
+
+static const char *follows(const char *action)
+{
+    if (strcmp(action, "spare") == 0)
+        return "It gets fewer requests while others can take them.";
+    if (strcmp(action, "replace") == 0)
+        return "Another one starts, then it finishes what it has and goes.";
+    if (strcmp(action, "end") == 0)
+        return "It finishes what it can, and another one takes its place.";
+    return strcmp(action, "kill") == 0 ? "It is killed, and another one takes its place."
+                                       : "It goes on.";
+}
+
+static void replica_ill(struct rs_telling *t)
+{
+    const json_t *health = json_object_get(t->r, "health");
+    const char *condition = rs_json_str(health, "condition", "?"), *todo = "";
+
+    line_of_health(t, health);
+    for (size_t i = 0; i < RS_COUNT(ills); i++)
+        if (strcmp(ills[i].condition, condition) == 0)
+            todo = ills[i].todo;
+    rs_tell_next(t, "%s %s", follows(rs_json_str(health, "action", "")), todo);
+}
+
+static void replica_worn(struct rs_telling *t)
+{
+    const json_t *health = json_object_get(t->r, "health");
+
+    line_of_health(t, health);
+    rs_tell_next(t, "%s It is well: this is what rserve.replace asks for.",
+                 follows(rs_json_str(health, "action", "")));
+}
+
+static void node_silent(struct rs_telling *t)
+{
+    rs_tell(t, "Nothing was heard of %s for %.1f s, where %lld of its replicas are.",
+            rs_tell_str(t, "node"), rs_tell_real(t, "silent_s"),
+            (long long)rs_tell_int(t, "replicas"));
+    rs_tell_next(t,
+                 "After %g s it counts as lost and its replicas start elsewhere. See whether that "
+                 "machine and the network to it are well.",
+                 rs_tell_real(t, "limit_s"));
+}
+
 /* --- changes ------------------------------------------------------------------------------------- */
 
 static void reconfiguring(struct rs_telling *t)
@@ -364,6 +430,9 @@ static const struct {
     {"start_given_up", start_given_up},
     {"replica_died", replica_died},
     {"node_left", node_left},
+    {"node_silent", node_silent},
+    {"replica_ill", replica_ill},
+    {"replica_worn", replica_worn},
     {"reconfiguring", reconfiguring},
     {"draining", draining},
     {"deleting", deleting},

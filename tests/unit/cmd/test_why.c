@@ -127,6 +127,8 @@ static void follow(const json_t *step)
         rs_agent_drain(w.nodes[int_at(step, 1)].agent, w.now);
     } else if (strcmp(verb, "refused") == 0) {
         world_refused(&w, json_array_get(step, 1));
+    } else if (strcmp(verb, "health") == 0) {
+        world_health(&w, text_at(step, 1), json_array_get(step, 2));
     } else if (strcmp(verb, "dropped") == 0) {
         world_dropped(&w, text_at(step, 1), int_at(step, 2), int_at(step, 3));
     } else if (strcmp(verb, "fail") == 0) {

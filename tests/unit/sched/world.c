@@ -217,6 +217,24 @@ static void add_figures(struct world *w, struct rs_report *r)
     }
 }
 
+/* Figures that only a data plane has. */
+static void add_health(const struct world *w, struct rs_report *r)
+{
+    const char *name;
+    json_t *health;
+
+    json_object_foreach (w->health, name, health)
+        for (size_t i = 0; i < r->n_replicas; i++) {
+            struct rs_report_replica *x = &r->replicas[i];
+
+            if (x->state != RS_REPLICA_RUNNING || strcmp(x->deployment, name) != 0)
+                continue;
+            json_decref(x->health);
+            x->health = json_incref(health);
+            break;
+        }
+}
+
 static void ev_report(struct world *w, struct event *e)
 {
     rs_auto(rs_report_freep) struct rs_report *r = rs_agent_report(e->node->agent, w->now);
@@ -229,6 +247,7 @@ static void ev_report(struct world *w, struct event *e)
     add_figures(w, r);
     if (e->node == &w->nodes[0])
         r->refused = json_incref(w->refused);
+    add_health(w, r);
     j = rs_report_to_json(r);
     ck_assert_msg(rs_controller_report(w->controller, e->node->id, j, w->now, &err) == 0, "%s",
                   err.msg);
@@ -686,6 +705,16 @@ void world_refused(struct world *w, json_t *refused)
     op_changed(&w->nodes[0]);
 }
 
+void world_health(struct world *w, const char *deployment, json_t *health)
+{
+    if (!w->health)
+        w->health = json_object();
+    json_object_set(w->health, deployment, health);
+    for (unsigned i = 0; i < NODES; i++)
+        if (w->nodes[i].agent)
+            op_changed(&w->nodes[i]);
+}
+
 void world_dropped(struct world *w, const char *deployment, unsigned drop, unsigned n)
 {
     world_behaviour(w, deployment)->dropped[drop] += n;
@@ -749,6 +778,7 @@ static void node_clear(struct world *w, struct node *n)
 void world_close(struct world *w)
 {
     json_decref(w->refused);
+    json_decref(w->health);
     json_decref(w->answer);
     w->answer = NULL;
     for (unsigned i = 0; i < NODES; i++)

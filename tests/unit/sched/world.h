@@ -92,6 +92,7 @@ struct world {
     const char *watch;
     json_t *answer;  /* of the head to the last CORE */
     json_t *refused; /* what node 0 says of HTTP requests */
+    json_t *health;  /* {deployment: what nodes say of the first replica that runs} */
     unsigned orders; /* of the head to processes */
     /* What the user's autoscaling policy would answer. */
     struct {
@@ -121,6 +122,8 @@ void world_load(struct world *w, const char *deployment, unsigned n);
 /* Node 0 says from now on that so many HTTP requests were refused, {app: {cause: n}}, and that so many of
  * the deployment were dropped. */
 void world_refused(struct world *w, json_t *refused);
+/* The first replica of the deployment that runs is reported with this health. */
+void world_health(struct world *w, const char *deployment, json_t *health);
 void world_dropped(struct world *w, const char *deployment, unsigned drop, unsigned n);
 struct behaviour *world_behaviour(struct world *w, const char *deployment);
 /* SIGKILL from outside to one running replica of the deployment; false: there is none. */
