@@ -428,7 +428,9 @@ void rs_ag_health_ended(struct rs_ag_replica *r, int status, const char *output,
     bool ours = r->kill_stage > 0 || r->stop_by;
     json_t *j;
 
-    if (r->health && r->health->found.what != RS_HEALTH_WELL)
+    if (r->outgoing)
+        j = rs_health_json(&r->going, r->deployment->agent->wall_offset_s);
+    else if (r->health && r->health->found.what != RS_HEALTH_WELL)
         j = rs_health_json(&r->health->found, r->deployment->agent->wall_offset_s);
     else
         j = json_pack("{s:s}", "condition", "dead");

@@ -380,6 +380,9 @@ static void op_event(const struct rs_controller_event *e, void *arg)
                  e->deployment ? "#" : "", e->deployment ? e->deployment : "", e->status);
     else if (e->kind == RS_EVENT_SCALE)
         snprintf(w->log + len, sizeof(w->log) - len, "%s\n", e->text);
+    else if (e->kind == RS_EVENT_HEALTH || e->kind == RS_EVENT_REPLACE)
+        snprintf(w->log + len, sizeof(w->log) - len, "%s#%s %s\n", e->app, e->deployment,
+                 e->status);
 }
 
 /* --- the agents' ops --- */
@@ -601,6 +604,41 @@ static void append(char **text, char *more)
     *text = all;
 }
 
+static void op_weigh(const char *id, unsigned percent, void *arg)
+{
+    struct proc *p = proc_of(arg, id);
+
+    if (p)
+        p->spare = 100 - percent;
+}
+
+static bool op_look(pid_t pid, struct rs_agent_look *ret, void *arg)
+{
+    struct node *n = arg;
+
+    for (size_t i = 0; i < rs_map_slots(&n->procs); i++) {
+        const struct proc *p = rs_map_at(&n->procs, i, NULL);
+
+        if (!p || p->pid != pid)
+            continue;
+        *ret = (struct rs_agent_look){.state = p->stopped ? 'T' : 'S', .memory = p->memory};
+        return true;
+    }
+    return false;
+}
+
+static bool op_oom(struct rs_agent_oom *ret, void *arg)
+{
+    struct node *n = arg;
+
+    if (!n->world->oom)
+        return false;
+    *ret = (struct rs_agent_oom){.evidence = "the kernel said so", .certain = true};
+    ret->kills = n->world->oom;
+    n->world->oom = 0;
+    return true;
+}
+
 static void op_remote(const char *app, const char *deployment, const char *version,
                       const char *node_id, const char *address, unsigned slots, void *arg)
 {
@@ -672,6 +710,9 @@ static const struct rs_agent_ops agent_ops = {
     .detach = op_detach,
     .remote = op_remote,
     .routes = op_routes,
+    .weigh = op_weigh,
+    .look = op_look,
+    .oom = op_oom,
     .probe = op_probe,
     .built = op_built,
     .changed = op_changed,
@@ -908,6 +949,17 @@ void world_run(struct world *w, int64_t ns)
     }
 }
 
+struct proc *world_proc(struct world *w, const char *replica_id)
+{
+    for (unsigned i = 0; i < NODES; i++) {
+        struct proc *p = proc_of(&w->nodes[i], replica_id);
+
+        if (p)
+            return p;
+    }
+    return NULL;
+}
+
 bool world_kill_one(struct world *w, const char *deployment)
 {
     for (unsigned i = 0; i < NODES; i++)
@@ -969,6 +1021,11 @@ const char *world_text(struct world *w, const char *path)
     const json_t *j = look(w, path);
 
     return json_is_string(j) ? json_string_value(j) : json_is_null(j) ? "null" : "(none)";
+}
+
+const json_t *world_json(struct world *w, const char *path)
+{
+    return look(w, path);
 }
 
 json_int_t world_int(struct world *w, const char *path)

@@ -54,6 +54,9 @@ struct node {
 struct proc {
     char deployment[32];
     pid_t pid;
+    unsigned spare;  /* percent of its share of requests that others take */
+    uint64_t memory; /* bytes, as a look at it shows */
+    bool stopped;    /* by a signal */
     bool admitted, waits;
     char *env;
 };
@@ -103,6 +106,7 @@ struct world {
         unsigned asked;
         char node[8]; /* that was asked last */
     } policy;
+    unsigned oom;   /* processes that the kernel ends for want of memory, next */
     char log[8192]; /* statuses as they were told */
 };
 
@@ -126,6 +130,8 @@ void world_refused(struct world *w, json_t *refused);
 void world_health(struct world *w, const char *deployment, json_t *health);
 void world_dropped(struct world *w, const char *deployment, unsigned drop, unsigned n);
 struct behaviour *world_behaviour(struct world *w, const char *deployment);
+/* The process of a replica; NULL: it has none. */
+struct proc *world_proc(struct world *w, const char *replica_id);
 /* SIGKILL from outside to one running replica of the deployment; false: there is none. */
 bool world_kill_one(struct world *w, const char *deployment);
 /* CORE of a process on that node, JSON text; what the head answers, until the next one. */
@@ -141,5 +147,6 @@ const char *world_env(const struct world *w, const char *deployment);
 
 /* Looks into the details document: world_text(w, "applications.x.status"). */
 const char *world_text(struct world *w, const char *path);
+const json_t *world_json(struct world *w, const char *path); /* good until the next look */
 json_int_t world_int(struct world *w, const char *path);
 size_t world_size(struct world *w, const char *path);
