@@ -561,7 +561,7 @@ START_TEST(replica_death)
     check_text(A_TRIGGER, "UNSPECIFIED");
     check_text(A_MESSAGE, "");
     ck_assert_uint_eq(world_admitted(&w, "A"), 2);
-    ck_assert_str_eq(w.log, "x#A=UNHEALTHY\nx=UNHEALTHY\nx#A=HEALTHY\nx=RUNNING\n");
+    ck_assert_str_eq(w.log, "x#A DEAD\nx#A=UNHEALTHY\nx=UNHEALTHY\nx#A=HEALTHY\nx=RUNNING\n");
 }
 END_TEST
 
