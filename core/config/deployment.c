@@ -14,6 +14,7 @@
 
 /* The top-level key travels with the options, since it changes what they mean. */
 #define CAPACITY "target_capacity"
+#define DEFAULT_POLICY "ray.serve.autoscaling_policy:default_autoscaling_policy"
 #define SURGE_UNSAID 25 /* percent */
 
 const char *rs_source_name(enum rs_source s)
@@ -237,6 +238,15 @@ static void walk_to(struct rs_walk *w, const struct rs_config_app *app, const ch
     rs_walk_key(w, name);
 }
 
+static bool has_own_policy(const json_t *complete)
+{
+    const json_t *policy =
+        json_object_get(json_object_get(complete, "autoscaling_config"), "policy");
+    const char *name = rs_json_str(policy, "policy_function", DEFAULT_POLICY);
+
+    return *name && strcmp(name, DEFAULT_POLICY) != 0;
+}
+
 int rs_deployment_merge(struct rs_deployment_conf **ret, const struct rs_config *c,
                         const struct rs_config_app *app, const char *name, const json_t *code,
                         struct rs_diags *diags)
@@ -277,6 +287,11 @@ int rs_deployment_merge(struct rs_deployment_conf **ret, const struct rs_config 
                       "external_scaler_enabled is set to True, but the following deployment(s) "
                       "have autoscaling configured: \"%.60s\"",
                       name);
+    if (json_is_object(app->autoscaling_policy) && has_own_policy(complete))
+        rs_walk_warn(&w, 0, 0,
+                     "User provided both a deployment-level and an application-level policy for "
+                     "deployment %.60s. The application-level policy will take precedence.",
+                     name);
     rs_buf_fini(&w.path);
     if (diags->errors > errors)
         return -1;

@@ -256,6 +256,7 @@ class Stats(unittest.TestCase):
             link = self.run_for(D(), lambda link: {"autoscaling_stats": {"x": 3}} in link.sent
                                 and {"routing_stats": {"best": [1]}} in link.sent)
         self.assertNotIn({"autoscaling_stats": {"x": 2}}, link.sent)
+        self.assertEqual(_stats._failed.info["name"], "serve_record_autoscaling_stats_failed")
         self.assertIn("not now", logs.output[0])
 
     def test_the_wrong_type_ends_it(self) -> None:

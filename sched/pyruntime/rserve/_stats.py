@@ -79,15 +79,18 @@ async def _ask(
             value = await asyncio.wait_for(_call(record), timeout)
         except asyncio.CancelledError:
             raise
-        except asyncio.TimeoutError:
+        except asyncio.TimeoutError as e:
             told = _warn(told, f"{record.__name__} did not return within {timeout:g} s")
+            _count(member, e)
         except Exception as e:
+            _count(member, e)
             told = _warn(told, f"{record.__name__} raised {type(e).__name__}: {e}")
         else:
             try:
                 link.send_json(w.STATS, {member: check(value)})
                 told = None
             except (TypeError, ValueError) as e:
+                _count(member, e)
                 logger.error("%s: it is not called any more.", e)
                 return
         await asyncio.sleep(period)
@@ -98,6 +101,25 @@ async def _call(record: Any) -> Any:
         return await record()
     value = record()
     return await value if inspect.isawaitable(value) else value
+
+
+_failed: Any = None
+
+
+def _count(member: str, error: BaseException) -> None:
+    """Ray's counter of what autoscaling policies are not told; made when it is first needed."""
+    global _failed
+    if member != "autoscaling_stats":
+        return
+    if _failed is None:
+        from ray.serve.metrics import Counter
+
+        _failed = Counter(
+            "serve_record_autoscaling_stats_failed",
+            description="The number of errored record_autoscaling_stats invocations.",
+            tag_keys=("exception_name",),
+        )
+    _failed.inc(tags={"exception_name": type(error).__name__})
 
 
 def _warn(told: Optional[str], text: str) -> str:

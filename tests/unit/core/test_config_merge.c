@@ -396,7 +396,7 @@ START_TEST(refuses)
 END_TEST
 
 static const struct {
-    const char *code, *warning;
+    const char *code, *warning, *app;
 } doubts[] = {
     {"{\"nonsense\": 1}", "code: warning: x.A.nonsense: unknown key, ignored"},
     {"{\"autoscaling_config\": {\"target_ongoing_requests\": 9}}",
@@ -404,12 +404,17 @@ static const struct {
      "happen"},
     {"{\"autoscaling_config\": {\"look_back_period_s\": 5}}",
      "look_back_period_s (5) should be greater than metrics_interval_s (10)"},
+    {"{\"autoscaling_config\": {\"policy\": {\"policy_function\": \"m:own\"}}}",
+     "both a deployment-level and an application-level policy for deployment A. The "
+     "application-level policy will take precedence",
+     ", autoscaling_policy: {policy_function: m:all}"},
     {"{\"max_concurrent_queries\": 9}", "legacy name of \"max_ongoing_requests\""},
 };
 
 START_TEST(warns)
 {
-    rs_auto(rs_config_freep) struct rs_config *c = config_of("", "", "");
+    rs_auto(rs_config_freep) struct rs_config *c =
+        config_of("", doubts[_i].app ? doubts[_i].app : "", "");
     rs_auto(rs_buf_fini) struct rs_buf why = {0};
     rs_auto(rs_deployment_conf_freep) struct rs_deployment_conf *conf =
         merged(c, doubts[_i].code, &why);
