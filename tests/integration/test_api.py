@@ -10,7 +10,7 @@ import subprocess
 import threading
 from typing import Any, Dict, List
 
-from harness import Answer, Server, ServeTest, call, main, rserve, wait_until
+from harness import SOURCE, Answer, Server, ServeTest, call, main, rserve, wait_until
 from openapi import Document
 
 CODE = """\
@@ -57,6 +57,10 @@ class Api(ServeTest):
         routes = {(r["path"], r["method"].lower())
                   for r in call(s.dashboard, "/api").json()}
         self.assertEqual(routes, {(p, m) for p, of in document["paths"].items() for m in of})
+        with open(os.path.join(SOURCE, "docs", "rest.md"), encoding="utf-8") as f:
+            told = f.read()
+        for path in document["paths"]:
+            self.assertRegex(told, "`[A-Z` ,]*%s/?`" % re.escape(path), "docs/rest.md")
         ids = [o["operationId"] for of in document["paths"].values() for o in of.values()]
         self.assertEqual(len(ids), len(set(ids)))
         node = self.v1(s, "/nodes").json()["nodes"][0]["node_id"]
