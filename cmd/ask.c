@@ -57,6 +57,7 @@ static json_t *ask_deploy(struct rs_head *h, const json_t *ask)
 
     if (!config)
         return why;
+    rs_head_who(h, "program");
     if (rs_head_put(h, config, &err) < 0)
         return failed("RayServeException", err.msg);
     return json_object();
@@ -68,12 +69,14 @@ static json_t *ask_delete(struct rs_head *h, const json_t *ask)
 
     if (!app)
         return failed("ValueError", "ASK to delete without an app");
+    rs_head_who(h, "program");
     return json_pack("{s:b}", "existed", rs_head_delete(h, app));
 }
 
 static json_t *ask_delete_all(struct rs_head *h, const json_t *ask)
 {
     (void)ask;
+    rs_head_who(h, "program");
     rs_head_delete_all(h);
     return json_object();
 }

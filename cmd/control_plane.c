@@ -152,6 +152,8 @@ static int start(struct plane *p, struct rs_error *err)
     if (json_is_object(given) && rs_config_kept(&config, given, err) < 0)
         return -1;
     rs_head_restore(p->head, !config);
+    if (config)
+        rs_head_who(p->head, "command line");
     if (config && rs_head_apply(p->head, config, err) < 0)
         return -1;
     return rs_head_adopt(p->head, RS_CONTROL_LINK, err);

@@ -79,6 +79,7 @@ static int restore_config(struct rs_config *config, void *arg, struct rs_error *
 {
     struct rs_head *h = arg;
 
+    rs_head_who(h, "restored");
     return rs_head_apply(h, config, err);
 }
 
@@ -95,6 +96,7 @@ static int restore_app(const char *name, struct rs_config *config, void *arg, st
     struct rs_head *h = arg;
 
     (void)name;
+    rs_head_who(h, "restored");
     return rs_controller_put(h->controller, config, rs_clock_now(), err);
 }
 
@@ -481,6 +483,20 @@ static int64_t on_turn(struct rs_after *a)
     return deadline > now ? deadline - now : 0;
 }
 
+static void note_start(struct rs_head *h)
+{
+    rs_auto(rs_freep) char *text = rs_asprintf("rserve %s, pid %d", rs_version(), (int)getpid());
+    const char *aside = h->saved ? rs_saved_aside(h->saved) : NULL;
+
+    rs_happened_add(h->happened, &(struct rs_controller_event){
+                                     .kind = RS_EVENT_HEAD, .status = "STARTED", .text = text});
+    if (aside)
+        rs_happened_add(h->happened, &(struct rs_controller_event){.kind = RS_EVENT_STORE,
+                                                                   .status = "MOVED_ASIDE",
+                                                                   .cause = "unusable",
+                                                                   .text = aside});
+}
+
 int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head_conf *conf,
                 struct rs_metrics *metrics, const struct rs_head_ops *ops, void *arg,
                 struct rs_error *err)
@@ -533,6 +549,7 @@ int rs_head_new(struct rs_head **ret, struct rs_loop *loop, const struct rs_head
         rs_saved_open(&h->saved, conf->keep_dir, conf->values_dir, conf->forget, err) < 0)
         return -1;
     rs_happened_new(&h->happened, h->saved ? rs_saved_records(h->saved) : NULL);
+    note_start(h);
     h->hook.fn = on_turn;
     rs_after_add(loop, &h->hook);
     *ret = rs_steal(h);
@@ -574,6 +591,11 @@ int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *
     if (rs_controller_apply(h->controller, config, rs_clock_now(), err) < 0)
         return -1;
     return rs_head_keep(h, err);
+}
+
+void rs_head_who(struct rs_head *h, const char *who)
+{
+    rs_controller_who(h->controller, who);
 }
 
 int rs_head_put(struct rs_head *h, struct rs_config *config, struct rs_error *err)

@@ -53,6 +53,8 @@ RS_DEFINE_AUTO(struct rs_head *, rs_head_free);
 RS_MUST_CHECK int rs_head_adopt(struct rs_head *h, int fd, struct rs_error *err);
 /* What an earlier head was told holds again; but for the configuration, if there is another `config`. */
 void rs_head_restore(struct rs_head *h, bool config);
+/* Who gives the next of these orders, for the events that it brings about: "program". */
+void rs_head_who(struct rs_head *h, const char *who);
 /* What these order is on the disk when they return 0. -1 with RS_SYSTEM: it holds, but is not. The
  * first one takes `config`. */
 RS_MUST_CHECK int rs_head_apply(struct rs_head *h, struct rs_config *config, struct rs_error *err);

@@ -24,6 +24,7 @@ static const char config_kind[] = "config", app_kind[] = "app", value_kind[] = "
 
 struct rs_saved {
     struct rs_records *records;
+    char *aside; /* where a file that could not be used is; NULL */
     char *values_dir;
     json_t *written; /* what is on the disk; NULL: not known */
     json_t *values;  /* {name: true}: files that are on the disk */
@@ -56,16 +57,15 @@ int rs_saved_open(struct rs_saved **ret, const char *dir, const char *values_dir
 {
     rs_auto(rs_saved_freep) struct rs_saved *s = rs_alloc(sizeof(*s));
     rs_auto(rs_freep) char *path = rs_asprintf("%s/head.db", dir);
-    rs_auto(rs_freep) char *aside = NULL;
 
     s->values_dir = rs_strdup(values_dir);
     s->values = json_object();
     s->broken = json_object();
-    if (rs_records_open(&s->records, path, &aside, err) < 0)
+    if (rs_records_open(&s->records, path, &s->aside, err) < 0)
         return -1;
-    if (aside)
+    if (s->aside)
         rs_log_error("what the head had kept cannot be used; it begins anew",
-                     "file=\"%s\" moved_to=\"%s\"", path, aside);
+                     "file=\"%s\" moved_to=\"%s\"", path, s->aside);
     if (forget && forget_all(s, err) < 0)
         return -1;
     *ret = rs_steal(s);
@@ -81,7 +81,13 @@ void rs_saved_free(struct rs_saved *s)
     json_decref(s->values);
     json_decref(s->broken);
     free(s->values_dir);
+    free(s->aside);
     free(s);
+}
+
+const char *rs_saved_aside(const struct rs_saved *s)
+{
+    return s->aside;
 }
 
 struct rs_records *rs_saved_records(const struct rs_saved *s)

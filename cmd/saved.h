@@ -22,6 +22,8 @@ RS_MUST_CHECK int rs_saved_open(struct rs_saved **ret, const char *dir, const ch
 void rs_saved_free(struct rs_saved *s);
 RS_DEFINE_AUTO(struct rs_saved *, rs_saved_free);
 const char *rs_saved_path(const struct rs_saved *s);
+/* Where a file that could not be used was moved to; NULL: it was good, or there was none. */
+const char *rs_saved_aside(const struct rs_saved *s);
 /* For what others keep there, under kinds of their own; borrowed. */
 struct rs_records *rs_saved_records(const struct rs_saved *s);
 

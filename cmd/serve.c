@@ -369,8 +369,10 @@ static void on_changed(const struct rs_reload_change *change, void *arg)
     say(s, text, "");
     rs_log_info("a file has changed", "file=\"%s\" files=%zu", change->files[0], change->n);
     r = s->conf->reload(change, &config, s->conf->arg, &err);
-    if (r == 0)
+    if (r == 0) {
+        rs_head_who(s->head, "reload");
         r = rs_head_apply(s->head, config, &err);
+    }
     if (r < 0)
         rs_log_error("what has changed cannot be deployed", "file=\"%s\" error=\"%s\"",
                      change->files[0], err.msg);
@@ -700,6 +702,8 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
+    if (s->head && *config)
+        rs_head_who(s->head, "command line");
     if (s->head && *config && rs_head_apply(s->head, rs_steal(*config), err) < 0)
         return -1;
     if (s->head)

@@ -267,8 +267,8 @@ class Kept(Asks):
         head.wait_apps()
         seen = 0
         for _ in range(3):
-            # What is older than a batch is on the disk: a node that joins is an event, and the batch
-            # with it was not the one with the events before it.
+            # What is older than a batch is on the disk: a node that joins is an event, and the
+            # batch with it was not the one with the events before it.
             before = self.listed(head)
             last = self.events(head)["last"]
             self.assertGreater(last, seen)
@@ -341,7 +341,7 @@ class Kept(Asks):
         self.assertIsNone(p.poll())
 
     def test_many_followers(self) -> None:
-        """Of those that wait there is a bound; the others are answered at once, all are at the end."""
+        """Of those that wait there is a bound; others are answered at once, all are in the end."""
         head = self.head()
         last = self.events(head)["last"]
         done: List[Optional[Dict[str, Any]]] = []
