@@ -94,6 +94,8 @@ static void on_stats(struct rs_node *n, const char *replica_id, const json_t *ms
     const json_t *metrics = json_object_get(msg, "metrics");
     struct rs_error why = {0};
 
+    if (json_object_get(msg, "multiplexed"))
+        rs_agent_tells_models(n->agent, replica_id);
     n->dirty |= rs_advice_stats(n->advice, replica_id, msg);
     if (!n->metrics || !json_is_array(metrics) || !rs_map_get(&n->lines, replica_id))
         return;

@@ -230,6 +230,16 @@ void rs_agent_sample(struct rs_agent *a, const char *replica_id, const struct rs
 
 /* --- stuck --------------------------------------------------------------------------------------- */
 
+/* What its requests may take: then they are given up. 0: as long as they like. */
+static int64_t request_timeout(const struct rs_ag_deployment *d)
+{
+    const struct rs_target *t = d->agent->target;
+
+    if (d->conf->request_timeout > 0)
+        return d->conf->request_timeout;
+    return t && t->http.request_timeout_s > 0 ? (int64_t)(t->http.request_timeout_s * 1e9) : 0;
+}
+
 static bool stuck(struct rs_ag_replica *r, struct rs_health_finding *f)
 {
     struct rs_ag_deployment *d = r->deployment;
@@ -238,8 +248,8 @@ static bool stuck(struct rs_ag_replica *r, struct rs_health_finding *f)
 
     if (!r->health || !d->took || r->health->stall.time < SAMPLE_EVERY)
         return false;
-    if (c->request_timeout > at_least)
-        at_least = c->request_timeout;
+    if (request_timeout(d) > at_least)
+        at_least = request_timeout(d);
     limit = rs_stall_limit(&c->health, &r->health->took, d->took, at_least, &usual);
     return rs_stall_judge(&r->health->stall, limit, usual, r->health->waiting, f);
 }
@@ -260,6 +270,24 @@ static void end_window(struct rs_ag_replica *r, struct rs_slow_one *one)
                                 .median = at < 0 ? 0 : (double)rs_tally_upper((unsigned)at) / 1e9};
 }
 
+/* Its replicas do the same: none has models that others have not, and nobody but the queue says who gets
+ * what. While a version rolls each is compared with those of its own. */
+static bool comparable(const struct rs_ag_replica *r)
+{
+    const struct rs_ag_deployment *d = r->deployment;
+
+    return rs_ag_is_up(r) && r->health && !d->multiplexed && !rs_ag_router(d->conf) &&
+           strcmp(r->version, d->version) == 0;
+}
+
+void rs_agent_tells_models(struct rs_agent *a, const char *replica_id)
+{
+    struct rs_ag_replica *r = rs_map_get(&a->replicas, replica_id);
+
+    if (r)
+        r->deployment->multiplexed = true;
+}
+
 /* A window of all its replicas is over: which of them are out of the range of the others? */
 static void judge_slow(struct rs_ag_deployment *d, unsigned spare, int64_t now)
 {
@@ -272,15 +300,17 @@ static void judge_slow(struct rs_ag_deployment *d, unsigned spare, int64_t now)
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (rs_ag_is_up(r) && r->health)
+        if (comparable(r))
             end_window(r, &all[i++]);
+        else if (r->health)
+            r->health->slow_found = false;
     }
     rs_slow_judge(&d->conf->health, all, i, spare, now);
     i = 0;
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (!rs_ag_is_up(r) || !r->health)
+        if (!comparable(r))
             continue;
         r->health->slow_found = all[i].finding;
         r->health->slow_finding = all[i++].found;

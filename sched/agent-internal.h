@@ -100,6 +100,7 @@ struct rs_ag_deployment {
     struct rs_map used; /* ids of places for which a process was started */
 
     struct rs_tally *took;  /* how long requests took, of all its replicas so far; NULL: none yet */
+    bool multiplexed;       /* its replicas tell of models that they have */
     int64_t window_at;      /* begin of the window in which replicas are compared; 0: none */
     int64_t stuck_at_least; /* ns: one that seemed stuck for half of that may have been at work */
     int64_t replace_at;     /* age or memory of some are due then; 0: none */
@@ -191,6 +192,8 @@ void rs_ag_changed(struct rs_agent *a);
 void rs_ag_set(char **text, char *value);   /* takes `value` */
 int64_t rs_ag_sooner(int64_t x, int64_t y); /* 0 counts as never */
 const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name);
+/* request_router_config of a router of one's own; NULL: it has none. */
+const json_t *rs_ag_router(const struct rs_deployment_conf *c);
 void rs_ag_routes(struct rs_agent *a); /* tells the routers if something changed for them */
 struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
                                           const char *name);

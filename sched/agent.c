@@ -177,7 +177,7 @@ static const json_t *split_of(const struct rs_agent *a, const struct rs_ag_deplo
 }
 
 /* Only one that is not built in: those of Ray that guess which replica is free are not needed. */
-static const json_t *router_of(const struct rs_deployment_conf *conf)
+const json_t *rs_ag_router(const struct rs_deployment_conf *conf)
 {
     const json_t *router = json_object_get(conf->json, "request_router_config");
     const char *name = rs_json_str(router, "request_router_class", "");
@@ -220,7 +220,7 @@ void rs_ag_routes(struct rs_agent *a)
             .shed_target = d->conf->shed_target > 0 ? d->conf->shed_target : 0,
             .shed_interval = d->conf->shed_interval,
             .request_timeout = d->conf->request_timeout > 0 ? d->conf->request_timeout : 0,
-            .router = router_of(d->conf),
+            .router = rs_ag_router(d->conf),
             .fresh = rs_json_str(split_of(a, d), "version", NULL),
             .fresh_share = rs_json_num(split_of(a, d), "weight", -1),
             .by_value = takes_values(a, d),

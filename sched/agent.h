@@ -236,6 +236,8 @@ void rs_agent_probed(struct rs_agent *a, const char *replica_id, bool ok, const 
 void rs_agent_sample(struct rs_agent *a, const char *replica_id, const struct rs_health_sample *x,
                      int64_t now);
 void rs_agent_sampled(struct rs_agent *a, int64_t now);
+/* It tells which models it has: its siblings may have others. */
+void rs_agent_tells_models(struct rs_agent *a, const char *replica_id);
 /* When figures are wanted next; INT64_MAX: not before rs_agent_loaded. */
 int64_t rs_agent_sample_at(const struct rs_agent *a);
 void rs_agent_loaded(struct rs_agent *a, int64_t now); /* there are requests */

@@ -22,7 +22,7 @@ static const struct rs_field health_fields[] = {
     {"stuck_after_s", RS_TYPE_SECONDS, .flags = RS_F_ABOVE, .def = "60", .max = 1e6,
      .reload = RS_RELOAD_CONTROLLER, .at = H(stuck_after),
      .help = "But not before it has been so for this long, three times the longest request that "
-             "the deployment ever finished, and request_timeout_s of the deployment."},
+             "the deployment ever finished, and the request_timeout_s that holds for it."},
     {"stuck_min_requests", RS_TYPE_INT, .def = "20", .min = 1, .max = 1e6,
      .reload = RS_RELOAD_CONTROLLER, .at = H(stuck_min_requests),
      .help = "And not before the deployment has finished so many: until then nobody knows how "
@@ -31,7 +31,9 @@ static const struct rs_field health_fields[] = {
      .at = H(slow_factor),
      .help = "A replica whose median latency is above so many times that of its siblings on the "
              "node, and out of their range, in three windows in a row, gets a tenth of its "
-             "requests until it is no longer so. Needs three siblings. 0: that is not looked at."},
+             "requests until it is no longer so. Needs three siblings of its version; not where "
+             "replicas have models of their own, or a request router chooses. 0: that is not "
+             "looked at."},
     {"slow_window_s", RS_TYPE_SECONDS, .flags = RS_F_ABOVE, .def = "10", .max = 1e6,
      .reload = RS_RELOAD_CONTROLLER, .at = H(slow_window), .help = "How long a window is."},
     {"slow_min_requests", RS_TYPE_INT, .def = "20", .min = 1, .max = 1e6,
