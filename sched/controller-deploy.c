@@ -62,6 +62,8 @@ void rs_ct_app_free(struct rs_ct_app *app)
     free(app->failure);
     free(app->version);
     free(app->route_prefix);
+    free(app->route_wanted);
+    free(app->route_trouble);
     free(app->docs_path);
     free(app->import_path);
     free(app->app_dir);
@@ -98,9 +100,20 @@ static void stop_building(struct rs_ct_app *app)
 
 void rs_ct_app_delete(struct rs_ct_app *app)
 {
+    if (app->deleting)
+        return;
     app->conf = NULL;
     app->deleting = true;
+    app->held = true; /* until the routes are looked at, in this very round */
     stop_building(app);
+    if (!app->live)
+        rs_ct_app_release(app);
+}
+
+void rs_ct_app_release(struct rs_ct_app *app)
+{
+    app->held = false;
+    rs_ct_set(&app->route_prefix, NULL);
     for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
         struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
 
@@ -224,7 +237,7 @@ static void take_facts(struct rs_ct_app *app, const json_t *described)
     bool said_spawn = described && strcmp(rs_json_str(described, "start", "fork"), "spawn") == 0;
 
     rs_ct_set(&app->version, rs_strdup(app->build_version));
-    rs_ct_set(&app->route_prefix, rs_strdup(conf->route_prefix));
+    rs_ct_set(&app->route_wanted, rs_strdup(conf->route_prefix));
     rs_ct_set(&app->docs_path, rs_strdup(app->graph->docs_path));
     rs_ct_set(&app->import_path, rs_strdup(conf->import_path));
     rs_ct_set(&app->app_dir, rs_strdup(conf->app_dir));

@@ -173,6 +173,10 @@ struct rs_ct_app {
     json_t *live_options; /* what that is the hash of; NULL: nothing yet */
     json_t *described;    /* the GRAPH; NULL: from the file */
     struct rs_graph *graph;
+    char *route_wanted;  /* as it is deployed; route_prefix follows (controller-routes.c) */
+    char *route_trouble; /* why it does not yet; NULL */
+    bool route_taken;    /* and will not, as things are */
+    bool held;           /* it is being deleted, and serves until another one has its route */
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
     json_t *args, *runtime_env, *ingress_policy;
     json_t *declared; /* graph of the file, in full; NULL: none */
@@ -256,12 +260,18 @@ void rs_ct_app_follow(struct rs_ct_app *app, int64_t now);
 void rs_ct_app_deploy(struct rs_ct_app *app, const json_t *described, int64_t now);
 void rs_ct_app_failed(struct rs_ct_app *app, char *message); /* takes it */
 void rs_ct_app_delete(struct rs_ct_app *app);
+/* It was deleted, and serves no longer. */
+void rs_ct_app_release(struct rs_ct_app *app);
 /* It is no longer wanted: it is forgotten when nothing of it runs. */
 void rs_ct_deployment_gone(struct rs_ct_deployment *d);
 /* What the application says of FAILED. New. */
 char *rs_ct_build_error(const char *app, const json_t *failed);
 /* Sends BUILDs that wait for a node. */
 void rs_ct_send_builds(struct rs_controller *c);
+
+/* controller-routes.c */
+/* Routes change hands, all at once that may. Before the nodes are told. */
+void rs_ct_routes_update(struct rs_controller *c);
 
 /* controller-desired.c */
 /* The application runs as it is configured: its history knows. */

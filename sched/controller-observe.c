@@ -298,6 +298,14 @@ static enum rs_app_event app_event(const struct rs_ct_app *app, struct rs_status
         f->error = app->failure;
         return RS_APP_EVENT_REFUSED;
     }
+    if (app->route_taken) {
+        f->error = app->route_trouble;
+        return RS_APP_EVENT_REFUSED;
+    }
+    if (app->route_trouble) {
+        f->progress = app->route_trouble;
+        return RS_APP_EVENT_BUILD;
+    }
     event = by_deployments(app, list);
     f->list = rs_buf_text(list);
     return event;

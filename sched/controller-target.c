@@ -161,7 +161,7 @@ static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t n
     for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
         const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
-        if (app && app->live && !app->deleting)
+        if (app && app->live && (!app->deleting || app->held))
             add_app(t, n, app);
     }
     j = rs_target_to_json(t);

@@ -169,6 +169,7 @@ static void want_app(struct rs_controller *c, const struct rs_config_app *conf,
     app->rollback_of = 0;
     rs_ct_set(&app->who, rs_strdup(c->who));
     app->deleting = false;
+    app->held = false;
     app->deployed_at = rs_ct_wall(c, now);
     json_decref(app->echo);
     app->echo = rs_config_app_echo(conf);
@@ -532,6 +533,7 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     rs_ct_send_builds(c);
     rs_ct_plans_update(c, now);
     rs_ct_core_update(c, now);
+    rs_ct_routes_update(c);
     (void)rs_ct_scale(c, now);
     rs_ct_place(c);
     if (rs_ct_short_of_room(c) && rs_ct_pools_yield(c))
