@@ -15,6 +15,7 @@ void rs_ct_board_init(struct rs_ct_board *b, const struct rs_controller *c)
     b->free = rs_alloc((n + 1) * sizeof(*b->free));
     b->all = rs_alloc((n + 1) * sizeof(*b->all));
     b->n = 0;
+    b->dry = false;
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         struct rs_ct_node *node = rs_map_at(&c->nodes, i, NULL);
 

@@ -175,7 +175,8 @@ static void drop_slot(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t 
     if (!d->group) /* room in a group is counted anew in the next round */
         rs_resources_give(&b->free[at], &d->conf->resources);
     b->all[at]--;
-    rs_ct_note_chosen(d, &d->slots[pick]);
+    if (!b->dry)
+        rs_ct_note_chosen(d, &d->slots[pick]);
     memmove(&d->slots[pick], &d->slots[pick + 1], (d->n_slots - pick - 1) * sizeof(*d->slots));
     d->n_slots--;
 }

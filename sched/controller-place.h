@@ -13,6 +13,7 @@ struct rs_ct_board {
     struct rs_resources *free;
     unsigned *all; /* replicas of all deployments */
     size_t n;
+    bool dry; /* for a plan: nothing is told of it */
 };
 
 /* controller-place.c */

@@ -443,6 +443,7 @@ void rs_ct_room_look(struct rs_ct_room *r, const struct rs_controller *c)
     rs_auto(shadows_fini) struct shadows s = {0};
 
     rs_ct_board_init(&after, c);
+    after.dry = true;
     rs_ct_board_init(&now, c);
     r->nodes = rs_alloc((after.n + 1) * sizeof(char *));
     for (r->n_nodes = 0; r->n_nodes < after.n; r->n_nodes++) {

@@ -659,6 +659,8 @@ static void op_routes(const struct rs_agent_routes *r, void *arg)
     for (size_t i = 0; i < r->n_deployments; i++)
         append(&n->routes,
                rs_asprintf("%s%s ", r->deployments[i].name, r->deployments[i].failed ? "!" : ""));
+    if (n->world->on_routes)
+        n->world->on_routes(n->world, r);
 }
 
 static void op_probe(const char *id, const char *path, int64_t timeout, void *arg)

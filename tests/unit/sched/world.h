@@ -85,7 +85,8 @@ struct world {
     const char *graph;  /* GRAPH that a build gives, JSON text */
     const char *broken; /* import_path whose build fails */
     const char *hangs;  /* import_path whose build does not end */
-    json_t *changes;    /* PLAN events are appended; NULL: they are not kept; the test's own */
+    void (*on_routes)(struct world *w, const struct rs_agent_routes *r); /* NULL */
+    json_t *changes; /* PLAN events are appended; NULL: they are not kept; the test's own */
     unsigned builds, zygotes;
     enum { ENV_OK, ENV_BROKEN, ENV_NETWORK, ENV_HANGS, ENV_DIES } env; /* what builders do .. */
     unsigned env_bad;     /* .. so many times; 0: always */
