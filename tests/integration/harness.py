@@ -167,6 +167,22 @@ class Server:
     def pid(self) -> int:
         return self.process.pid
 
+    def control_pid(self) -> int:
+        """The control plane of a head; 0: there is none at this moment."""
+        try:
+            with open("/proc/%d/task/%d/children" % (self.pid, self.pid)) as f:
+                children = f.read().split()
+        except OSError:
+            return 0
+        for pid in children:
+            try:
+                with open("/proc/%s/comm" % pid) as f:
+                    if f.read().strip() == "rserve-control":
+                        return int(pid)
+            except OSError:
+                pass
+        return 0
+
     def output(self) -> str:
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()

@@ -187,7 +187,7 @@ class Instance(AliasTest):
     def test_head_killed_during_the_deploy(self) -> None:
         config = self.write_app(ONE)
         head = self.empty_head()
-        head.send(signal.SIGSTOP)  # it has taken the connection and says nothing
+        os.kill(head.control_pid(), signal.SIGSTOP)  # it says nothing
         deploy = subprocess.Popen([RSERVE, "serve", "deploy", config], env=self.env(),
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                   universal_newlines=True)

@@ -59,27 +59,11 @@ class ControlPlane(ServeTest):
         s.wait_rest()
         return s
 
-    def control(self, head: Server) -> int:
-        """The process; 0: there is none at this moment."""
-        try:
-            with open("/proc/%d/task/%d/children" % (head.pid, head.pid)) as f:
-                children = f.read().split()
-        except OSError:
-            return 0
-        for pid in children:
-            try:
-                with open("/proc/%s/comm" % pid) as f:
-                    if f.read().strip() == "rserve-control":
-                        return int(pid)
-            except OSError:
-                pass
-        return 0
-
     def kill(self, head: Server, number: int = signal.SIGKILL) -> int:
         """One that runs; another one follows."""
-        pid = wait_until("there is a control plane", lambda: self.control(head))
+        pid = wait_until("there is a control plane", lambda: head.control_pid())
         os.kill(pid, number)
-        wait_until("there is another", lambda: self.control(head) not in (0, pid))
+        wait_until("there is another", lambda: head.control_pid() not in (0, pid))
         return int(pid)
 
     def config(self, *apps: str, **args: Any) -> Dict[str, Any]:
@@ -116,7 +100,7 @@ class ControlPlane(ServeTest):
         # what it is asked next is done
         self.put(head, {"applications": []})
         wait_until("it is deleted", lambda: not head.details()["applications"])
-        control = self.control(head)
+        control = head.control_pid()
         self.assertEqual(head.stop(), 0)
         self.assertFalse(os.path.exists("/proc/%d" % control))
 
@@ -174,7 +158,7 @@ class ControlPlane(ServeTest):
                                    env=env)
         assert program.stdin and program.stdout
         self.assertEqual(program.stdout.readline().strip(), "asks")
-        pid = self.control(head)
+        pid = head.control_pid()
         os.kill(pid, signal.SIGSTOP)
         program.stdin.write("\n")
         program.stdin.flush()
