@@ -136,8 +136,9 @@ void rs_head_note_order(struct rs_head *h, const struct rs_controller_event *e)
     json_t *order;
 
     if (e->kind != RS_EVENT_DEPLOY || strcmp(e->status, "REFUSED") == 0 ||
-        strcmp(e->status, "RUNS") == 0)
-        return;
+        strcmp(e->status, "RUNS") == 0 || strcmp(e->status, "SCALE") == 0 ||
+        strcmp(e->status, "REPLACE") == 0)
+        return; /* nothing that is configured */
     if (!h->orders)
         h->orders = json_object();
     if (json_object_size(h->orders) >= ORDERS_MAX)
@@ -256,6 +257,19 @@ static int api_why_deployment(const struct rs_api_call *call, json_t **ret, stru
     return why(arg, &of, ret, err);
 }
 
+static int api_replace(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                       void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_controller_who(h->controller, rs_api_who(call));
+    if (rs_controller_replace(h->controller, rs_api_part(call, 0), err) < 0)
+        return -1;
+    *ret = json_pack("{s:s}", "message",
+                     "another one starts; then this one finishes what it has and goes");
+    return 0;
+}
+
 static int api_logs(const struct rs_api_call *call, json_t **ret, struct rs_error *err, void *arg)
 {
     struct rs_head *h = arg;
@@ -302,6 +316,7 @@ const struct rs_far_metrics_ops rs_head_far_metrics_ops = {ask_for_metrics, answ
 
 const struct rs_api_ops rs_head_api_ops = {
     .logs = api_logs,
+    .replace = api_replace,
     .details = api_details,
     .apply = api_apply,
     .delete_all = api_delete_all,

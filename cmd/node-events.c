@@ -72,12 +72,15 @@ static void order_one(const struct rs_dataplane_stat *s, void *arg)
 static void core_down(struct rs_node *n, const json_t *msg)
 {
     const char *to = rs_json_str(msg, "to", NULL), *kill = rs_json_str(msg, "kill", NULL);
+    const char *replace = rs_json_str(msg, "replace", NULL);
     struct order_for o = {.node = n,
                           .app = rs_json_str(msg, "app", ""),
                           .deployment = rs_json_str(msg, "deployment", ""),
                           .msg = json_object_get(msg, "msg")};
 
-    if (kill)
+    if (replace)
+        rs_agent_replace(n->agent, replace, rs_node_now(n));
+    else if (kill)
         rs_agent_kill_deployment(n->agent, o.app, kill, "it was killed by `ray.kill`",
                                  rs_node_now(n));
     else if (to)

@@ -161,6 +161,7 @@ struct rs_ag_replica {
     int64_t silent_now;          /* when that was looked at last */
     struct rs_ag_health *health; /* NULL: there is nothing to say */
     bool ejected;                /* it has to go since it is ill */
+    bool asked;                  /* somebody wants another one in its place */
     bool outgoing;               /* another one starts in its place, and then it goes */
     struct rs_health_finding going; /* why */
     char process;                   /* its state when somebody looked last, as in /proc; 0 */

@@ -111,6 +111,32 @@ static void find_worn(struct rs_ag_deployment *d, int64_t now)
         rs_ag_replace(worst, &of_worst, now);
 }
 
+/* --- somebody asked for it ------------------------------------------------------------------------ */
+
+void rs_agent_replace(struct rs_agent *a, const char *replica_id, int64_t now)
+{
+    struct rs_ag_replica *r = rs_map_get(&a->replicas, replica_id);
+
+    if (!r || r->state == RS_REPLICA_STOPPED)
+        return;
+    r->asked = true;
+    rs_ag_reconcile(a, now);
+}
+
+static void find_asked(struct rs_ag_deployment *d, int64_t now)
+{
+    const struct rs_health_finding f = {.what = RS_HEALTH_ASKED, .action = RS_HEALTH_REPLACE};
+
+    rs_list_for_each (it, &d->list) {
+        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
+
+        if (r->asked)
+            rs_ag_replace(r, &f, now); /* none, while another one is under way */
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- */
+
 /* Those that stay, and take requests. */
 static unsigned count_up(struct rs_ag_deployment *d)
 {
@@ -151,6 +177,8 @@ void rs_ag_replace_step(struct rs_ag_deployment *d, int64_t now)
         if (settled(d, now))
             find_worn(d, now);
     }
+    if (d->conf)
+        find_asked(d, now);
     up = count_up(d);
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);

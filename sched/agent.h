@@ -226,6 +226,8 @@ void rs_agent_exited(struct rs_agent *a, const char *replica_id, int wait_status
 /* A worker waits for results of others: its CPUs are free meanwhile. When it goes on it has them
  * again, also where that is more than there is. */
 void rs_agent_waiting(struct rs_agent *a, const char *replica_id, bool waiting, int64_t now);
+/* Another one in its place, as soon as all of its deployment run; an unknown one: nothing. */
+void rs_agent_replace(struct rs_agent *a, const char *replica_id, int64_t now);
 /* Kills what runs of a deployment; whether it is started again is up to its target. */
 void rs_agent_kill_deployment(struct rs_agent *a, const char *app, const char *deployment,
                               const char *why, int64_t now);

@@ -51,6 +51,41 @@ static void tell(struct rs_controller *c, const struct rs_ct_node *node,
                   });
 }
 
+int rs_controller_replace(struct rs_controller *c, const char *replica_id, struct rs_error *err)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        const struct rs_report_replica *r =
+            n && n->report ? find(n->report->replicas, n->report->n_replicas, replica_id) : NULL;
+        const struct rs_ct_app *app = r ? rs_map_get(&c->apps, r->app) : NULL;
+        const struct rs_ct_deployment *d =
+            app ? rs_map_get(&app->deployments, r->deployment) : NULL;
+        rs_auto(rs_json_decrefp) json_t *order = NULL;
+
+        if (!d || r->state == RS_REPLICA_STOPPED)
+            continue;
+        if (rs_deployment_conf_grouped(d->conf))
+            return rs_error_set(
+                err, RS_CONFLICT,
+                "replica '%.60s' has a placement group, whose members start and end "
+                "together; it cannot be replaced alone",
+                replica_id);
+        rs_ct_emit(c, &(struct rs_controller_event){.kind = RS_EVENT_DEPLOY,
+                                                    .app = r->app,
+                                                    .deployment = r->deployment,
+                                                    .replica_id = replica_id,
+                                                    .node_id = n->id,
+                                                    .status = "REPLACE"});
+        rs_ct_set(&c->who, NULL);
+        order = json_pack("{s:s}", "replace", replica_id);
+        c->ops.core(n->id, order, c->arg);
+        return 0;
+    }
+    rs_ct_set(&c->who, NULL);
+    return rs_error_set(err, RS_NOT_FOUND,
+                        "no replica '%.60s' lives (GET /api/v1/replicas lists them)", replica_id);
+}
+
 /* An end that nobody asked for. */
 static bool is_end(enum rs_health_condition c)
 {

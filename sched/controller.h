@@ -32,7 +32,7 @@ struct rs_controller;
  *   REPLICA          our own name of the state (core/model/report.h), "STOPPED" at the end
  *   NODE             "JOINED", "LEFT"
  *   SCALE            "UP", "DOWN"; "POLICY": the user's policy fails, or works again
- *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "ROLLBACK": somebody ordered it; "REFUSED";
+ *   DEPLOY           "APPLY", "PUT", "DELETE", "SCALE", "REPLACE", "ROLLBACK": somebody ordered it; "REFUSED";
  *                    "RUNS": the configuration runs, and is in the application's history
  *   PLAN             what a deploy does to a deployment: "NEW", "IN PLACE", "ROLLING", "RECREATE",
  *                    "REMOVED"; `before` and `after` are numbers of replicas, `cause` the option that
@@ -41,7 +41,7 @@ struct rs_controller;
  *   ROLLOUT          "STARTED", "STEP", "WAITING", "PAUSED", "STOPPED", "RESUMED", "DONE", "ROLLED_BACK"
  *   CANARY           "STARTED", "STEP", "PASSED", "FAILED", "ROLLED_BACK"
  *   HEALTH           "DEAD", "SILENT", "STUCK", "SLOW", "OOM", "CHECK_FAILED", "WELL"
- *   REPLACE          "MEMORY", "AGE", "REQUESTS", "DOWNSCALE", "NODE": why a replica that is well goes
+ *   REPLACE          "MEMORY", "AGE", "REQUESTS", "ASKED", "DOWNSCALE", "NODE": why a replica that is well goes
  *   STORE            "MOVED_ASIDE", "FAILED"
  *   HEAD             "STARTED", "RESTORED"
  */
@@ -156,6 +156,12 @@ bool rs_controller_empty(const struct rs_controller *c);
 RS_MUST_CHECK int rs_controller_scale(struct rs_controller *c, const char *app,
                                       const char *deployment, unsigned replicas, int64_t now,
                                       struct rs_error *err);
+
+/* Another one starts in the place of this replica, which then finishes what it has and goes. It is of the
+ * node's part to begin: while its deployment changes, it waits. RS_NOT_FOUND: no such replica lives;
+ * RS_CONFLICT: it is one of a group that starts and ends together. */
+RS_MUST_CHECK int rs_controller_replace(struct rs_controller *c, const char *replica_id,
+                                        struct rs_error *err);
 
 /* What only the head knows: {"config": C or null, "apps": {name: C}, "counts": {app: {deployment:
  * replicas}}}. C is a configuration {"dir", "app_dir" or null, "document"}: the one of the last apply,

@@ -93,6 +93,9 @@ void rs_health_text(struct rs_buf *out, const struct rs_health_finding *f)
     case RS_HEALTH_REQUESTS:
         rs_buf_printf(out, "it has done %.0f requests (limit %.0f)", f->value, f->limit);
         break;
+    case RS_HEALTH_ASKED:
+        rs_buf_puts(out, "somebody asked for it");
+        break;
     default: /* DEAD, OOM: what its end told says more */
         rs_buf_puts(out, rs_health_condition_name(f->what));
         break;

@@ -33,7 +33,8 @@
     X(MEMORY, "memory", "MEMORY", false)                                                           \
     X(GROWTH, "memory_growth", "MEMORY", false)                                                    \
     X(AGE, "age", "AGE", false)                                                                    \
-    X(REQUESTS, "requests", "REQUESTS", false)
+    X(REQUESTS, "requests", "REQUESTS", false)                                                     \
+    X(ASKED, "asked", "ASKED", false)
 #define RS_X(condition, name, status, health) RS_HEALTH_##condition,
 enum rs_health_condition { RS_HEALTH_CONDITIONS(RS_X) RS_HEALTH_CONDITION_COUNT };
 #undef RS_X

@@ -77,8 +77,8 @@ struct rs_api_ops {
     bool (*metrics)(const struct rs_web_request *req, struct rs_web_answer *a, void *arg);
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
-    rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *logs, *plan_result, *history,
-        *rollback;
+    rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *replace, *logs, *plan_result,
+        *history, *rollback;
 };
 
 struct rs_api_conf {

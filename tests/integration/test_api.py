@@ -10,7 +10,7 @@ import subprocess
 import threading
 from typing import Any, Dict, List
 
-from harness import SOURCE, Answer, Server, ServeTest, call, main, rserve, wait_until
+from harness import SOURCE, Answer, Load, Server, ServeTest, call, main, rserve, wait_until
 from openapi import Document
 
 CODE = """\
@@ -221,6 +221,29 @@ class Api(ServeTest):
         for t in threads:
             t.join()
         self.assertEqual(sorted(answers), [200] + [412] * 7)
+
+    def test_replace_a_replica(self) -> None:
+        """The new one first: none of the requests meanwhile is lost, and one more order waits."""
+        s = self.started()
+        app = self.v1(s, "/config").json()["config"]["applications"][0]
+        app["deployments"] = [{"name": "A", "num_replicas": 2}]
+        self.v1(s, "/applications/app", "PUT", app)
+        wait_until("two replicas", lambda: len(s.pids("app", "A")) == 2)
+        load = Load(s.port)
+        load.wait(20)
+        old = {r["replica_id"] for r in s.replicas("app", "A")}
+        for replica in old:
+            told = self.v1(s, "/replicas/" + replica, "DELETE")
+            self.assertEqual((told.status, list(told.json())), (200, ["message"]))
+        wait_until("others have taken their places", lambda: len(s.replicas("app", "A")) == 2 and
+                   not old & {r["replica_id"] for r in s.replicas("app", "A")}, 40)
+        load.wait(20)
+        self.assertEqual(set(load.stop()), {200})
+        for replica in (sorted(old)[0], "nobody"):
+            self.error(self.v1(s, "/replicas/" + replica, "DELETE"), 404, replica)
+        events = self.v1(s, "/events").json()["events"]
+        kinds = {(e["kind"], e.get("status")) for e in events if e.get("replica") in old}
+        self.assertLessEqual({("deploy", "REPLACE"), ("replace", "ASKED")}, kinds)
 
     def deploy(self, s: Server, *args: str) -> "subprocess.CompletedProcess[str]":
         return rserve("deploy", *args, timeout=60, env={
