@@ -25,6 +25,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     free(d->name);
     free(d->heavy);
     free(d->version);
+    free(d->up_on);
     free(d->slots);
     json_decref(d->core);
     json_decref(d->raw);

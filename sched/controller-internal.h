@@ -24,7 +24,11 @@ struct rs_ct_node {
     json_t *labels;
     struct rs_report *report; /* NULL: none yet */
     int64_t reported_at;
-    char *sent; /* TARGET that it was sent last, without its revision; NULL: none */
+    char *sent;           /* what of the TARGET that it was sent last is its own; NULL: none was */
+    uint64_t sent_common; /* the rest of it: common_serial */
+    uint64_t serial;      /* of its joining: nobody else has it */
+    size_t at;       /* its place among the nodes, for arrays that go by it; set by rs_ct_look */
+    size_t on_board; /* the same on the board of the last placing */
     uint64_t sent_revision;
     bool draining;
     struct rs_resources spare; /* that nothing is placed on, after the last placing */
@@ -77,6 +81,18 @@ struct rs_ct_ahead {
     char reason[200]; /* of the lower bound, if it is one of these; "" */
 };
 
+/* What the nodes say of a deployment, added up. */
+struct rs_ct_seen {
+    unsigned running, updating, starting, stopping; /* of the wanted version; stopping: of any */
+    unsigned old_live;                              /* of other versions, live */
+    unsigned start_failures, failures_total, deaths;
+    bool ever_ran;
+    bool fresh; /* every node has reported on the last target that it was sent */
+    unsigned queued, in_flight;
+    uint64_t router_fallbacks, dropped_full, dropped_shed, dropped_expired;
+    const char *last_error, *blocked, *router; /* borrowed from the reports */
+};
+
 struct rs_ct_deployment {
     struct rs_ct_app *app;
     char *name;
@@ -111,6 +127,14 @@ struct rs_ct_deployment {
     size_t n_units, cap_units;
     unsigned unit_serial;
 
+    /* What rs_ct_look added up last, and for which reports and version. */
+    struct rs_ct_seen look;
+    uint64_t look_facts;
+    char look_version[64];
+    unsigned *up_on; /* replicas that take requests, by rs_ct_node.at */
+    size_t cap_up_on;
+    struct rs_ct_by_node *by_node; /* while targets are made; NULL */
+
     struct rs_status status;
     char *message;
     bool failed;  /* given up */
@@ -120,18 +144,6 @@ struct rs_ct_deployment {
     struct rs_minutes refused; /* its requests, by cause */
     int64_t waiting_since;     /* since when not every replica is up; 0: all are */
     bool slow;                 /* for longer than 30 s */
-};
-
-/* What the nodes say of a deployment, added up. */
-struct rs_ct_seen {
-    unsigned running, updating, starting, stopping; /* of the wanted version; stopping: of any */
-    unsigned old_live;                              /* of other versions, live */
-    unsigned start_failures, failures_total, deaths;
-    bool ever_ran;
-    bool fresh; /* every node has reported on the last target that it was sent */
-    unsigned queued, in_flight;
-    uint64_t router_fallbacks, dropped_full, dropped_shed, dropped_expired;
-    const char *last_error, *blocked, *router; /* borrowed from the reports */
 };
 
 enum rs_ct_build { RS_BUILD_NONE, RS_BUILD_WANTED, RS_BUILD_RUNNING, RS_BUILD_DONE };
@@ -215,6 +227,11 @@ struct rs_controller {
     size_t n_lost;
     struct rs_map nodes; /* id -> struct rs_ct_node, in the order in which they came */
     struct rs_map apps;  /* name -> struct rs_ct_app */
+    uint64_t facts;      /* counts the changes of what is known of nodes */
+    int64_t update_at;   /* a round is due then; 0: none */
+    int64_t updated_at;
+    char *common; /* what all nodes were told last; NULL: nothing */
+    uint64_t common_serial, node_serial;
     uint64_t revision;
     bool populated;
     json_t *restored; /* {app: {deployment: count}} that deployments start with; NULL: none */
@@ -249,6 +266,8 @@ void rs_ct_set(char **text, char *value); /* takes `value` */
 double rs_ct_wall(const struct rs_controller *c, int64_t now);
 /* After every input: places, tells the nodes, derives statuses, forgets what is gone. */
 void rs_ct_update(struct rs_controller *c, int64_t now);
+/* A node told something: a round follows, at once or, in a large cluster, together with others. */
+void rs_ct_update_soon(struct rs_controller *c, int64_t now);
 void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e);
 
 /* controller-deploy.c */
@@ -359,6 +378,9 @@ void rs_ct_note_build(struct rs_ct_app *app, const char *status, const char *tex
 
 /* controller-observe.c */
 struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d);
+/* Replicas of it that take requests on the node, by the last report. */
+unsigned rs_ct_up_on(const struct rs_controller *c, const struct rs_ct_deployment *d,
+                     const struct rs_ct_node *n);
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
 void rs_ct_observe(struct rs_controller *c, int64_t now);
 void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);

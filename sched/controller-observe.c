@@ -5,6 +5,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,26 +54,115 @@ static void add_counters(struct rs_ct_seen *s, const struct rs_report_deployment
         s->blocked = r->blocked;
 }
 
-struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d)
+static struct rs_ct_deployment *find(const struct rs_controller *c, const char *app_name,
+                                     const char *name)
 {
-    struct rs_ct_seen s = {.fresh = true};
+    const struct rs_ct_app *app = rs_map_get(&c->apps, app_name);
+    struct rs_ct_deployment *d = app ? rs_map_get(&app->deployments, name) : NULL;
 
+    app = d ? NULL : rs_map_get(&c->core.apps, app_name);
+    return app ? rs_map_get(&app->deployments, name) : d;
+}
+
+static void begin_look(const struct rs_controller *c, struct rs_ct_deployment *d, size_t nodes)
+{
+    d->look = (struct rs_ct_seen){0};
+    d->look_facts = c->facts;
+    snprintf(d->look_version, sizeof(d->look_version), "%s", d->version);
+    d->up_on = rs_grow(d->up_on, &d->cap_up_on, nodes + 1, sizeof(*d->up_on));
+    memset(d->up_on, 0, (nodes + 1) * sizeof(*d->up_on));
+}
+
+static void look_at_node(const struct rs_controller *c, struct rs_ct_node *n)
+{
+    const struct rs_report *r = n->report;
+    struct rs_ct_deployment *d;
+
+    for (size_t k = 0; r && k < r->n_replicas; k++) {
+        const struct rs_report_replica *x = &r->replicas[k];
+
+        d = find(c, x->app, x->deployment);
+        if (!d)
+            continue;
+        add_replica(&d->look, x, d);
+        d->up_on[n->at] += x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING;
+    }
+    for (size_t k = 0; r && k < r->n_deployments; k++) {
+        d = find(c, r->deployments[k].app, r->deployments[k].name);
+        if (d)
+            add_counters(&d->look, &r->deployments[k], d);
+    }
+}
+
+/* All deployments in one walk over the reports. */
+static void look_at_all(const struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d)
+                begin_look(c, d, rs_map_slots(&c->nodes));
+        }
+    }
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (!n)
+            continue;
+        n->at = i;
+        look_at_node(c, n);
+    }
+}
+
+static bool is_looked_at(const struct rs_controller *c, const struct rs_ct_deployment *d)
+{
+    return d->up_on && d->look_facts == c->facts &&
+           strncmp(d->look_version, d->version, sizeof(d->look_version) - 1) == 0;
+}
+
+static bool is_fresh(const struct rs_controller *c)
+{
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
-        const struct rs_report *r = n ? n->report : NULL;
 
-        if (n && (!r || r->revision < n->sent_revision))
-            s.fresh = false;
-        for (size_t k = 0; r && k < r->n_replicas; k++)
-            if (strcmp(r->replicas[k].app, d->app->name) == 0 &&
-                strcmp(r->replicas[k].deployment, d->name) == 0)
-                add_replica(&s, &r->replicas[k], d);
-        for (size_t k = 0; r && k < r->n_deployments; k++)
-            if (strcmp(r->deployments[k].app, d->app->name) == 0 &&
-                strcmp(r->deployments[k].name, d->name) == 0)
-                add_counters(&s, &r->deployments[k], d);
+        if (n && (!n->report || n->report->revision < n->sent_revision))
+            return false;
     }
+    return true;
+}
+
+/* One that is on its way out of the maps is found by nobody. */
+static void look_at_lost(const struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    begin_look(c, d, rs_map_slots(&c->nodes));
+}
+
+static void look(const struct rs_controller *c, const struct rs_ct_deployment *d)
+{
+    if (!is_looked_at(c, d))
+        look_at_all(c);
+    if (!is_looked_at(c, d))
+        look_at_lost(c, (struct rs_ct_deployment *)(uintptr_t)d);
+}
+
+struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_deployment *d)
+{
+    struct rs_ct_seen s;
+
+    look(c, d);
+    s = d->look;
+    s.fresh = is_fresh(c);
     return s;
+}
+
+unsigned rs_ct_up_on(const struct rs_controller *c, const struct rs_ct_deployment *d,
+                     const struct rs_ct_node *n)
+{
+    look(c, d);
+    return d->up_on[n->at];
 }
 
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d)

@@ -22,6 +22,7 @@ void rs_ct_board_init(struct rs_ct_board *b, const struct rs_controller *c)
         if (!node)
             continue;
         b->nodes[b->n] = node;
+        node->on_board = b->n;
         rs_resources_copy(&b->free[b->n++], &node->total);
     }
 }
@@ -37,10 +38,8 @@ void rs_ct_board_fini(struct rs_ct_board *b)
 
 size_t rs_ct_board_index(const struct rs_ct_board *b, const struct rs_ct_node *node)
 {
-    for (size_t i = 0; i < b->n; i++)
-        if (b->nodes[i] == node)
-            return i;
-    return RS_PLACE_NONE;
+    return node && node->on_board < b->n && b->nodes[node->on_board] == node ? node->on_board
+                                                                             : RS_PLACE_NONE;
 }
 
 /* --- placement groups ---------------------------------------------------------------------------- */

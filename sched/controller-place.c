@@ -73,7 +73,7 @@ static void keep_slots(struct rs_ct_board *b, const struct rs_controller *c,
 
         if (at == RS_PLACE_NONE || b->nodes[at]->draining)
             continue;
-        for (size_t k = 0; k < kept; k++)
+        for (size_t k = 0; k < kept && d->core; k++)
             before += d->slots[k].node == d->slots[s].node;
         if (d->core ? !keep_core(b, c, d, at, before < rs_ct_waiting_on(b->nodes[at], d))
                     : !rs_resources_take(&b->free[at], &d->conf->resources))
@@ -117,8 +117,12 @@ static struct rs_place_node *view(struct rs_ct_board *b, const struct rs_control
             .usable = !b->nodes[i]->draining && allowed(b, c, d, i),
             .head = strcmp(b->nodes[i]->id, c->node_id) == 0,
         };
-        for (size_t s = 0; s < d->n_slots; s++)
-            nodes[i].replicas += d->slots[s].node == b->nodes[i];
+    }
+    for (size_t s = 0; s < d->n_slots; s++) {
+        size_t at = rs_ct_board_index(b, d->slots[s].node);
+
+        if (at != RS_PLACE_NONE)
+            nodes[at].replicas++;
     }
     return nodes;
 }
@@ -181,20 +185,17 @@ static void drop_slot(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t 
     d->n_slots--;
 }
 
-static bool rank_used(const struct rs_ct_deployment *d, unsigned rank)
-{
-    for (size_t s = 0; s < d->n_slots; s++)
-        if (d->slots[s].rank == rank)
-            return true;
-    return false;
-}
-
 static unsigned lowest_free_rank(const struct rs_ct_deployment *d)
 {
+    bool *used = rs_alloc(d->n_slots + 1);
     unsigned rank = 0;
 
-    while (rank_used(d, rank))
+    for (size_t s = 0; s < d->n_slots; s++)
+        if (d->slots[s].rank < d->n_slots)
+            used[d->slots[s].rank] = true;
+    while (used[rank])
         rank++;
+    free(used);
     return rank;
 }
 
@@ -295,9 +296,14 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
 {
     struct rs_place_want want = {.each = &d->conf->resources,
                                  .max_per_node = (unsigned)d->conf->max_replicas_per_node};
-    struct rs_place_node *nodes = view(b, c, d);
+    struct rs_place_node *nodes;
 
     rs_ct_set(&d->blocked, NULL);
+    if (d->n_slots >= d->wanted) {
+        close_holes(c, d);
+        return;
+    }
+    nodes = view(b, c, d);
     while (d->n_slots < d->wanted) {
         size_t at = pick(nodes, b, d, &want);
         struct rs_resources *room = at == RS_PLACE_NONE ? NULL : room_of(b, c, d, at);

@@ -6,29 +6,94 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Replicas of a deployment that take requests on a node, by its last report. */
-static unsigned running_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+/* A node is told of so many others that run a deployment, those that follow it in the order in which they
+ * joined: each of them is told of as often as any other, and TARGETs do not grow with the square of the
+ * cluster. */
+#define REMOTES_MAX 32
+
+/* Of one deployment, while targets are made. */
+struct rs_ct_by_node {
+    size_t *first;           /* by rs_ct_node.at: its first slot there + 1; 0: none */
+    size_t *next;            /* by slot: the next one on the same node + 1; 0: none */
+    struct rs_ct_node **ups; /* nodes where it takes requests and that others reach, by `at` */
+    size_t n_ups;
+};
+
+static void by_node_free(struct rs_ct_deployment *d)
 {
-    unsigned count = 0;
+    if (!d->by_node)
+        return;
+    free(d->by_node->first);
+    free(d->by_node->next);
+    free(d->by_node->ups);
+    free(d->by_node);
+    d->by_node = NULL;
+}
 
-    for (size_t i = 0; n->report && i < n->report->n_replicas; i++) {
-        const struct rs_report_replica *r = &n->report->replicas[i];
+static void by_node_make(const struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    struct rs_ct_by_node *b = rs_alloc(sizeof(*b));
+    size_t nodes = rs_map_slots(&c->nodes);
 
-        count += (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) &&
-                 strcmp(r->app, d->app->name) == 0 && strcmp(r->deployment, d->name) == 0;
+    (void)rs_ct_look(c, d); /* nodes have their places from here */
+    b->first = rs_alloc((nodes + 1) * sizeof(*b->first));
+    b->next = rs_alloc((d->n_slots + 1) * sizeof(*b->next));
+    b->ups = rs_alloc((nodes + 1) * sizeof(struct rs_ct_node *));
+    for (size_t s = d->n_slots; s-- > 0;) {
+        size_t at = d->slots[s].node->at;
+
+        b->next[s] = b->first[at];
+        b->first[at] = s + 1;
     }
-    return count;
+    for (size_t i = 0; i < nodes; i++) {
+        struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (n && n->address && rs_ct_up_on(c, d, n) > 0)
+            b->ups[b->n_ups++] = n;
+    }
+    d->by_node = b;
+}
+
+/* Where in d->by_node->ups the ones that `self` is told of begin. */
+static size_t first_remote(const struct rs_ct_by_node *b, const struct rs_ct_node *self)
+{
+    size_t low = 0, high = b->n_ups;
+
+    if (b->n_ups <= REMOTES_MAX + 1)
+        return 0;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+
+        if (b->ups[mid]->at <= self->at)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* The i-th of the nodes that `self` is told of; NULL: no further one. */
+static const struct rs_ct_node *remote_at(const struct rs_ct_by_node *b,
+                                          const struct rs_ct_node *self, size_t first, size_t i)
+{
+    const struct rs_ct_node *n;
+
+    if (i >= b->n_ups || i > REMOTES_MAX)
+        return NULL;
+    n = b->ups[(first + i) % b->n_ups];
+    return n != self ? n : NULL;
 }
 
 static void add_remotes(struct rs_target_deployment *t, const struct rs_controller *c,
                         const struct rs_ct_node *self, const struct rs_ct_deployment *d)
 {
-    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
-        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
-        unsigned running = n && n != self && n->address ? running_on(n, d) : 0;
+    size_t first = first_remote(d->by_node, self);
 
-        if (running > 0)
-            rs_target_add_remote(t, n->id, n->address, running);
+    for (size_t i = 0; i < d->by_node->n_ups && i <= REMOTES_MAX; i++) {
+        const struct rs_ct_node *n = remote_at(d->by_node, self, first, i);
+
+        if (n)
+            rs_target_add_remote(t, n->id, n->address, rs_ct_up_on(c, d, n));
     }
 }
 
@@ -59,6 +124,49 @@ static void add_places(struct rs_target_deployment *t, const struct rs_controlle
     }
 }
 
+/* All of it that is not the same for every node: what changes here must change own_text too. */
+static void add_own(struct rs_target_deployment *t, const struct rs_controller *c,
+                    const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_by_node *b = d->by_node;
+    size_t cap = 0;
+
+    for (size_t s = b->first[n->at]; s && !rs_deployment_conf_grouped(d->conf);
+         s = b->next[s - 1]) {
+        t->ranks = rs_grow(t->ranks, &cap, t->replicas + 1u, sizeof(*t->ranks));
+        t->ranks[t->replicas++] = d->slots[s - 1].rank;
+    }
+    add_places(t, c, n, d);
+    add_remotes(t, c, n, d);
+}
+
+/* What add_own tells, in short: the same text, the same TARGET. */
+static void own_text(struct rs_buf *out, const struct rs_controller *c, const struct rs_ct_node *n,
+                     const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_by_node *b = d->by_node;
+    size_t first = first_remote(b, n);
+
+    rs_buf_puts(out, ";");
+    for (size_t s = b->first[n->at]; s; s = b->next[s - 1])
+        rs_buf_printf(out, "%u ", d->slots[s - 1].rank);
+    for (size_t i = 0; i < d->n_units; i++) {
+        const struct rs_ct_unit *u = d->units[i];
+
+        for (size_t k = 0; k < u->n && u->state != RS_UNIT_LEAVING; k++)
+            if (rs_ct_unit_node(c, u, k) == n)
+                rs_buf_printf(out, "%s=%u,%d,%s,%s ", u->members[k].id, u->members[k].rank,
+                              (int)u->state, u->version, u->group);
+    }
+    for (size_t i = 0; i < b->n_ups && i <= REMOTES_MAX; i++) {
+        const struct rs_ct_node *m = remote_at(b, n, first, i);
+
+        if (m)
+            rs_buf_printf(out, "@%llu=%u", (unsigned long long)m->serial, rs_ct_up_on(c, d, m));
+    }
+}
+
+/* `n` NULL: what all nodes are told. */
 static void add_deployment(struct rs_target_app *app, const struct rs_controller *c,
                            const struct rs_ct_node *n, const struct rs_ct_deployment *d)
 {
@@ -71,12 +179,8 @@ static void add_deployment(struct rs_target_app *app, const struct rs_controller
     t->start_limit = rs_ct_start_limit(d);
     t->ingress = d->ingress;
     t->failed = d->failed;
-    t->ranks = rs_alloc((d->n_slots + 1) * sizeof(*t->ranks));
-    for (size_t s = 0; s < d->n_slots && !rs_deployment_conf_grouped(d->conf); s++)
-        if (d->slots[s].node == n)
-            t->ranks[t->replicas++] = d->slots[s].rank;
-    add_places(t, c, n, d);
-    add_remotes(t, c, n, d);
+    if (n)
+        add_own(t, c, n, d);
 }
 
 static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struct rs_ct_app *app)
@@ -114,7 +218,7 @@ static void add_app(struct rs_target *t, const struct rs_ct_node *n, const struc
 static bool takes_http(const struct rs_controller *c, const struct rs_ct_node *n)
 {
     return c->started &&
-           (c->started->proxy_location == RS_PROXY_EVERY_NODE ||
+           (!n || c->started->proxy_location == RS_PROXY_EVERY_NODE ||
             (c->started->proxy_location == RS_PROXY_HEAD_ONLY && strcmp(n->id, c->node_id) == 0));
 }
 
@@ -149,12 +253,9 @@ static bool too_early(const struct rs_controller *c, const struct rs_ct_node *n)
     return !n->report;
 }
 
-static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t now)
+static json_t *target_json(const struct rs_controller *c, const struct rs_ct_node *n)
 {
     rs_auto(rs_target_freep) struct rs_target *t = rs_target_new();
-    rs_auto(rs_json_decrefp) json_t *j = NULL;
-    uint64_t by_clock = (uint64_t)(rs_ct_wall(c, now) * 1000);
-    char *text;
 
     t->populated = c->populated;
     set_http(&t->http, c, n);
@@ -164,13 +265,80 @@ static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t n
         if (app && app->live && (!app->deleting || app->held))
             add_app(t, n, app);
     }
-    j = rs_target_to_json(t);
-    text = rs_json_dump(j);
-    if (n->sent && strcmp(n->sent, text) == 0) {
+    return rs_target_to_json(t);
+}
+
+/* For every deployment. */
+static void each(struct rs_controller *c,
+                 void (*fn)(struct rs_controller *c, struct rs_ct_deployment *d))
+{
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d)
+                fn(c, d);
+        }
+    }
+}
+
+static void prepare(struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    if (d->app->live && !d->app->deleting && !d->gone)
+        by_node_make(c, d);
+}
+
+static void tidy(struct rs_controller *c, struct rs_ct_deployment *d)
+{
+    by_node_free(d);
+}
+
+static void note_common(struct rs_controller *c)
+{
+    rs_auto(rs_json_decrefp) json_t *j = target_json(c, NULL);
+    char *text = rs_json_dump(j);
+
+    if (c->common && strcmp(c->common, text) == 0) {
         free(text);
         return;
     }
-    rs_ct_set(&n->sent, text);
+    rs_ct_set(&c->common, text);
+    c->common_serial++;
+}
+
+static char *own_of(const struct rs_controller *c, const struct rs_ct_node *n)
+{
+    struct rs_buf out = {0};
+
+    rs_buf_puts(&out, "");
+    for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
+        const struct rs_ct_app *app = rs_ct_all_at(c, i);
+
+        for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
+            const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+            if (d && d->by_node)
+                own_text(&out, c, n, d);
+        }
+    }
+    return rs_buf_steal(&out);
+}
+
+static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t now)
+{
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    uint64_t by_clock = (uint64_t)(rs_ct_wall(c, now) * 1000);
+    char *own = own_of(c, n);
+
+    if (n->sent && n->sent_common == c->common_serial && strcmp(n->sent, own) == 0) {
+        free(own);
+        return;
+    }
+    rs_ct_set(&n->sent, own);
+    n->sent_common = c->common_serial;
+    j = target_json(c, n);
     /* By the clock, so that a head that starts anew goes on above what it told before. */
     c->revision = by_clock > c->revision ? by_clock : c->revision + 1;
     n->sent_revision = c->revision;
@@ -180,10 +348,13 @@ static void send_target(struct rs_controller *c, struct rs_ct_node *n, int64_t n
 
 void rs_ct_send_targets(struct rs_controller *c, int64_t now)
 {
+    each(c, prepare);
+    note_common(c);
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
 
         if (n && !too_early(c, n))
             send_target(c, n, now);
     }
+    each(c, tidy);
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define SLOW_START (30 * RS_SEC)
+#define ROUND_AT_ONCE 32             /* nodes: up to so many, each report is followed by a round */
+#define ROUND_PER_NODE (100 * RS_US) /* between two rounds, where there are more */
 
 void rs_ct_set(char **text, char *value)
 {
@@ -127,6 +129,7 @@ void rs_controller_free(struct rs_controller *c)
     free(c->node_id);
     free(c->node_ip);
     free(c->log_file);
+    free(c->common);
     free(c);
 }
 
@@ -330,6 +333,7 @@ int rs_controller_node_joined(struct rs_controller *c, const struct rs_controlle
     rs_ct_set(&n->version, rs_strdup(node->version));
     rs_ct_set(&n->address, rs_strdup(node->address));
     rs_ct_set(&n->sent, NULL);
+    n->serial = ++c->node_serial;
     rs_resources_fini(&n->total);
     n->total = total;
     json_decref(n->labels);
@@ -337,11 +341,12 @@ int rs_controller_node_joined(struct rs_controller *c, const struct rs_controlle
     json_object_set_new(n->labels, "ray.io/node-id", json_string(n->id));
     rs_report_free(n->report); /* what it said before it left is no longer known to be true */
     n->report = NULL;
+    c->facts++;
     n->draining = false;
     rs_ct_emit(c,
                &(struct rs_controller_event){
                    .kind = RS_EVENT_NODE, .node_id = n->id, .status = "JOINED", .text = n->name});
-    rs_ct_update(c, now);
+    rs_ct_update_soon(c, now);
     return 0;
 }
 
@@ -427,7 +432,8 @@ void rs_controller_node_lost(struct rs_controller *c, const char *node_id,
     rs_ct_policy_node_left(c, node_id, now);
     rs_ct_lost(c, n, why, now);
     node_free(n);
-    rs_ct_update(c, now);
+    c->facts++;
+    rs_ct_update_soon(c, now);
 }
 
 int rs_controller_report(struct rs_controller *c, const char *node_id, const json_t *report,
@@ -447,11 +453,12 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
     rs_ct_scale_report(c, before, r, n->reported_at, now);
     rs_ct_count_refused(c, before, r, now);
     n->report = r;
+    c->facts++;
     n->reported_at = now;
     n->draining = r->draining;
     rs_ct_replica_events(c, n, before, r, NULL);
     rs_report_free(before);
-    rs_ct_update(c, now);
+    rs_ct_update_soon(c, now);
     return 0;
 }
 
@@ -528,7 +535,8 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
 {
     if (!c->started_at)
         c->started_at = now;
-    c->now = now;
+    c->now = c->updated_at = now;
+    c->update_at = 0;
     c->rounds++;
     rs_ct_send_builds(c);
     rs_ct_plans_update(c, now);
@@ -546,6 +554,22 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
         rs_ct_send_targets(c, now);
     }
     forget_deleted(c);
+    rs_ct_set(&c->who, NULL);
+}
+
+/* Thousands of replicas that start at the same time are thousands of reports, and a round goes by all of
+ * them: there is one for each so many, and none of them waits where there are few. */
+void rs_ct_update_soon(struct rs_controller *c, int64_t now)
+{
+    int64_t nodes = (int64_t)rs_map_count(&c->nodes);
+    int64_t at = c->updated_at + nodes * ROUND_PER_NODE;
+
+    c->now = now;
+    if (nodes <= ROUND_AT_ONCE || !c->started_at || at <= now) {
+        rs_ct_update(c, now);
+        return;
+    }
+    c->update_at = c->update_at && c->update_at < at ? c->update_at : at;
     rs_ct_set(&c->who, NULL);
 }
 
@@ -579,7 +603,8 @@ static int64_t round_at(const struct rs_controller *c)
     int64_t slow = earliest(c, slow_at), core = rs_ct_core_deadline(c);
     int64_t plans = rs_ct_plans_deadline(c), first = slow < core ? slow : core;
 
-    return first < plans ? first : plans;
+    first = first < plans ? first : plans;
+    return c->update_at && c->update_at < first ? c->update_at : first;
 }
 
 void rs_controller_tick(struct rs_controller *c, int64_t now)
