@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NODES_MAX = 50, HOLDERS_MAX = 3 };
+enum { NODES_MAX = 20, HOLDERS_MAX = 3 };
 
 /* --- one node ------------------------------------------------------------------------------------ */
 
@@ -216,23 +216,69 @@ static const char *strategy_of(const struct rs_ct_deployment *d)
 
 /* --- all of it ----------------------------------------------------------------------------------- */
 
+/* Of one resource: none of it missing is 0, all of it 1; more than the node has at all is far away. */
+static double distance_by(const struct rs_ct_node *n, const char *name, int64_t asked)
+{
+    int64_t spare = amount_of(&n->spare, name);
+
+    if (asked <= 0 || spare >= asked)
+        return 0;
+    return (double)(asked - spare) / (double)asked + (amount_of(&n->total, name) < asked ? 100 : 0);
+}
+
+/* How far the node is from taking one more. */
+static double distance(const struct rs_ct_deployment *d, const struct rs_ct_node *n)
+{
+    const struct rs_resources *want = &d->conf->resources;
+    double sum = distance_by(n, "CPU", want->cpu) + distance_by(n, "GPU", want->gpu) +
+                 distance_by(n, "memory", want->memory);
+
+    for (size_t i = 0; i < want->count; i++)
+        sum += distance_by(n, want->custom[i].name, want->custom[i].amount);
+    if (!rs_labels_match(n->labels, selector_of(d)))
+        sum += 1000;
+    return sum + (n->draining ? 10000 : 0);
+}
+
+struct candidate {
+    const struct rs_ct_node *node;
+    double distance;
+    size_t nr;
+};
+
+static int nearest_first(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+
+    if (x->distance != y->distance)
+        return x->distance < y->distance ? -1 : 1;
+    return (x->nr > y->nr) - (x->nr < y->nr);
+}
+
 static void add_nodes(const struct rs_ct_deployment *d, json_t *r, const json_t *bundles)
 {
     const struct rs_controller *c = d->app->controller;
     json_t *list = json_array();
-    unsigned left_out = 0;
+    size_t n = 0;
+    struct candidate *all = rs_alloc((rs_map_count(&c->nodes) + 1) * sizeof(*all));
 
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
-        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+        const struct rs_ct_node *node = rs_map_at(&c->nodes, i, NULL);
 
-        if (n && json_array_size(list) < NODES_MAX)
-            json_array_append_new(list, bundles ? group_entry(d, n, bundles) : node_entry(d, n));
-        else
-            left_out += n != NULL;
+        if (node) {
+            all[n] = (struct candidate){node, distance(d, node), n};
+            n++;
+        }
     }
+    if (n > 1)
+        qsort(all, n, sizeof(*all), nearest_first);
+    for (size_t i = 0; i < n && i < NODES_MAX; i++)
+        json_array_append_new(list, bundles ? group_entry(d, all[i].node, bundles)
+                                            : node_entry(d, all[i].node));
     json_object_set_new(r, "nodes", list);
-    if (left_out)
-        json_object_set_new(r, "nodes_left_out", json_integer(left_out));
+    if (n > NODES_MAX)
+        json_object_set_new(r, "nodes_left_out", json_integer((json_int_t)(n - NODES_MAX)));
+    free(all);
 }
 
 void rs_ct_why_place(const struct rs_ct_deployment *d, json_t *list)

@@ -249,7 +249,8 @@ class Kept(Asks):
         reason = self.wait_reason(head, "node_left", deployment="A")
         self.assertIn("left with 2 running replicas", reason["message"])
         pending = self.wait_reason(head, "no_room", deployment="A")
-        self.assertEqual([n["lacks"][0]["total"] for n in pending["nodes"]], [0, 2])
+        self.assertEqual([n["lacks"][0]["total"] for n in pending["nodes"]], [2, 0],
+                         "the nearest first")
         self.assertEqual(self.events(head, kind="node")["events"][-1]["status"], "LEFT")
         text = self.text(head, "app", "--why")
         self.assertIn("A node left with replicas of it; 2 of 4 serve now.", text)
