@@ -97,6 +97,12 @@ static void add_remotes(struct rs_target_deployment *t, const struct rs_controll
     }
 }
 
+/* One that is being deleted is, until another one has its route. */
+static bool is_told(const struct rs_ct_app *app)
+{
+    return app->live && (!app->deleting || app->held);
+}
+
 /* Those of the wanted version and of the old one. */
 static void add_places(struct rs_target_deployment *t, const struct rs_controller *c,
                        const struct rs_ct_node *n, const struct rs_ct_deployment *d)
@@ -262,7 +268,7 @@ static json_t *target_json(const struct rs_controller *c, const struct rs_ct_nod
     for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
         const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
-        if (app && app->live && (!app->deleting || app->held))
+        if (app && is_told(app))
             add_app(t, n, app);
     }
     return rs_target_to_json(t);
@@ -286,7 +292,7 @@ static void each(struct rs_controller *c,
 
 static void prepare(struct rs_controller *c, struct rs_ct_deployment *d)
 {
-    if (d->app->live && !d->app->deleting && !d->gone)
+    if (is_told(d->app) && !d->gone)
         by_node_make(c, d);
 }
 
