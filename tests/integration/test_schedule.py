@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import Any, Dict, List
 
 from harness import Load, Server, ServeTest, call, free_port, main, rserve, wait_until
@@ -148,10 +149,12 @@ class Remembers(ServeTest):
         address = "http://127.0.0.1:%d" % self.dashboard
         self.assertEqual(rserve("deploy", path, "--address", address).returncode, 0)
         wait_until("it answers", lambda: call(s.port, "/").status == 200)
-        many = [Long(s, 1) for _ in range(8)]
-        self.assertEqual({m.done().status for m in many}, {200})
+        load = Load(s.port, "/?s=0.3", threads=8)
+        time.sleep(12)  # a whole period of it, whenever that began
+        self.assertEqual(set(load.stop()), {200})
         wait_until("the next period expects it", lambda: self.expects(s), 30)
-        wait_until("and has replicas for it", lambda: running(s) >= 4)
+        time.sleep(1)  # it is over, and its replicas stay
+        self.assertGreaterEqual(running(s), 3)
         os.kill(s.pid, signal.SIGKILL)
         s.wait_exit()
         again = self.head()
