@@ -11,7 +11,7 @@ import threading
 import unittest
 from typing import Any, Dict, List, Optional
 
-from harness import Load, Server, ServeTest, call, free_port, main, wait_until
+from harness import SLOW, Load, Server, ServeTest, call, free_port, main, wait_until
 
 C_STUCK = os.environ.get("RSERVE_C_STUCK", "")
 
@@ -43,13 +43,13 @@ CODE = """\
                 os._exit(7)
             if do == "leak":
                 self.kept.append(bytearray(os.urandom(1 << 20) * 16))
-            time.sleep(0.05 if told("slow") else 0.001)
+            time.sleep(0.2 if told("slow") else 0.001)
             return os.getpid()
 
     app = A.bind()
     """
 
-FAST_CHECKS = "  health_check_period_s: 0.2\n  health_check_timeout_s: 5\n"
+FAST_CHECKS = "  health_check_period_s: 0.2\n  health_check_timeout_s: 30\n"
 
 
 def health_of(replica: Dict[str, Any]) -> Dict[str, Any]:
@@ -112,13 +112,14 @@ class HealthTest(ServeTest):
 class Ill(HealthTest):
     def test_stopped_process(self) -> None:
         """Its frames are not read: others take its requests, then it is killed and replaced."""
-        s = self.begin(2, "not_answering_s: 3", options=FAST_CHECKS)
+        limit = int(4 * SLOW)  # the other one must answer within that on any machine
+        s = self.begin(2, "not_answering_s: %d" % limit, options=FAST_CHECKS)
         victim = min(s.pids("app", "A"))
         load = Load(s.port, threads=2)
         load.wait(20)
         os.kill(victim, signal.SIGSTOP)
         ill = self.wait_for(s, "replicas", victim, "not_answering")["rserve"]["health"]
-        self.assertEqual((ill["unit"], ill["limit"]), ("s", 3))
+        self.assertEqual((ill["unit"], ill["limit"]), ("s", limit))
         self.assertGreater(ill["value"], 0)
         load.wait(50)  # the other one goes on
         dead = health_of(self.wait_for(s, "recent_dead_replicas", victim, "not_answering"))
@@ -132,18 +133,6 @@ class Ill(HealthTest):
         self.assertLessEqual(sum(n for status, n in counts.items() if status != 200), 2, counts)
         self.assertEqual(self.wait_event(s, "health", "SILENT")["cause"], "not_answering")
         s.wait_apps()
-
-    def test_paused_for_a_moment(self) -> None:
-        """It comes back before the limit: nothing happens to it."""
-        s = self.begin(2, "not_answering_s: 300", options=FAST_CHECKS.replace("5", "300"))
-        before = s.pids("app", "A")
-        victim = min(before)
-        os.kill(victim, signal.SIGSTOP)
-        # long before the limit others take its requests: the tenth of that is too long for a test
-        os.kill(victim, signal.SIGCONT)
-        self.warm(s, 10)
-        self.assertEqual(s.pids("app", "A"), before)
-        self.assertEqual(self.deployment(s)["rserve"]["deaths"], 0)
 
     def stuck(self, s: Server, answers: List[Any], victim: int, n: int) -> None:
         ill = health_of(self.wait_for(s, "recent_dead_replicas", victim, "stuck"))
@@ -160,7 +149,7 @@ class Ill(HealthTest):
         s.wait_apps()
 
     def test_endless_loop(self) -> None:
-        s = self.begin(1, "stuck_after_s: 1, stuck_min_requests: 10")
+        s = self.begin(1, "stuck_after_s: 3, stuck_min_requests: 10")
         victim = min(s.pids("app", "A"))
         self.warm(s)
         self.stuck(s, self.later(s, "/?do=stick", b"x"), victim, 1)
@@ -180,36 +169,27 @@ class Ill(HealthTest):
                 rserve:
                   kind: exec
                   command: [./stuck]
-                  health: {stuck_after_s: 1, stuck_min_requests: 10}
+                  health: {stuck_after_s: 3, stuck_min_requests: 10}
             """)
         s = self.serve(path, "--num-cpus", "2")
         victim = min(s.pids("app", "A"))
         self.warm(s)
         self.stuck(s, self.later(s, "/", b"stick"), victim, 1)
 
-    def test_long_requests_are_not_stuck(self) -> None:
-        """Off; not known yet how long they take; as long as the deployment may take."""
-        for health, more, warm in (("stuck_factor: 0, stuck_after_s: 0.2", "", 20),
-                                   ("stuck_after_s: 0.2, stuck_min_requests: 1000", "", 20),
-                                   ("stuck_after_s: 0.2, stuck_min_requests: 5",
-                                    ", request_timeout_s: 100", 20)):
-            with self.subTest(health):
-                s = self.begin(1, health, more)
-                pid = min(s.pids("app", "A"))
-                self.warm(s, warm)
-                answers = self.later(s, "/?do=stick")
-                self.warm(s, 0)
-                # so long that one that is judged would be gone: as the next case shows
-                wait_until("it is at work", lambda: self.deployment(s)["rserve"]["in_flight"] == 1)
-                before = s.rest(path="/api/serve/applications/").json()
-                t = before["controller_health_metrics"]["uptime_s"]
-                wait_until("some time passes", lambda: s.details()[
-                    "controller_health_metrics"]["uptime_s"] > t + 2)
-                self.write("go-%d" % pid, "")
-                wait_until("it is through", lambda: answers)
-                self.assertEqual(answers[0].status, 200)
-                self.assertEqual(s.pids("app", "A"), {pid})
-                s.stop()
+    def test_a_long_request_is_not_stuck(self) -> None:
+        """It may take that long: somebody said so."""
+        s = self.begin(1, "stuck_after_s: 0.2, stuck_min_requests: 5", ", request_timeout_s: 100")
+        pid = min(s.pids("app", "A"))
+        self.warm(s, 20)
+        answers = self.later(s, "/?do=stick")
+        wait_until("it is at work", lambda: self.deployment(s)["rserve"]["in_flight"] == 1)
+        since = s.details()["controller_health_metrics"]["uptime_s"]
+        wait_until("some time passes", lambda: s.details()[
+            "controller_health_metrics"]["uptime_s"] > since + 2)
+        self.write("go-%d" % pid, "")
+        wait_until("it is through", lambda: answers)
+        self.assertEqual(answers[0].status, 200)
+        self.assertEqual(s.pids("app", "A"), {pid})
 
     def test_check_health(self) -> None:
         s = self.begin(2, "", options=FAST_CHECKS)
@@ -343,7 +323,7 @@ class Nodes(HealthTest):
 
 
 class Slow(HealthTest):
-    def make_slow(self, s: Server, health: str) -> int:
+    def make_slow(self, s: Server) -> int:
         victim = min(s.pids("app", "A"))
         self.write("slow-%d" % victim, "")
         return victim
@@ -352,7 +332,7 @@ class Slow(HealthTest):
         s = self.begin(4, "slow_window_s: 1, slow_min_requests: 5, slow_replace_after_s: null")
         before = s.pids("app", "A")
         load = Load(s.port, threads=6)
-        victim = self.make_slow(s, "")
+        victim = self.make_slow(s)
         ill = wait_until("it gets fewer requests", lambda: health_of(
             self.wait_for(s, "replicas", victim, "slow")).get("share_percent") == 10 and health_of(
                 self.wait_for(s, "replicas", victim, "slow")), 60)
@@ -376,7 +356,7 @@ class Slow(HealthTest):
     def test_replaced_when_it_stays(self) -> None:
         s = self.begin(4, "slow_window_s: 1, slow_min_requests: 5, slow_replace_after_s: 1")
         load = Load(s.port, threads=6)
-        victim = self.make_slow(s, "")
+        victim = self.make_slow(s)
         wait_until("it is gone", lambda: victim not in s.pids("app", "A"), 60)
         self.wait_replaced(s, 4, victim)
         self.assertEqual(set(load.stop()), {200})
@@ -387,12 +367,12 @@ class Slow(HealthTest):
 
     def test_all_are_slow(self) -> None:
         """Then it is not the replicas."""
-        s = self.begin(4, "slow_window_s: 0.5, slow_min_requests: 5, slow_replace_after_s: 1")
+        s = self.begin(4, "slow_window_s: 1, slow_min_requests: 3, slow_replace_after_s: 1")
         before = s.pids("app", "A")
         for pid in before:
             self.write("slow-%d" % pid, "")
         load = Load(s.port, threads=6)
-        load.wait(400, 60)
+        load.wait(150, 60)
         self.assertEqual(set(load.stop()), {200})
         self.assertEqual(s.pids("app", "A"), before)
         self.assertEqual(self.events(s, "health", "SLOW"), [])
@@ -450,7 +430,7 @@ class Replaced(HealthTest):
         self.guard("age_s: 3", "/", "AGE")
 
     def test_memory(self) -> None:
-        self.guard("memory: 400MiB", "/?do=leak", "MEMORY")
+        self.guard("memory: 200MiB", "/?do=leak", "MEMORY")
 
     def test_no_room_for_another_one(self) -> None:
         """Then the old one goes first, and says so; requests wait."""
