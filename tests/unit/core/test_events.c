@@ -336,6 +336,16 @@ START_TEST(no_number_is_given_twice)
 }
 END_TEST
 
+static const struct {
+    const char *kind, *name, *data;
+} damaged[] = {
+    {RS_EVENTS_KIND, "7", "{\"id\":"},
+    {RS_EVENTS_KIND, "x", "{}"},
+    {RS_EVENTS_KIND, "8", "[1]"},
+    {RS_EVENTS_KIND, "99", "{\"id\":9,\"seq\":9,\"kind\":\"app\"}"}, /* of a larger ring */
+    {RS_EVENTS_NUMBER_KIND, "next", "no"},
+};
+
 START_TEST(what_is_damaged_is_left_out)
 {
     struct rs_records *r;
@@ -345,13 +355,10 @@ START_TEST(what_is_damaged_is_left_out)
     add("b", "B", "", 2);
     save();
     r = open_it();
-    ck_assert_int_eq(rs_records_put(r, RS_EVENTS_KIND, "7", "{\"id\":", 6, NULL), 0);
-    ck_assert_int_eq(rs_records_put(r, RS_EVENTS_KIND, "x", "{}", 2, NULL), 0);
-    ck_assert_int_eq(rs_records_put(r, RS_EVENTS_KIND, "8", "[1]", 3, NULL), 0);
-    ck_assert_int_eq(
-        rs_records_put(r, RS_EVENTS_KIND, "99", "{\"id\":9,\"seq\":9,\"kind\":\"app\"}", 31, NULL),
-        0); /* beyond the end of a smaller ring */
-    ck_assert_int_eq(rs_records_put(r, RS_EVENTS_NUMBER_KIND, "next", "no", 2, NULL), 0);
+    for (size_t i = 0; i < RS_COUNT(damaged); i++)
+        ck_assert_int_eq(rs_records_put(r, damaged[i].kind, damaged[i].name, damaged[i].data,
+                                        strlen(damaged[i].data), NULL),
+                         0);
     rs_records_free(r);
     ck_assert_uint_eq(restart(10), 4);
     ck_assert_str_eq(show(&ring, &all), "1:A 2:B last=2");
