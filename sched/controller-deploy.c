@@ -105,6 +105,7 @@ void rs_ct_app_delete(struct rs_ct_app *app)
         return;
     app->conf = NULL;
     app->deleting = true;
+    app->unrouted_at = 0;
     app->held = true; /* until the routes are looked at, in this very round */
     stop_building(app);
     if (!app->live)

@@ -185,10 +185,11 @@ struct rs_ct_app {
     json_t *live_options; /* what that is the hash of; NULL: nothing yet */
     json_t *described;    /* the GRAPH; NULL: from the file */
     struct rs_graph *graph;
-    char *route_wanted;  /* as it is deployed; route_prefix follows (controller-routes.c) */
-    char *route_trouble; /* why it does not yet; NULL */
-    bool route_taken;    /* and will not, as things are */
-    bool held;           /* it is being deleted, and serves until another one has its route */
+    char *route_wanted;   /* as it is deployed; route_prefix follows (controller-routes.c) */
+    char *route_trouble;  /* why it does not yet; NULL */
+    bool route_taken;     /* and will not, as things are */
+    bool held;            /* it is being deleted, and serves until another one has its route */
+    uint64_t unrouted_at; /* revision of the last TARGET with its route; 0: it has it */
     char *version, *route_prefix, *docs_path, *import_path, *app_dir, *python, *start_reason;
     json_t *args, *runtime_env, *ingress_policy;
     json_t *declared; /* graph of the file, in full; NULL: none */

@@ -51,7 +51,7 @@ static struct mover mover_of(struct rs_ct_app *app)
 {
     struct mover m = {.app = app, .builds = is_building(app)};
 
-    m.here = app->live && (!app->deleting || app->held);
+    m.here = app->live && (!app->deleting || (app->held && !app->unrouted_at));
     m.from = m.here ? app->route_prefix : NULL;
     m.to = app->deleting ? NULL
            : m.builds    ? app->conf->route_prefix
@@ -127,11 +127,36 @@ static void note_waiting(const struct mover *all, size_t n, const struct mover *
                                          other ? other->app->name : "", other ? "'" : "");
 }
 
-static void move(struct mover *m)
+/* Every node knows the routes as they have been since that revision. */
+static bool is_known(const struct rs_controller *c, uint64_t since)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
+        const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
+
+        if (n && n->report && (n->sent_revision <= since || n->report->revision < n->sent_revision))
+            return false;
+    }
+    return true;
+}
+
+/* One whose route was taken over stays until no node sends it requests any more. */
+static void move(struct rs_controller *c, struct mover *m, bool taken_over)
 {
     rs_ct_set(&m->app->route_prefix, rs_strdup(m->to));
-    if (m->app->held)
+    if (m->app->held && !taken_over)
         rs_ct_app_release(m->app);
+    else if (m->app->held)
+        m->app->unrouted_at = c->revision;
+}
+
+static void release_known(struct rs_controller *c)
+{
+    for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
+        struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
+
+        if (app && app->held && app->unrouted_at && is_known(c, app->unrouted_at))
+            rs_ct_app_release(app);
+    }
 }
 
 void rs_ct_routes_update(struct rs_controller *c)
@@ -139,6 +164,7 @@ void rs_ct_routes_update(struct rs_controller *c)
     size_t n = 0;
     struct mover *all = rs_alloc((rs_map_slots(&c->apps) + 1) * sizeof(*all));
 
+    release_known(c);
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
 
@@ -158,6 +184,6 @@ void rs_ct_routes_update(struct rs_controller *c)
         note_waiting(all, n, &all[i]);
     for (size_t i = 0; i < n; i++)
         if (all[i].moves)
-            move(&all[i]);
+            move(c, &all[i], is_taken_over(all, n, &all[i], all[i].from, false));
     free(all);
 }
