@@ -75,6 +75,13 @@ static void restore_forecasts(const json_t *forecasts, void *arg)
     rs_controller_restore_forecasts(h->controller, forecasts);
 }
 
+static void restore_rolls(const json_t *rolls, void *arg)
+{
+    struct rs_head *h = arg;
+
+    rs_controller_restore_rolls(h->controller, rolls);
+}
+
 static int restore_config(struct rs_config *config, void *arg, struct rs_error *err)
 {
     struct rs_head *h = arg;
@@ -102,9 +109,9 @@ static int restore_app(const char *name, struct rs_config *config, void *arg, st
 
 void rs_head_restore(struct rs_head *h, bool config)
 {
-    const struct rs_saved_ops ops = {restore_counts, restore_history,
-                                     config ? restore_config : skip_config, restore_app,
-                                     restore_forecasts};
+    const struct rs_saved_ops ops = {
+        restore_counts, restore_history,   config ? restore_config : skip_config,
+        restore_app,    restore_forecasts, restore_rolls};
     struct rs_saved *saved = rs_steal(h->saved); /* not while it is read */
 
     if (!saved)
@@ -381,8 +388,9 @@ static void on_event(const struct rs_controller_event *e, void *arg)
         rs_log_warn("autoscaler", "message=\"%s\"", e->text);
     else if (e->kind == RS_EVENT_SCALE)
         rs_log_info("autoscaler", "message=\"%s\"", e->text);
-    h->changed |=
-        e->kind == RS_EVENT_SCALE || (e->kind == RS_EVENT_DEPLOY && strcmp(e->status, "RUNS") == 0);
+    h->changed |= e->kind == RS_EVENT_SCALE ||
+                  (e->kind == RS_EVENT_DEPLOY && strcmp(e->status, "RUNS") == 0) ||
+                  (e->kind == RS_EVENT_ROLLOUT && strcmp(e->status, "STEP") != 0);
     rs_head_note_order(h, e);
     rs_happened_add(h->happened, e);
     if (h->ops.on_event)

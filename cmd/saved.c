@@ -20,7 +20,7 @@
 /* Kinds of records. */
 static const char config_kind[] = "config", app_kind[] = "app", value_kind[] = "value",
                   counts_kind[] = "counts", history_kind[] = "history",
-                  forecasts_kind[] = "forecasts";
+                  forecasts_kind[] = "forecasts", rolls_kind[] = "rolls";
 
 struct rs_saved {
     struct rs_records *records;
@@ -40,8 +40,8 @@ static bool none(const char *name, void *arg)
 
 static int forget_all(struct rs_saved *s, struct rs_error *err)
 {
-    const char *const kinds[] = {config_kind,  app_kind,       value_kind,    counts_kind,
-                                 history_kind, forecasts_kind, RS_EVENTS_KIND};
+    const char *const kinds[] = {config_kind,  app_kind,       value_kind, counts_kind,
+                                 history_kind, forecasts_kind, rolls_kind, RS_EVENTS_KIND};
 
     if (rs_records_begin(s->records, err) < 0)
         return -1;
@@ -254,7 +254,8 @@ int rs_saved_write(struct rs_saved *s, const json_t *desired, struct rs_error *e
         return 0;
     if (rs_records_begin(s->records, err) < 0 || write_one(s, config_kind, desired, err) < 0 ||
         write_one(s, counts_kind, desired, err) < 0 ||
-        write_one(s, forecasts_kind, desired, err) < 0 || write_apps(s, apps, history, err) < 0 ||
+        write_one(s, forecasts_kind, desired, err) < 0 ||
+        write_one(s, rolls_kind, desired, err) < 0 || write_apps(s, apps, history, err) < 0 ||
         write_history(s, history, err) < 0 || rs_records_commit(s->records, err) < 0)
         return -1;
     json_decref(s->written);
@@ -346,6 +347,18 @@ static void read_forecasts(const char *name, const char *data, size_t len, void 
         x->ops->forecasts(j, x->arg);
 }
 
+static void read_rolls(const char *name, const char *data, size_t len, void *arg)
+{
+    struct restoring *x = arg;
+    rs_auto(rs_json_decrefp) json_t *j = NULL;
+    struct rs_error err = {0};
+
+    if (rs_json_parse(&j, data, len, "kept rollouts", &err) < 0)
+        note_broken(x->s, rolls_kind, name, err.msg);
+    else if (x->ops->rolls)
+        x->ops->rolls(j, x->arg);
+}
+
 static void read_value(const char *name, const char *data, size_t len, void *arg)
 {
     struct restoring *x = arg;
@@ -366,6 +379,7 @@ void rs_saved_restore(struct rs_saved *s, const struct rs_saved_ops *ops, void *
 
     if (rs_records_each(s->records, counts_kind, read_counts, &x, &err) < 0 ||
         rs_records_each(s->records, forecasts_kind, read_forecasts, &x, &err) < 0 ||
+        rs_records_each(s->records, rolls_kind, read_rolls, &x, &err) < 0 ||
         rs_records_each(s->records, history_kind, read_history, &x, &err) < 0 ||
         rs_records_each(s->records, value_kind, read_value, &x, &err) < 0 ||
         rs_records_each(s->records, config_kind, read_config, &x, &err) < 0 ||

@@ -39,6 +39,7 @@ struct rs_saved_ops {
     int (*config)(struct rs_config *config, void *arg, struct rs_error *err);
     int (*app)(const char *name, struct rs_config *config, void *arg, struct rs_error *err);
     void (*forecasts)(const json_t *forecasts, void *arg); /* before the others; may be NULL */
+    void (*rolls)(const json_t *rolls, void *arg);         /* the same */
 };
 
 /* Tells what was kept, and puts the files back. What cannot be restored is logged, and kept. */

@@ -88,6 +88,10 @@ struct rs_ag_deployment {
     json_t *core;     /* as in the target; an empty object: a deployment of Serve */
     unsigned started; /* processes of this version; core.max_starts bounds them */
     bool gone;        /* not in the target: everything stops, then it is forgotten */
+    /* Another version has taken its name: it is in the map by name and version. */
+    bool old;
+    bool
+        stray; /* old, and the target does not say how many: they go as those of the new one come up */
 
     struct rs_list list; /* of rs_ag_replica */
     unsigned start_failures, failures_total, deaths;
@@ -195,9 +199,29 @@ int64_t rs_ag_sooner(int64_t x, int64_t y); /* 0 counts as never */
 const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name);
 /* request_router_config of a router of one's own; NULL: it has none. */
 const json_t *rs_ag_router(const struct rs_deployment_conf *c);
+/* That has the code of its version, and what the target says of it; NULL: it is not in the target. */
+const struct rs_target_app *rs_ag_code(const struct rs_ag_deployment *d);
+const struct rs_target_deployment *rs_ag_told(const struct rs_ag_deployment *d);
 void rs_ag_routes(struct rs_agent *a); /* tells the routers if something changed for them */
 struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
                                           const char *name);
+/* The one that stands for the name: the wanted version, or where that is gone one that is left. */
+struct rs_ag_deployment *rs_ag_face(const struct rs_agent *a, const char *app, const char *name);
+bool rs_ag_same_name(const struct rs_ag_deployment *a, const struct rs_ag_deployment *b);
+
+/* agent-version.c */
+/* NULL: nothing of that version is here. */
+struct rs_ag_deployment *rs_ag_version(const struct rs_agent *a, const char *app, const char *name,
+                                       const char *version);
+struct rs_ag_deployment *rs_ag_deployment_new(struct rs_agent *a, const char *app, const char *name,
+                                              const char *version, bool old);
+/* Of its other versions, that are wanted here. */
+unsigned rs_ag_old_replicas(const struct rs_ag_deployment *d);
+/* `version` is the one that bears the name from here, if it is here; another one is set aside. */
+void rs_ag_versions_turn(struct rs_agent *a, const char *app, const char *name,
+                         const char *version);
+/* Those that are no longer wanted, and of which nothing runs. */
+void rs_ag_versions_forget(struct rs_agent *a);
 
 /* It is an actor or a worker for tasks. */
 bool rs_ag_is_core(const struct rs_ag_deployment *d);
@@ -230,6 +254,8 @@ void rs_ag_replica_tick(struct rs_ag_replica *r, int64_t now);
 int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r); /* 0: none */
 /* It never came to be: no process to wait for. */
 void rs_ag_lost(struct rs_ag_replica *r, int64_t now);
+/* Remembers an ended replica. Takes what it holds. */
+void rs_ag_bury(struct rs_ag_deployment *d, const struct rs_report_replica *dead);
 /* Forgets replicas that are STOPPED. */
 void rs_ag_sweep(struct rs_agent *a, int64_t now);
 

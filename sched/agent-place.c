@@ -10,14 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct rs_target_deployment *told(const struct rs_ag_deployment *d)
-{
-    return rs_target_deployment(rs_ag_app(d->agent, d->app), d->name);
-}
-
 const struct rs_target_place *rs_ag_place(const struct rs_ag_deployment *d, const char *id)
 {
-    const struct rs_target_deployment *t = told(d);
+    const struct rs_target_deployment *t = rs_ag_told(d);
 
     for (size_t i = 0; t && i < t->n_places; i++)
         if (strcmp(t->places[i].id, id) == 0)
@@ -35,7 +30,7 @@ static struct rs_ag_replica *live(const struct rs_ag_deployment *d, const char *
 
 json_t *rs_ag_lost_places(const struct rs_ag_deployment *d)
 {
-    const struct rs_target_deployment *t = told(d);
+    const struct rs_target_deployment *t = rs_ag_told(d);
     json_t *lost = json_object();
 
     for (size_t i = 0; t && !d->gone && i < t->n_places; i++) {
@@ -89,10 +84,7 @@ static void retire_rest(struct rs_ag_deployment *d, int64_t now)
         else if (rs_ag_place(d, r->id))
             up += rs_ag_is_up(r);
         else
-            rs_ag_retire(r,
-                         strcmp(r->version, d->version) == 0 ? "scaled down"
-                                                             : "replaced by a new version",
-                         now);
+            rs_ag_retire(r, d->old ? "replaced by a new version" : "scaled down", now);
     }
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
@@ -138,7 +130,7 @@ static void forget_used(struct rs_ag_deployment *d)
 
 void rs_ag_places_reconcile(struct rs_ag_deployment *d, int64_t now)
 {
-    const struct rs_target_deployment *t = told(d);
+    const struct rs_target_deployment *t = rs_ag_told(d);
 
     follow(d, t, now);
     start_missing(d, t, now);

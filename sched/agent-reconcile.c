@@ -1,49 +1,30 @@
-/* How many replicas of which version: what is wanted against what is there.
- *
- * A new version rolls in: new replicas start beside the old ones as far as the resources of the node
- * allow, and an old one drains for each new one that runs, so that there are never fewer than wanted
- * and no request is lost. Where there is no room for a new one beside the old ones, one batch of old
- * ones goes first. A version that does not come up leaves the old one in place.
+/* How many replicas: what is wanted of a version against what is there. Which versions run, and how many of
+ * each, the head says (sched/rollout.h); each is a deployment of its own here (agent-version.c), so that
+ * what dies is started again as what it was, also while the head is away.
  */
 #include "sched/agent-internal.h"
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct census {
-    unsigned cur, cur_up, cur_starting; /* of the wanted version: live, of those running, not yet */
-    unsigned old, old_up;               /* of other versions */
-    unsigned leaving;                   /* of any version, on their way out */
+    unsigned live, up;
 };
 
-static bool is_current(const struct rs_ag_replica *r)
-{
-    return strcmp(r->version, r->deployment->version) == 0;
-}
-
-static struct census count(struct rs_ag_deployment *d)
+static struct census count(const struct rs_ag_deployment *d)
 {
     struct census c = {0};
 
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (!rs_ag_live(r)) {
-            c.leaving += r->state != RS_REPLICA_STOPPED;
-        } else if (is_current(r) && r->outgoing) {
+        if (!rs_ag_live(r) || r->outgoing)
             continue; /* another one takes its place first (agent-replace.c) */
-        } else if (is_current(r)) {
-            c.cur++;
-            c.cur_up += rs_ag_is_up(r);
-            c.cur_starting += !rs_ag_is_up(r);
-        } else {
-            c.old++;
-            c.old_up += rs_ag_is_up(r);
-        }
+        c.live++;
+        c.up += rs_ag_is_up(r);
     }
     return c;
 }
@@ -63,7 +44,7 @@ static bool rank_taken(struct rs_ag_deployment *d, unsigned rank)
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (rs_ag_live(r) && is_current(r) && !r->outgoing && r->rank == rank)
+        if (rs_ag_live(r) && !r->outgoing && r->rank == rank)
             return true;
     }
     return false;
@@ -89,7 +70,7 @@ static void move_ranks(struct rs_ag_deployment *d, int64_t now)
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (!rs_ag_live(r) || !is_current(r) || rank_wanted(d, r->rank))
+        if (!rs_ag_live(r) || rank_wanted(d, r->rank))
             continue;
         r->rank = free_rank(d);
         rs_ag_replica_reconfigure(r, now);
@@ -110,14 +91,15 @@ static bool goes_before(const struct rs_ag_replica *a, const struct rs_ag_replic
     return a->start_at >= b->start_at;
 }
 
-static void retire_one(struct rs_ag_deployment *d, bool of_current, const char *why, int64_t now)
+static void retire_one(struct rs_ag_deployment *d, int64_t now)
 {
+    const char *why = d->old ? "replaced by a new version" : "scaled down";
     struct rs_ag_replica *pick = NULL;
 
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
 
-        if (rs_ag_live(r) && is_current(r) == of_current && (!pick || goes_before(r, pick)))
+        if (rs_ag_live(r) && (!pick || goes_before(r, pick)))
             pick = r;
     }
     if (pick)
@@ -131,8 +113,7 @@ static bool may_need_old(const struct rs_ag_replica *r)
     const struct rs_ag_deployment *d = r->deployment;
 
     return r->state == RS_REPLICA_DRAINING ||
-           (rs_ag_is_up(r) &&
-            (d->gone || d->agent->draining || d->replicas == 0 || !is_current(r)));
+           (rs_ag_is_up(r) && (d->gone || d->agent->draining || d->replicas == 0 || d->old));
 }
 
 /* Requests that an application's ingress still works on may need the other deployments. */
@@ -204,21 +185,10 @@ bool rs_ag_given_up(const struct rs_ag_deployment *d)
            (!d->ever_ran && d->start_limit && d->start_failures >= d->start_limit);
 }
 
-/* Replicas above the wanted number while a version rolls. */
-static unsigned surge(const struct rs_ag_deployment *d)
-{
-    double n = d->replicas;
-    double by_surge = ceil(d->conf->max_surge_percent / 100.0 * n);
-    double by_roll = floor(d->conf->rolling_update_percentage * n);
-    double s = by_surge > by_roll ? by_surge : by_roll;
-
-    return s < 1 ? 1 : (unsigned)s;
-}
-
 bool rs_ag_start(struct rs_ag_deployment *d, const struct rs_target_place *place, int64_t now)
 {
     struct rs_agent *a = d->agent;
-    const struct rs_target_app *app = rs_ag_app(a, d->app);
+    const struct rs_target_app *app = rs_ag_code(d);
     struct rs_reservation *reservation = NULL;
     struct rs_ag_replica *r;
     struct rs_ag_zygote *z = NULL;
@@ -250,36 +220,20 @@ bool rs_ag_start(struct rs_ag_deployment *d, const struct rs_target_place *place
     return true;
 }
 
-/* No room for a new one beside the old ones: some of those go first. */
-static void make_room(struct rs_ag_deployment *d, int64_t now)
-{
-    struct census c = count(d); /* with what this round started */
-    double batch = floor(d->conf->rolling_update_percentage * d->replicas);
-
-    if (c.leaving > 0 || c.cur_starting > 0 || !rs_ledger_feasible(d->agent->ledger, &d->want))
-        return;
-    for (unsigned n = batch < 1 ? 1 : (unsigned)batch; n > 0; n--)
-        retire_one(d, false, "replaced by a new version", now);
-}
-
 static void start_missing(struct rs_ag_deployment *d, const struct census *c, int64_t now)
 {
-    unsigned room = c->old > 0 ? d->replicas + surge(d) : d->replicas;
-    unsigned cur = c->cur;
+    unsigned live = c->live;
 
-    if (cur >= d->replicas || rs_ag_given_up(d)) {
+    if (live >= d->replicas || rs_ag_given_up(d)) {
         rs_ag_block(d, NULL);
         return;
     }
     if (now < d->retry_at)
         return;
-    while (cur < d->replicas && cur + c->old < room) {
-        if (!rs_ag_start(d, NULL, now)) {
-            if (c->old > 0)
-                make_room(d, now);
+    while (live < d->replicas) {
+        if (!rs_ag_start(d, NULL, now))
             return;
-        }
-        cur++;
+        live++;
         if (now < d->retry_at || rs_ag_given_up(d)) /* that start failed at once */
             return;
     }
@@ -296,12 +250,39 @@ static void drop_pending(struct rs_ag_deployment *d, int64_t now)
     }
 }
 
+/* One of it is on its way out. */
+static bool leaves(const struct rs_ag_deployment *d)
+{
+    rs_list_for_each (it, &d->list)
+        if (!rs_ag_live(rs_container_of(it, struct rs_ag_replica, link)))
+            return true;
+    return false;
+}
+
+/* The head did not say how many of it (it knows nothing of it): as many as the new version lacks. */
+static void retire_strays(struct rs_ag_deployment *d, int64_t now)
+{
+    const struct rs_ag_deployment *next = rs_ag_deployment(d->agent, d->app, d->name);
+    struct census c, n = next ? count(next) : (struct census){0};
+    unsigned keep = next && next->replicas > n.up ? next->replicas - n.up : 0;
+
+    rs_ag_block(d, NULL);
+    rs_list_for_each (it, &d->list) /* nothing is started in its place */
+        rs_container_of(it, struct rs_ag_replica, link)->outgoing = false;
+    c = count(d);
+    if (next && next->blocked && n.live == n.up && !leaves(d) && c.live > 0 && keep >= c.live)
+        keep = c.live - 1; /* there is no room beside them */
+    for (; c.live > keep || c.live > c.up; c = count(d))
+        retire_one(d, now);
+}
+
 static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
 {
     struct rs_agent *a = d->agent;
-    struct census c = count(d);
+    struct census c;
 
-    if (d->gone || a->draining || (d->replicas == 0 && !rs_deployment_conf_grouped(d->conf))) {
+    if (d->gone || a->draining ||
+        (d->replicas == 0 && !d->old && !rs_deployment_conf_grouped(d->conf))) {
         rs_ag_block(d, NULL);
         if (rs_ag_is_core(d) && (d->gone || a->draining))
             kill_all(d, d->gone ? "it is no longer wanted" : "the node stops", now);
@@ -313,31 +294,21 @@ static void reconcile_one(struct rs_ag_deployment *d, int64_t now)
                        now);
         return;
     }
-    if (rs_deployment_conf_grouped(d->conf)) {
-        if (rs_ag_given_up(d))
-            drop_pending(d, now);
-        rs_ag_places_reconcile(d, now);
+    if (d->stray) {
+        retire_strays(d, now);
         return;
-    }
-    /* Old replicas that never came up are of no use to anyone. */
-    while (c.old > c.old_up) {
-        retire_one(d, false, "replaced by a new version", now);
-        c.old--;
-    }
-    while (c.cur > d->replicas) {
-        retire_one(d, true, "scaled down", now);
-        c.cur--;
     }
     if (rs_ag_given_up(d))
         drop_pending(d, now);
-    start_missing(d, &c, now);
-    c = count(d);
-    if (c.cur == d->replicas && !rs_ag_is_core(d))
-        move_ranks(d, now);
-    while (c.old > 0 && c.cur_up + c.old > d->replicas) {
-        retire_one(d, false, "replaced by a new version", now);
-        c.old--;
+    if (rs_deployment_conf_grouped(d->conf)) {
+        rs_ag_places_reconcile(d, now);
+        return;
     }
+    for (c = count(d); c.live > d->replicas; c = count(d))
+        retire_one(d, now);
+    start_missing(d, &c, now);
+    if (count(d).live == d->replicas && !rs_ag_is_core(d))
+        move_ranks(d, now);
 }
 
 /* A fresh process, once its environment is there. */
@@ -360,7 +331,7 @@ static void launch_pending(struct rs_ag_deployment *d, int64_t now)
 {
     rs_list_for_each (it, &d->list) {
         struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
-        const struct rs_target_app *app = rs_ag_app(d->agent, d->app);
+        const struct rs_target_app *app = rs_ag_code(d);
         const struct rs_ag_zygote *z = r->zygote ? rs_map_get(&d->agent->zygotes, r->zygote) : NULL;
 
         if (r->state != RS_REPLICA_PENDING)
@@ -412,19 +383,6 @@ void rs_ag_deployment_free(struct rs_ag_deployment *d)
     deployment_free(d);
 }
 
-static void forget_gone(struct rs_agent *a)
-{
-    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
-        const char *key = NULL;
-        struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, &key);
-
-        if (!d || !d->gone || !rs_list_empty(&d->list))
-            continue;
-        rs_map_remove(&a->deployments, key);
-        rs_ag_deployment_free(d);
-    }
-}
-
 /* One pass may make work for the next (a place that became free); a few settle it, and what is left
  * is taken up with the next event. */
 void rs_ag_reconcile(struct rs_agent *a, int64_t now)
@@ -442,7 +400,7 @@ void rs_ag_reconcile(struct rs_agent *a, int64_t now)
         }
     }
     rs_ag_sweep(a, now);
-    forget_gone(a);
+    rs_ag_versions_forget(a);
     rs_ag_routes(a);
     rs_ag_zygotes_tick(a, now);
 }

@@ -293,7 +293,7 @@ static const json_t *ready_of(const struct rs_ag_replica *r)
 
 static const char *app_dir_of(const struct rs_ag_replica *r)
 {
-    const struct rs_target_app *app = rs_ag_app(r->deployment->agent, r->deployment->app);
+    const struct rs_target_app *app = rs_ag_code(r->deployment);
 
     if (r->app_dir)
         return r->app_dir;
@@ -321,7 +321,7 @@ void rs_ag_replica_launch(struct rs_ag_replica *r, int64_t now)
 {
     struct rs_ag_deployment *d = r->deployment;
     struct rs_agent *a = d->agent;
-    const struct rs_target_app *app = rs_ag_app(a, d->app);
+    const struct rs_target_app *app = rs_ag_code(d);
     struct rs_error err = {0};
     const json_t *ready;
     pid_t pid = 0;
@@ -361,7 +361,7 @@ static void send_init(struct rs_ag_replica *r)
 {
     struct rs_ag_deployment *d = r->deployment;
     struct rs_agent *a = d->agent;
-    const struct rs_target_app *app = rs_ag_app(a, d->app);
+    const struct rs_target_app *app = rs_ag_code(d);
     const struct rs_target_place *place = rs_ag_place(d, r->id);
     const char *dir = app_dir_of(r);
     rs_auto(rs_json_decrefp) json_t *msg =
@@ -614,13 +614,12 @@ void rs_agent_waiting(struct rs_agent *a, const char *replica_id, bool waiting, 
 void rs_agent_kill_deployment(struct rs_agent *a, const char *app, const char *deployment,
                               const char *why, int64_t now)
 {
-    struct rs_ag_deployment *d = rs_ag_deployment(a, app, deployment);
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
 
-    if (!d)
-        return;
-    rs_list_for_each (it, &d->list) {
-        struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
-
+        if (!r || strcmp(r->deployment->name, deployment) != 0 ||
+            strcmp(r->deployment->app, app) != 0)
+            continue;
         if (rs_ag_is_up(r))
             rs_ag_count_death(r, why, now);
         rs_ag_kill(r, why, now);
@@ -724,13 +723,8 @@ int64_t rs_ag_replica_deadline(const struct rs_ag_replica *r)
     return rs_ag_sooner(at, rs_ag_health_deadline(r));
 }
 
-static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
+void rs_ag_bury(struct rs_ag_deployment *d, const struct rs_report_replica *dead)
 {
-    const struct rs_agent *a = d->agent;
-    struct rs_report_replica *dead;
-
-    if (!r->start_at)
-        return;
     if (d->n_dead == RS_AG_DEAD_MAX) {
         free(d->dead[0].replica_id);
         free(d->dead[0].version);
@@ -739,8 +733,16 @@ static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
         memmove(&d->dead[0], &d->dead[1], (RS_AG_DEAD_MAX - 1) * sizeof(d->dead[0]));
         d->n_dead--;
     }
-    dead = &d->dead[d->n_dead++];
-    *dead = (struct rs_report_replica){
+    d->dead[d->n_dead++] = *dead;
+}
+
+static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
+{
+    const struct rs_agent *a = d->agent;
+
+    if (!r->start_at)
+        return;
+    const struct rs_report_replica dead = {
         .replica_id = rs_strdup(r->id),
         .version = rs_strdup(r->version),
         .message = rs_strdup(r->message),
@@ -751,6 +753,7 @@ static void remember_dead(struct rs_ag_deployment *d, struct rs_ag_replica *r)
         .start_time_s = (double)r->start_at / 1e9 + a->wall_offset_s,
         .ready_time_s = r->ready_at ? (double)r->ready_at / 1e9 + a->wall_offset_s : 0,
     };
+    rs_ag_bury(d, &dead);
 }
 
 void rs_ag_sweep(struct rs_agent *a, int64_t now)

@@ -138,7 +138,14 @@ struct rs_report *rs_agent_report(const struct rs_agent *a, int64_t now)
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
-        if (d)
+        if (d && !d->old)
+            add_deployment(out, d);
+    }
+    for (size_t i = 0; i < rs_map_slots(&a->deployments);
+         i++) { /* who looks by name finds the above */
+        const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d && d->old)
             add_deployment(out, d);
     }
     for (size_t i = 0; i < rs_map_slots(&a->zygotes); i++) {

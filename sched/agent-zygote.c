@@ -105,6 +105,9 @@ const struct rs_target_app *rs_ag_zygote_wanted_by(const struct rs_agent *a,
     for (size_t i = 0; a->target && i < a->target->n_apps; i++)
         if (uses(&a->target->apps[i], z))
             return &a->target->apps[i];
+    for (size_t i = 0; a->target && i < a->target->n_old; i++)
+        if (uses(&a->target->old[i], z))
+            return &a->target->old[i];
     return NULL;
 }
 
@@ -296,21 +299,16 @@ static bool forked_by(const struct rs_target_app *app, const struct rs_ag_deploy
 }
 
 /* One that is there is kept for longer: that costs less than importing again. */
-static bool app_needs(const struct rs_agent *a, const struct rs_target_app *app,
-                      const struct rs_ag_zygote *z)
+static bool needed_by(const struct rs_ag_deployment *d, const struct rs_ag_zygote *z)
 {
-    if (app->spawn || (!app->import_path && !app->zygote))
+    const struct rs_target_app *app = d->gone || d->stray ? NULL : rs_ag_code(d);
+
+    if (!app || !uses(app, z) || app->spawn || (!app->import_path && !app->zygote))
         return false;
-    for (size_t i = 0; i < app->n_deployments; i++) {
-        const struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, app->deployments[i].name);
-
-        /* One that sleeps at 0 replicas wakes in milliseconds if its module stays imported. */
-        bool used = d && (d->replicas > 0 || (d->conf->autoscaling_enabled && z->pid > 0));
-
-        if (used && !d->gone && !d->failed && forked_by(app, d, z))
-            return true;
-    }
-    return false;
+    /* One that sleeps at 0 replicas wakes in milliseconds if its module stays imported. So does an old
+     * version, for as long as it may be wanted back. */
+    return !d->failed && forked_by(app, d, z) &&
+           (d->replicas > 0 || (z->pid > 0 && (d->old || d->conf->autoscaling_enabled)));
 }
 
 static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64_t now)
@@ -321,9 +319,12 @@ static bool needed(const struct rs_agent *a, const struct rs_ag_zygote *z, int64
         return true;
     if (now < z->helper_until && rs_ag_zygote_wanted_by(a, z))
         return true;
-    for (size_t i = 0; a->target && i < a->target->n_apps; i++)
-        if (uses(&a->target->apps[i], z) && app_needs(a, &a->target->apps[i], z))
+    for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
+        const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
+
+        if (d && needed_by(d, z))
             return true;
+    }
     return false;
 }
 
@@ -351,7 +352,7 @@ static void build_failed(struct rs_agent *a, struct rs_ag_zygote *z, json_t *msg
     }
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
-        const struct rs_target_app *app = d ? rs_ag_app(a, d->app) : NULL;
+        const struct rs_target_app *app = d ? rs_ag_code(d) : NULL;
 
         /* One without replicas here: the zygote was for its policies or routers. */
         if (d && !d->gone && d->replicas > 0 && app && forked_by(app, d, z))

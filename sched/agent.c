@@ -34,14 +34,6 @@ const struct rs_target_app *rs_ag_app(const struct rs_agent *a, const char *name
     return a->target ? rs_target_app(a->target, name) : NULL;
 }
 
-struct rs_ag_deployment *rs_ag_deployment(const struct rs_agent *a, const char *app,
-                                          const char *name)
-{
-    rs_auto(rs_freep) char *key = rs_asprintf("%s#%s", app, name);
-
-    return rs_map_get(&a->deployments, key);
-}
-
 bool rs_ag_is_core(const struct rs_ag_deployment *d)
 {
     return json_object_size(d->core) > 0;
@@ -113,18 +105,24 @@ static unsigned remote_replicas(const struct rs_agent *a, const struct rs_ag_dep
     return n;
 }
 
+/* Of any version, on this node. */
+static unsigned here(const struct rs_agent *a, const struct rs_ag_deployment *d, bool only_up)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; i < rs_map_slots(&a->replicas); i++) {
+        const struct rs_ag_replica *r = rs_map_at(&a->replicas, i, NULL);
+
+        if (r && rs_ag_same_name(r->deployment, d))
+            n += only_up ? rs_ag_is_up(r) : rs_ag_live(r);
+    }
+    return n;
+}
+
 /* Nothing of it runs anywhere, and nothing will. */
 static bool unavailable(const struct rs_agent *a, const struct rs_ag_deployment *d)
 {
-    if (!d->failed || remote_replicas(a, d) > 0)
-        return false;
-    rs_list_for_each (it, &d->list) {
-        const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
-
-        if (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING)
-            return false;
-    }
-    return true;
+    return d->failed && remote_replicas(a, d) == 0 && here(a, d, true) == 0;
 }
 
 /* Some of its replicas cannot ask this node for an object. */
@@ -133,7 +131,8 @@ static bool takes_values(const struct rs_agent *a, const struct rs_ag_deployment
     const struct rs_target_deployment *t =
         a->target ? rs_target_deployment(rs_target_app(a->target, d->app), d->name) : NULL;
 
-    return d->conf->kind != RS_KIND_PYTHON || d->world_size > d->replicas || (t && t->n_remotes);
+    return d->conf->kind != RS_KIND_PYTHON || (t && t->n_remotes) ||
+           d->world_size > d->replicas + rs_ag_old_replicas(d);
 }
 
 /* One text for all that the routers know: it changes when they must be told. */
@@ -205,7 +204,7 @@ void rs_ag_routes(struct rs_agent *a)
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         const struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
-        if (!d)
+        if (!d || (d->old && rs_ag_face(a, d->app, d->name) != d))
             continue;
         deployments[r.n_deployments++] = (struct rs_agent_route_deployment){
             .app = d->app,
@@ -303,20 +302,6 @@ static void reset_counters(struct rs_ag_deployment *d)
     rs_ag_set(&d->blocked, NULL);
 }
 
-static struct rs_ag_deployment *deployment_new(struct rs_agent *a, const char *app,
-                                               const char *name)
-{
-    struct rs_ag_deployment *d = rs_alloc(sizeof(*d));
-    rs_auto(rs_freep) char *key = rs_asprintf("%s#%s", app, name);
-
-    d->agent = a;
-    d->app = rs_strdup(app);
-    d->name = rs_strdup(name);
-    rs_list_init(&d->list);
-    rs_map_put(&a->deployments, key, d);
-    return d;
-}
-
 /* Options changed that do not ask for new replicas. */
 static void adjust_replicas(struct rs_ag_deployment *d, bool reconfigure, int64_t now)
 {
@@ -333,24 +318,25 @@ static void adjust_replicas(struct rs_ag_deployment *d, bool reconfigure, int64_
 
 /* Takes `conf`; NULL: the options are those of before. */
 static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
-                           const struct rs_target_deployment *t, struct rs_deployment_conf *conf,
-                           int64_t now)
+                           const struct rs_target_deployment *t, bool is_old,
+                           struct rs_deployment_conf *conf, int64_t now)
 {
-    struct rs_ag_deployment *d = rs_ag_deployment(a, app->name, t->name);
+    struct rs_ag_deployment *d = rs_ag_version(a, app->name, t->name, t->version);
     struct rs_deployment_conf *old;
-    bool same;
+    bool same, back = d && d->old && !is_old; /* a roll the other way round */
 
+    if (!is_old)
+        rs_ag_versions_turn(a, app->name, t->name, t->version);
     if (!d)
-        d = deployment_new(a, app->name, t->name);
+        d = rs_ag_deployment_new(a, app->name, t->name, t->version, is_old);
     old = d->conf;
-    same = old && !d->gone && strcmp(d->version, t->version) == 0;
+    same = old && !d->gone && !back;
     d->conf = conf ? conf : old;
     assert(d->conf);
     d->want = d->conf->resources;
     json_decref(d->told);
     d->told = json_incref(t->config);
-    d->gone = false;
-    rs_ag_set(&d->version, rs_strdup(t->version));
+    d->gone = d->stray = false;
     d->replicas = t->replicas;
     free(d->ranks);
     d->ranks = rs_memdup(t->ranks, t->replicas * sizeof(*t->ranks));
@@ -364,6 +350,8 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
         d->started = 0;
         reset_counters(d);
         rs_ag_health_forget(d);
+        rs_list_for_each (it, &d->list)
+            d->ever_ran |= rs_ag_is_up(rs_container_of(it, struct rs_ag_replica, link));
     } else if (conf) {
         unsigned bits = rs_deployment_conf_diff(old, conf, NULL);
         bool reconfigure = (bits & RS_RELOAD_RECONFIGURE) && conf->kind != RS_KIND_HTTP;
@@ -384,9 +372,15 @@ static void set_deployment(struct rs_agent *a, const struct rs_target_app *app,
 static bool known_options(const struct rs_agent *a, const char *app,
                           const struct rs_target_deployment *t)
 {
-    const struct rs_ag_deployment *d = rs_ag_deployment(a, app, t->name);
+    const struct rs_ag_deployment *d = rs_ag_version(a, app, t->name, t->version);
 
     return d && d->conf && json_equal(d->told, t->config);
+}
+
+/* Of the applications, then of those in `old`. */
+static const struct rs_target_app *all_at(const struct rs_target *t, size_t i)
+{
+    return i < t->n_apps ? &t->apps[i] : &t->old[i - t->n_apps];
 }
 
 /* All effective options, in the order of the target, NULL where they are those of before; -1: one of
@@ -398,21 +392,23 @@ static int read_confs(const struct rs_agent *a, const struct rs_target *t,
     size_t cap = 0;
 
     *n = 0;
-    for (size_t i = 0; i < t->n_apps; i++)
-        for (size_t k = 0; k < t->apps[i].n_deployments; k++) {
+    for (size_t i = 0; i < t->n_apps + t->n_old; i++) {
+        const struct rs_target_app *app = all_at(t, i);
+
+        for (size_t k = 0; k < app->n_deployments; k++) {
             confs = rs_grow(confs, &cap, *n + 1, sizeof(struct rs_deployment_conf *));
             confs[*n] = NULL;
-            if (!known_options(a, t->apps[i].name, &t->apps[i].deployments[k]) &&
-                rs_deployment_conf_from_json(&confs[*n], t->apps[i].deployments[k].config, err) <
-                    0) {
+            if (!known_options(a, app->name, &app->deployments[k]) &&
+                rs_deployment_conf_from_json(&confs[*n], app->deployments[k].config, err) < 0) {
                 while (*n > 0)
                     rs_deployment_conf_free(confs[--*n]);
                 free(confs);
-                return rs_error_wrap(err, "application '%s': deployment '%s'", t->apps[i].name,
-                                     t->apps[i].deployments[k].name);
+                return rs_error_wrap(err, "application '%s': deployment '%s'", app->name,
+                                     app->deployments[k].name);
             }
             ++*n;
         }
+    }
     *ret = confs;
     return 0;
 }
@@ -422,8 +418,10 @@ static void mark_gone(struct rs_agent *a)
     for (size_t i = 0; i < rs_map_slots(&a->deployments); i++) {
         struct rs_ag_deployment *d = rs_map_at(&a->deployments, i, NULL);
 
-        if (d && !rs_target_deployment(rs_ag_app(a, d->app), d->name))
-            d->gone = true;
+        if (!d || rs_ag_told(d))
+            continue;
+        d->stray = d->old && rs_target_deployment(rs_ag_app(a, d->app), d->name);
+        d->gone = !d->stray;
     }
 }
 
@@ -452,12 +450,12 @@ int rs_agent_target(struct rs_agent *a, const json_t *target, int64_t now, struc
         return -1;
     old = a->target;
     a->target = rs_steal(t);
-    for (size_t i = 0; i < a->target->n_apps; i++) {
-        const struct rs_target_app *app = &a->target->apps[i];
+    for (size_t i = 0; i < a->target->n_apps + a->target->n_old; i++) {
+        const struct rs_target_app *app = all_at(a->target, i);
 
         for (size_t k = 0; k < app->n_deployments; k++) {
             assert(confs && at < n);
-            set_deployment(a, app, &app->deployments[k], confs[at++], now);
+            set_deployment(a, app, &app->deployments[k], i >= a->target->n_apps, confs[at++], now);
         }
     }
     free(confs);

@@ -4,6 +4,7 @@
 
 #include "core/base/alloc.h"
 #include "core/resource/labels.h"
+#include "sched/controller-roll.h"
 
 #include <string.h>
 
@@ -14,7 +15,13 @@ static bool is_up(const struct rs_report_replica *r)
 
 static bool is_of(const struct rs_report_replica *r, const struct rs_ct_deployment *d)
 {
-    return strcmp(r->deployment, d->name) == 0 && strcmp(r->app, d->app->name) == 0;
+    if (strcmp(r->deployment, d->name) != 0 || strcmp(r->app, d->app->name) != 0)
+        return false;
+    for (size_t i = 0; i < d->n_old; i++)
+        if (strcmp(r->version, d->old[i]->version) == 0)
+            return false; /* it has places of its own */
+    /* One that this head knows nothing of is replaced where it runs. */
+    return !d->next || strcmp(r->version, d->version) == 0;
 }
 
 static bool runs(const struct rs_ct_deployment *d, const struct rs_ct_slot *slot)
@@ -97,8 +104,8 @@ static void adopt(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t at, 
         give_rank(d, slot, rank);
         return;
     }
-    slot = d->n_slots < d->wanted ? NULL : idle_slot(d, NULL, n);
-    if ((d->n_slots >= d->wanted && !slot) || !may_run(d, n) ||
+    slot = d->n_slots < rs_ct_run(d) ? NULL : idle_slot(d, NULL, n);
+    if ((d->n_slots >= rs_ct_run(d) && !slot) || !may_run(d, n) ||
         !rs_resources_take(&b->free[at], &d->conf->resources))
         return;
     b->all[at]++;

@@ -1,6 +1,7 @@
 #include "sched/controller-change.h"
 
 #include "core/base/alloc.h"
+#include "sched/controller-roll.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -275,15 +276,14 @@ void rs_ct_deployment_gone(struct rs_ct_deployment *d)
         return;
     d->gone = true;
     d->wanted = 0;
+    rs_ct_roll_drop(d);
     rs_autoscale_fini(&d->scale);
     rs_ct_ahead_fini(&d->ahead);
     rs_ct_event(d, RS_STATUS_DELETE, rs_strdup(""));
 }
 
-static void set_version(struct rs_ct_deployment *d)
+void rs_ct_version_begins(struct rs_ct_deployment *d)
 {
-    rs_ct_set(&d->version,
-              d->attempt ? rs_asprintf("%s.%u", d->heavy, d->attempt) : rs_strdup(d->heavy));
     d->failed = false;
     d->seen_failures = d->seen_deaths = 0;
     d->waiting_since = 0;
@@ -311,7 +311,8 @@ static void light_change(struct rs_ct_deployment *d, const struct rs_deployment_
     rs_buf_fini(&fields);
 }
 
-static struct rs_ct_deployment *deployment_new(struct rs_ct_app *app, const struct rs_ct_change *c)
+static struct rs_ct_deployment *deployment_new(struct rs_ct_app *app, const struct rs_ct_change *c,
+                                               int64_t now)
 {
     struct rs_ct_deployment *d = rs_alloc(sizeof(*d));
 
@@ -321,7 +322,9 @@ static struct rs_ct_deployment *deployment_new(struct rs_ct_app *app, const stru
     d->heavy = rs_strdup(c->heavy);
     d->message = rs_strdup("");
     d->status = (struct rs_status){RS_DEPLOYMENT_UPDATING, RS_TRIGGER_CONFIG_UPDATE_STARTED};
-    set_version(d);
+    d->version = rs_strdup(d->heavy);
+    rs_ct_version_begins(d);
+    rs_ct_roll_restore(d, c->wanted, now);
     rs_map_put(&app->deployments, d->name, d);
     return d;
 }
@@ -335,11 +338,10 @@ void rs_ct_carry_out(struct rs_ct_app *app, struct rs_ct_change *c, int64_t now)
         return;
     }
     if (!d) {
-        d = deployment_new(app, c);
+        d = deployment_new(app, c, now);
     } else if (!c->same) {
-        d->attempt = strcmp(d->heavy, c->heavy) != 0 ? 0 : d->attempt + 1;
-        rs_ct_set(&d->heavy, rs_strdup(c->heavy));
-        set_version(d);
+        rs_ct_roll_turn(d, c->heavy, c->wanted, now);
+        rs_ct_version_begins(d);
         d->gone = false;
         rs_ct_event(d, RS_STATUS_CONFIG, rs_strdup(""));
     } else {
@@ -358,4 +360,6 @@ void rs_ct_carry_out(struct rs_ct_app *app, struct rs_ct_change *c, int64_t now)
     rs_deployment_conf_free(d->conf);
     d->conf = rs_steal(c->conf);
     rs_ct_ahead_restore(d);
+    json_decref(d->code);
+    d->code = rs_ct_roll_code(app);
 }

@@ -2,6 +2,7 @@
 #include "sched/controller-change.h"
 
 #include "core/base/alloc.h"
+#include "sched/controller-roll.h"
 #include "sched/message.h"
 
 #include <ctype.h>
@@ -14,6 +15,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
 {
     if (!d)
         return;
+    rs_ct_roll_drop(d);
     rs_ct_units_free(d);
     rs_deployment_conf_free(d->conf);
     rs_autoscale_fini(&d->scale);
@@ -22,6 +24,8 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     json_decref(d->chosen);
     rs_minutes_fini(&d->refused);
     free(d->policy_error);
+    free(d->roll_text);
+    json_decref(d->code);
     free(d->name);
     free(d->heavy);
     free(d->version);

@@ -1,5 +1,5 @@
 /* What a controller that starts again has to be told, because no node can report it. */
-#include "sched/controller-internal.h"
+#include "sched/controller-roll.h"
 
 #include "core/base/alloc.h"
 #include "core/base/json.h"
@@ -48,9 +48,34 @@ static json_t *counts_of(const struct rs_ct_app *app)
     return counts;
 }
 
+static json_t *rolls_of(const struct rs_ct_app *app)
+{
+    json_t *rolls = json_object();
+
+    for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
+        json_t *roll = d && !d->gone ? rs_ct_roll_keep(d) : NULL;
+
+        if (roll)
+            json_object_set_new(rolls, d->name, roll);
+    }
+    return rolls;
+}
+
+/* What an earlier head kept of applications that are not built here yet. */
+static void keep_unused(json_t *rolls, const struct rs_controller *c)
+{
+    const char *name;
+    json_t *kept;
+
+    json_object_foreach (c->kept_rolls, name, kept)
+        if (json_object_get(rolls, name) && json_object_size(kept) > 0)
+            json_object_update_missing(json_object_get(rolls, name), kept);
+}
+
 json_t *rs_controller_desired(const struct rs_controller *c)
 {
-    json_t *apps = json_object(), *counts = json_object();
+    json_t *apps = json_object(), *counts = json_object(), *rolls = json_object();
 
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
@@ -60,9 +85,17 @@ json_t *rs_controller_desired(const struct rs_controller *c)
         if (app->own)
             json_object_set_new(apps, app->name, rs_config_keep(app->own));
         json_object_set_new(counts, app->name, counts_of(app));
+        json_object_set_new(rolls, app->name, rolls_of(app));
     }
-    return json_pack("{s:o, s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts",
-                     counts, "forecasts", rs_controller_forecasts(c));
+    keep_unused(rolls, c);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "config", file_config(c), "apps", apps, "counts",
+                     counts, "forecasts", rs_controller_forecasts(c), "rolls", rolls);
+}
+
+void rs_controller_restore_rolls(struct rs_controller *c, const json_t *rolls)
+{
+    json_decref(c->kept_rolls);
+    c->kept_rolls = json_is_object(rolls) ? json_deep_copy(rolls) : NULL;
 }
 
 /* --- history ------------------------------------------------------------------------------------- */

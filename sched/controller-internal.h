@@ -15,6 +15,7 @@
 #include "sched/forecast.h"
 #include "sched/history.h"
 #include "sched/place.h"
+#include "sched/rollout.h"
 #include "sched/schedule.h"
 #include "sched/status.h"
 
@@ -102,6 +103,19 @@ struct rs_ct_deployment {
     char *version;    /* heavy, and the attempt */
     bool ingress;
     bool gone; /* no longer wanted: forgotten when nothing of it runs */
+
+    /* See controller-roll.h. */
+    struct rs_rollout roll;
+    double canary_share;           /* percent that may be new, as a canary says; 0: there is none */
+    char *roll_text;               /* why it was called off, in words; NULL */
+    json_t *code;                  /* of this version: facts about the application */
+    struct rs_ct_deployment **old; /* versions that it takes the place of, the oldest first */
+    size_t n_old;
+    struct rs_ct_deployment
+        *next;      /* of one of those: what takes its place; NULL: the wanted version */
+    unsigned run;   /* while versions roll: how many replicas of this one */
+    bool feasible;  /* the next one would find room if old ones were not there */
+    bool roll_kept; /* the roll is one that an earlier head began */
 
     /* Actors and workers for tasks only (controller-core.h). */
     json_t *core;        /* what its processes are told; NULL: a deployment of Serve */
@@ -235,7 +249,8 @@ struct rs_controller {
     uint64_t common_serial, node_serial;
     uint64_t revision;
     bool populated;
-    json_t *restored; /* {app: {deployment: count}} that deployments start with; NULL: none */
+    json_t *kept_rolls; /* {app: {deployment: ..}} of an earlier head; NULL: none */
+    json_t *restored;   /* {app: {deployment: count}} that deployments start with; NULL: none */
     struct rs_history history;
     struct rs_ct_plan **plans; /* controller-plan.c */
     size_t n_plans;
@@ -270,6 +285,10 @@ void rs_ct_update(struct rs_controller *c, int64_t now);
 /* A node told something: a round follows, at once or, in a large cluster, together with others. */
 void rs_ct_update_soon(struct rs_controller *c, int64_t now);
 void rs_ct_emit(struct rs_controller *c, const struct rs_controller_event *e);
+
+/* controller-change.c */
+/* Another version begins: its counters do. */
+void rs_ct_version_begins(struct rs_ct_deployment *d);
 
 /* controller-deploy.c */
 void rs_ct_app_free(struct rs_ct_app *app);
@@ -383,6 +402,8 @@ struct rs_ct_seen rs_ct_look(const struct rs_controller *c, const struct rs_ct_d
 unsigned rs_ct_up_on(const struct rs_controller *c, const struct rs_ct_deployment *d,
                      const struct rs_ct_node *n);
 unsigned rs_ct_start_limit(const struct rs_ct_deployment *d);
+/* Deaths of a new version that stop its roll. */
+unsigned rs_ct_roll_death_limit(const struct rs_ct_deployment *d);
 void rs_ct_observe(struct rs_controller *c, int64_t now);
 void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *message);
 /* controller-lost.c */

@@ -91,7 +91,8 @@ static const struct rs_report_replica *at_slot(const struct rs_ct_deployment *d,
         const struct rs_report_replica *x = &r->replicas[i];
 
         if (x->rank == slot->rank && x->state <= RS_REPLICA_UPDATING &&
-            strcmp(x->deployment, d->name) == 0 && strcmp(x->app, d->app->name) == 0)
+            strcmp(x->version, d->version) == 0 && strcmp(x->deployment, d->name) == 0 &&
+            strcmp(x->app, d->app->name) == 0)
             return x;
     }
     return NULL;
@@ -104,8 +105,8 @@ void rs_ct_note_chosen(struct rs_ct_deployment *d, const struct rs_ct_slot *slot
     rs_auto(rs_freep) char *text = NULL;
     json_t *one;
 
-    if (!r || d->app->internal)
-        return; /* nothing runs there yet */
+    if (!r || d->app->internal || d->next)
+        return; /* nothing runs there yet, or a new version takes its place */
     one = json_pack("{s:s, s:s, s:f, s:s, s:i, s:i, s:i, s:i}", "replica", r->replica_id, "node",
                     slot->node->name, "at_s", rs_ct_wall(c, c->now), "cause", "downscale", "rank",
                     (int)r->rank, "in_flight", (int)r->in_flight, "models", (int)r->models, "to",

@@ -1,5 +1,5 @@
 /* What the nodes report, and what follows from it for statuses. */
-#include "sched/controller-internal.h"
+#include "sched/controller-roll.h"
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
@@ -84,11 +84,15 @@ static void look_at_node(const struct rs_controller *c, struct rs_ct_node *n)
         d = find(c, x->app, x->deployment);
         if (!d)
             continue;
+        for (size_t i = 0; i < d->n_old; i++)
+            add_replica(&d->old[i]->look, x, d->old[i]);
         add_replica(&d->look, x, d);
         d->up_on[n->at] += x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING;
     }
     for (size_t k = 0; r && k < r->n_deployments; k++) {
         d = find(c, r->deployments[k].app, r->deployments[k].name);
+        for (size_t i = 0; d && i < d->n_old; i++)
+            add_counters(&d->old[i]->look, &r->deployments[k], d->old[i]);
         if (d)
             add_counters(&d->look, &r->deployments[k], d);
     }
@@ -103,6 +107,8 @@ static void look_at_all(const struct rs_controller *c)
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
+            for (size_t o = 0; d && o < d->n_old; o++)
+                begin_look(c, d->old[o], rs_map_slots(&c->nodes));
             if (d)
                 begin_look(c, d, rs_map_slots(&c->nodes));
         }
@@ -165,12 +171,23 @@ unsigned rs_ct_up_on(const struct rs_controller *c, const struct rs_ct_deploymen
     return d->up_on[n->at];
 }
 
-unsigned rs_ct_start_limit(const struct rs_ct_deployment *d)
+static unsigned limit_of(const struct rs_ct_deployment *d, unsigned replicas)
 {
-    unsigned by_size = PER_REPLICA_RETRIES * (d->wanted ? d->wanted : 1);
+    unsigned by_size = PER_REPLICA_RETRIES * (replicas ? replicas : 1);
     unsigned by_conf = (unsigned)d->conf->max_constructor_retry_count;
 
     return by_conf < by_size ? by_conf : by_size;
+}
+
+/* Of a version that rolls in, as many start at first as may be too many. */
+unsigned rs_ct_start_limit(const struct rs_ct_deployment *d)
+{
+    return limit_of(d, rs_ct_run(d));
+}
+
+unsigned rs_ct_roll_death_limit(const struct rs_ct_deployment *d)
+{
+    return limit_of(d, d->wanted);
 }
 
 /* --- statuses --- */
@@ -224,11 +241,13 @@ void rs_ct_event(struct rs_ct_deployment *d, enum rs_status_event event, char *m
 
 static void give_up(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
 {
+    rs_auto(rs_freep) char *text = rs_status_message(
+        RS_STATUS_START_FAILED,
+        &(struct rs_status_facts){.failures = s->start_failures, .error = s->last_error});
+    rs_auto(rs_freep) char *hint = rs_ct_roll_hint(d);
+
     d->failed = true;
-    rs_ct_event(d, RS_STATUS_START_FAILED,
-                rs_status_message(RS_STATUS_START_FAILED,
-                                  &(struct rs_status_facts){.failures = s->start_failures,
-                                                            .error = s->last_error}));
+    rs_ct_event(d, RS_STATUS_START_FAILED, rs_asprintf("%s%s", text, hint));
 }
 
 static void tell_retry(struct rs_ct_deployment *d, const struct rs_ct_seen *s)
@@ -253,7 +272,7 @@ static void count_failures(struct rs_ct_deployment *d, const struct rs_ct_seen *
     else if (!d->failed && s->failures_total > d->seen_failures)
         tell_retry(d, s);
     d->seen_failures = s->failures_total;
-    if (s->deaths > d->seen_deaths)
+    if (s->deaths > d->seen_deaths && d->roll.phase != RS_ROLLOUT_STOPPED)
         rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
                     rs_status_message(RS_STATUS_HEALTH_FAILED,
                                       &(struct rs_status_facts){.error = s->last_error}));
@@ -269,12 +288,12 @@ static bool all_running(const struct rs_ct_deployment *d, const struct rs_ct_see
 /* What it waits for, for people; failures have their own message. */
 static void note_waiting(struct rs_ct_deployment *d, const struct rs_ct_seen *s, int64_t now)
 {
-    unsigned up = s->running + s->updating;
-    unsigned missing = d->wanted > up ? d->wanted - up : 0;
-    unsigned not_placed = d->wanted - (unsigned)d->n_slots;
+    unsigned up = s->running + s->updating, goal = rs_ct_run(d);
+    unsigned missing = goal > up ? goal - up : 0;
+    unsigned not_placed = goal > d->n_slots ? goal - (unsigned)d->n_slots : 0;
     const char *why = d->blocked ? d->blocked : s->blocked;
 
-    rs_ct_set(&d->notice, NULL);
+    rs_ct_set(&d->notice, rs_ct_roll_notice(d));
     if (missing == 0 || d->failed) {
         d->waiting_since = 0;
         d->slow = false;
@@ -283,6 +302,8 @@ static void note_waiting(struct rs_ct_deployment *d, const struct rs_ct_seen *s,
     if (!d->waiting_since)
         d->waiting_since = now;
     d->slow = now - d->waiting_since >= SLOW_START;
+    if (d->notice)
+        return;
     if (why)
         d->notice =
             rs_asprintf("%u replica%s of %u pending: %s", not_placed ? not_placed : missing,

@@ -4,6 +4,7 @@
 
 #include "core/base/alloc.h"
 #include "core/resource/labels.h"
+#include "sched/controller-roll.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -149,7 +150,7 @@ static unsigned cost_of(const struct rs_ct_deployment *d, const struct rs_ct_slo
     for (size_t i = 0; r && i < r->n_replicas; i++) {
         const struct rs_report_replica *x = &r->replicas[i];
 
-        if (x->rank == slot->rank &&
+        if (x->rank == slot->rank && strcmp(x->version, d->version) == 0 &&
             (x->state == RS_REPLICA_RUNNING || x->state == RS_REPLICA_UPDATING) &&
             strcmp(x->deployment, d->name) == 0 && strcmp(x->app, d->app->name) == 0)
             return rs_ct_cost_of(x);
@@ -238,7 +239,7 @@ static void spare_busy(struct rs_place_node *nodes, const struct rs_ct_board *b,
 static void drop_surplus(struct rs_ct_board *b, const struct rs_controller *c,
                          struct rs_ct_deployment *d)
 {
-    while (d->n_slots > d->wanted) {
+    while (d->n_slots > rs_ct_run(d)) {
         struct rs_place_node *nodes = view(b, c, d);
         size_t at;
 
@@ -291,6 +292,30 @@ static size_t pick(struct rs_place_node *nodes, const struct rs_ct_board *b,
     return at;
 }
 
+static void add_slot(struct rs_ct_board *b, struct rs_ct_deployment *d, size_t at, unsigned rank)
+{
+    b->all[at]++;
+    d->slots = rs_grow(d->slots, &d->cap_slots, d->n_slots + 1, sizeof(*d->slots));
+    d->slots[d->n_slots++] = (struct rs_ct_slot){b->nodes[at], rank};
+}
+
+/* One more would have room if old versions were not there. */
+static bool feasible(const struct rs_ct_board *b, const struct rs_ct_deployment *d)
+{
+    struct rs_resources *free_then = rs_alloc((b->n + 1) * sizeof(*free_then));
+    bool fits = false;
+
+    for (size_t i = 0; i < b->n; i++)
+        rs_resources_copy(&free_then[i], &b->free[i]);
+    rs_ct_roll_give_old(b, d, free_then);
+    for (size_t i = 0; i < b->n; i++) {
+        fits |= !b->nodes[i]->draining && rs_resources_fits(&free_then[i], &d->conf->resources);
+        rs_resources_fini(&free_then[i]);
+    }
+    free(free_then);
+    return fits;
+}
+
 void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
                          struct rs_ct_deployment *d)
 {
@@ -299,12 +324,13 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
     struct rs_place_node *nodes;
 
     rs_ct_set(&d->blocked, NULL);
-    if (d->n_slots >= d->wanted) {
-        close_holes(c, d);
+    if (d->n_slots >= rs_ct_run(d)) {
+        if (!d->next)
+            close_holes(c, d);
         return;
     }
     nodes = view(b, c, d);
-    while (d->n_slots < d->wanted) {
+    while (d->n_slots < rs_ct_run(d)) {
         size_t at = pick(nodes, b, d, &want);
         struct rs_resources *room = at == RS_PLACE_NONE ? NULL : room_of(b, c, d, at);
 
@@ -314,12 +340,10 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
             if (!why_core(c, d, &why))
                 rs_place_why(nodes, b->n, &want, &why);
             d->blocked = rs_buf_steal(&why);
+            d->feasible = feasible(b, d);
             break;
         }
-        b->all[at]++;
-        d->slots = rs_grow(d->slots, &d->cap_slots, d->n_slots + 1, sizeof(*d->slots));
-        d->slots[d->n_slots] = (struct rs_ct_slot){b->nodes[at], lowest_free_rank(d)};
-        d->n_slots++;
+        add_slot(b, d, at, lowest_free_rank(d));
         if (d->core) { /* what is free may be in another bundle now */
             free(nodes);
             nodes = view(b, c, d);
@@ -329,7 +353,8 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
         }
     }
     free(nodes);
-    close_holes(c, d);
+    if (!d->next)
+        close_holes(c, d);
 }
 
 void rs_ct_place_keep(struct rs_ct_board *b, const struct rs_controller *c,
@@ -382,6 +407,24 @@ bool rs_ct_short_of_room(const struct rs_controller *c)
     return false;
 }
 
+/* Pass 0: what has a place. Pass 1: what has none. */
+static void place_one(struct rs_ct_board *b, const struct rs_controller *c,
+                      struct rs_ct_deployment *d, int pass)
+{
+    bool grouped = rs_deployment_conf_grouped(d->conf);
+
+    if (pass == 0)
+        rs_ct_units_keep(b, d);
+    if (d->gone)
+        d->n_slots = 0;
+    else if (pass == 1 && grouped)
+        rs_ct_units_place(b, d);
+    else if (pass == 0 && !grouped)
+        rs_ct_place_keep(b, c, d);
+    else if (pass == 1)
+        rs_ct_place_missing(b, c, d);
+}
+
 /* In the order of the applications and their deployments, so that the answer depends on the inputs
  * alone. What is placed goes before what is not. */
 void rs_ct_place(struct rs_controller *c)
@@ -407,16 +450,9 @@ void rs_ct_place(struct rs_controller *c)
 
                 if (!d)
                     continue;
-                if (pass == 0)
-                    rs_ct_units_keep(&b, d);
-                if (d->gone)
-                    d->n_slots = 0;
-                else if (pass == 1 && rs_deployment_conf_grouped(d->conf))
-                    rs_ct_units_place(&b, d);
-                else if (pass == 0 && !rs_deployment_conf_grouped(d->conf))
-                    rs_ct_place_keep(&b, c, d);
-                else if (pass == 1)
-                    rs_ct_place_missing(&b, c, d);
+                for (size_t o = 0; o < d->n_old; o++)
+                    place_one(&b, c, d->old[o], pass);
+                place_one(&b, c, d, pass);
             }
         }
     }

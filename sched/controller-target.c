@@ -48,7 +48,7 @@ static void by_node_make(const struct rs_controller *c, struct rs_ct_deployment 
     for (size_t i = 0; i < nodes; i++) {
         struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
 
-        if (n && n->address && rs_ct_up_on(c, d, n) > 0)
+        if (n && n->address && !d->next && rs_ct_up_on(c, d, n) > 0)
             b->ups[b->n_ups++] = n;
     }
     d->by_node = b;
@@ -172,6 +172,11 @@ static void own_text(struct rs_buf *out, const struct rs_controller *c, const st
     }
 }
 
+static unsigned wanted_of(const struct rs_ct_deployment *d)
+{
+    return d->next ? d->next->wanted : d->wanted;
+}
+
 /* `n` NULL: what all nodes are told. */
 static void add_deployment(struct rs_target_app *app, const struct rs_controller *c,
                            const struct rs_ct_node *n, const struct rs_ct_deployment *d)
@@ -181,8 +186,8 @@ static void add_deployment(struct rs_target_app *app, const struct rs_controller
     t->version = rs_strdup(d->version);
     t->config = json_incref(d->core ? d->raw : d->conf->json);
     t->core = json_incref(d->core);
-    t->world_size = d->wanted;
-    t->start_limit = rs_ct_start_limit(d);
+    t->world_size = wanted_of(d);
+    t->start_limit = d->next ? 0 : rs_ct_start_limit(d); /* an old version is never given up */
     t->ingress = d->ingress;
     t->failed = d->failed;
     if (n)
@@ -243,6 +248,42 @@ static void set_http(struct rs_target_http *http, const struct rs_controller *c,
     http->front = o ? rs_http_front_json(o) : json_object();
 }
 
+static char *text_of(const json_t *code, const char *key)
+{
+    return rs_strdup(rs_json_str(code, key, NULL));
+}
+
+/* An old version: its code, and how many of it are kept up. */
+static void add_old(struct rs_target *t, const struct rs_controller *c, const struct rs_ct_node *n,
+                    const struct rs_ct_deployment *d)
+{
+    struct rs_target_app *ta = rs_target_add_old(t, d->app->name);
+    const json_t *code = d->code;
+
+    ta->version = rs_strdup(rs_json_str(code, "version", d->app->version));
+    ta->route_prefix = text_of(code, "route_prefix");
+    ta->ingress = rs_strdup("-");
+    ta->import_path = text_of(code, "import_path");
+    ta->app_dir = text_of(code, "app_dir");
+    ta->python = text_of(code, "python");
+    ta->args = json_incref(json_object_get(code, "args"));
+    ta->runtime_env = json_incref(json_object_get(code, "runtime_env"));
+    ta->spawn = rs_json_bool(code, "spawn", false);
+    ta->start_reason = text_of(code, "start_reason");
+    add_deployment(ta, c, n, d);
+}
+
+static void add_olds(struct rs_target *t, const struct rs_controller *c, const struct rs_ct_node *n,
+                     const struct rs_ct_app *app)
+{
+    for (size_t i = 0; i < rs_map_slots(&app->deployments); i++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, i, NULL);
+
+        for (size_t k = 0; d && !d->gone && k < d->n_old; k++)
+            add_old(t, c, n, d->old[k]);
+    }
+}
+
 /* A node that joins may run what an earlier head told it to. It is told nothing before it said what
  * that is, and nothing while an application of which it has replicas is not built here yet: a TARGET
  * without it would end them. */
@@ -268,8 +309,10 @@ static json_t *target_json(const struct rs_controller *c, const struct rs_ct_nod
     for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
         const struct rs_ct_app *app = rs_ct_all_at(c, i);
 
-        if (app && is_told(app))
-            add_app(t, n, app);
+        if (!app || !is_told(app))
+            continue;
+        add_app(t, n, app);
+        add_olds(t, c, n, app);
     }
     return rs_target_to_json(t);
 }
@@ -292,13 +335,18 @@ static void each(struct rs_controller *c,
 
 static void prepare(struct rs_controller *c, struct rs_ct_deployment *d)
 {
-    if (is_told(d->app) && !d->gone)
-        by_node_make(c, d);
+    if (!is_told(d->app) || d->gone)
+        return;
+    by_node_make(c, d);
+    for (size_t i = 0; i < d->n_old; i++)
+        by_node_make(c, d->old[i]);
 }
 
 static void tidy(struct rs_controller *c, struct rs_ct_deployment *d)
 {
     by_node_free(d);
+    for (size_t i = 0; i < d->n_old; i++)
+        by_node_free(d->old[i]);
 }
 
 static void note_common(struct rs_controller *c)
@@ -325,8 +373,11 @@ static char *own_of(const struct rs_controller *c, const struct rs_ct_node *n)
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
-            if (d && d->by_node)
-                own_text(&out, c, n, d);
+            if (!d || !d->by_node)
+                continue;
+            own_text(&out, c, n, d);
+            for (size_t o = 0; o < d->n_old; o++)
+                own_text(&out, c, n, d->old[o]);
         }
     }
     return rs_buf_steal(&out);

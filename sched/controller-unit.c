@@ -3,15 +3,16 @@
  * one of them is lost the others are killed and another unit takes its place. Its room is given back
  * when nothing of it runs any more.
  *
- * A new version comes in whole units: beside the old ones where there is room, else in their place.
+ * A new version comes in whole units; how many of which version there are is decided in
+ * controller-roll.c.
  */
 #include "sched/controller-place.h"
 
 #include "core/base/alloc.h"
+#include "sched/controller-roll.h"
 
 #include <inttypes.h>
 #include <limits.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -167,6 +168,9 @@ void rs_ct_units_update(struct rs_controller *c)
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
 
+            for (size_t o = 0; d && o < d->n_old; o++)
+                if (d->old[o]->n_units > 0)
+                    update(c, d->old[o]);
             if (d && d->n_units > 0)
                 update(c, d);
         }
@@ -195,8 +199,8 @@ void rs_ct_units_keep(struct rs_ct_board *b, struct rs_ct_deployment *d)
 /* --- counting --- */
 
 struct census {
-    unsigned cur, cur_up, old; /* replicas of active units */
-    bool leaving;              /* some unit is on its way out */
+    unsigned cur; /* replicas of active units */
+    bool leaving; /* some unit is on its way out */
 };
 
 static unsigned up_in(const struct rs_ct_unit *u)
@@ -219,9 +223,6 @@ static struct census count(const struct rs_ct_deployment *d)
             s.leaving = true;
         } else if (is_current(u)) {
             s.cur += (unsigned)u->n;
-            s.cur_up += up_in(u);
-        } else {
-            s.old += (unsigned)u->n;
         }
     }
     return s;
@@ -243,7 +244,7 @@ static unsigned cost_of(const struct rs_ct_unit *u)
 }
 
 /* The one that is missed least: not all of it runs, few requests, high ranks. */
-static struct rs_ct_unit *cheapest(const struct rs_ct_deployment *d, bool of_current)
+static struct rs_ct_unit *cheapest(const struct rs_ct_deployment *d)
 {
     struct rs_ct_unit *best = NULL;
     unsigned least = 0;
@@ -252,7 +253,7 @@ static struct rs_ct_unit *cheapest(const struct rs_ct_deployment *d, bool of_cur
         struct rs_ct_unit *u = d->units[i];
         unsigned cost = up_in(u) < u->n ? 0 : 1 + cost_of(u);
 
-        if (!active(u) || is_current(u) != of_current)
+        if (!active(u) || !is_current(u))
             continue;
         if (!best || cost < least ||
             (cost == least && u->members[0].rank > best->members[0].rank)) {
@@ -395,7 +396,7 @@ static json_t *gang_of(const struct rs_ct_unit *u, const struct rs_ct_group *g)
 static struct rs_ct_unit *new_unit(struct rs_ct_deployment *d, struct rs_ct_group **ret)
 {
     struct rs_ct_unit *u = rs_alloc(sizeof(*u));
-    unsigned serial = ++d->unit_serial;
+    unsigned serial = d->next ? ++d->next->unit_serial : ++d->unit_serial; /* of the name */
 
     u->of = d;
     u->n = gang_size(d);
@@ -439,21 +440,9 @@ static bool add_unit(struct rs_ct_board *b, struct rs_ct_deployment *d)
 
 /* --- a new version --- */
 
-/* Replicas above the wanted number while a version rolls. */
-static unsigned surge(const struct rs_ct_deployment *d)
-{
-    double by_surge = ceil(d->conf->max_surge_percent / 100.0 * d->wanted);
-    double by_roll = floor(d->conf->rolling_update_percentage * d->wanted);
-    double s = by_surge > by_roll ? by_surge : by_roll;
-    double gang = gang_size(d);
-
-    return (unsigned)(ceil((s < 1 ? 1 : s) / gang) * gang);
-}
-
 /* A new unit would find room if old ones were not there. */
 static bool would_fit(struct rs_ct_board *b, struct rs_ct_deployment *d)
 {
-    struct rs_controller *c = d->app->controller;
     struct rs_ct_board without = {.nodes = b->nodes, .n = b->n};
     struct rs_ct_group *g = NULL;
     struct rs_ct_unit *u = new_unit(d, &g);
@@ -462,14 +451,7 @@ static bool would_fit(struct rs_ct_board *b, struct rs_ct_deployment *d)
     without.free = rs_alloc((b->n + 1) * sizeof(*without.free));
     for (size_t i = 0; i < b->n; i++)
         rs_resources_copy(&without.free[i], &b->free[i]);
-    for (size_t i = 0; i < d->n_units; i++) {
-        const struct rs_ct_group *old = rs_ct_group_find(c, d->units[i]->group);
-
-        for (size_t k = 0; old && !is_current(d->units[i]) && k < old->n_bundles; k++)
-            if (old->bundles[k].node)
-                rs_resources_give(&without.free[rs_ct_board_index(b, old->bundles[k].node)],
-                                  &old->bundles[k].want);
-    }
+    rs_ct_roll_give_old(b, d, without.free);
     fits = rs_ct_place_group(&without, g);
     for (size_t i = 0; i < b->n; i++)
         rs_resources_fini(&without.free[i]);
@@ -501,46 +483,26 @@ unsigned rs_ct_units_try(struct rs_ct_board *b, const struct rs_ct_deployment *d
     return done;
 }
 
-static void retire_old(struct rs_ct_deployment *d)
-{
-    struct census s = count(d);
-
-    while (s.old > 0) {
-        struct rs_ct_unit *u = cheapest(d, false);
-
-        /* One that never came up is of no use to anyone. */
-        if (up_in(u) == u->n && s.cur_up + s.old < d->wanted + u->n)
-            return;
-        u->state = RS_UNIT_LEAVING;
-        s = count(d);
-    }
-}
-
 /* Also those that wait, once the deployment was given up. */
 static void drop_surplus(struct rs_ct_deployment *d)
 {
     for (size_t i = 0; d->failed && i < d->n_units; i++)
         if (active(d->units[i]) && is_current(d->units[i]) && up_in(d->units[i]) == 0)
             d->units[i]->state = RS_UNIT_LEAVING;
-    while (count(d).cur > d->wanted)
-        cheapest(d, true)->state = RS_UNIT_LEAVING;
+    while (count(d).cur > rs_ct_run(d))
+        cheapest(d)->state = RS_UNIT_LEAVING;
 }
 
 static void place_missing(struct rs_ct_board *b, struct rs_ct_deployment *d)
 {
-    struct census s = count(d);
     unsigned gang = gang_size(d);
 
     rs_ct_set(&d->blocked, NULL);
-    while (!d->failed && s.cur + gang <= d->wanted &&
-           (s.old == 0 || s.cur + s.old + gang <= d->wanted + surge(d))) {
+    while (!d->failed && count(d).cur + gang <= rs_ct_run(d))
         if (!add_unit(b, d)) {
-            if (s.old > 0 && !s.leaving && s.cur == s.cur_up && would_fit(b, d))
-                cheapest(d, false)->state = RS_UNIT_LEAVING;
+            d->feasible = would_fit(b, d);
             return;
         }
-        s = count(d);
-    }
 }
 
 /* The slots that the rest of the controller counts. */
@@ -565,8 +527,8 @@ static void set_slots(struct rs_ct_deployment *d)
 void rs_ct_units_place(struct rs_ct_board *b, struct rs_ct_deployment *d)
 {
     drop_surplus(d);
-    retire_old(d);
     place_missing(b, d);
-    close_holes(d);
+    if (!d->next)
+        close_holes(d);
     set_slots(d);
 }

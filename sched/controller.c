@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "sched/controller-core.h"
+#include "sched/controller-roll.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #define SLOW_START (30 * RS_SEC)
 #define ROUND_AT_ONCE 32             /* nodes: up to so many, each report is followed by a round */
 #define ROUND_PER_NODE (100 * RS_US) /* between two rounds, where there are more */
+#define ROLL_STEPS 4 /* at a time: whether there is room is known when it was looked for */
 
 void rs_ct_set(char **text, char *value)
 {
@@ -120,6 +122,7 @@ void rs_controller_free(struct rs_controller *c)
     rs_history_fini(&c->history);
     json_decref(c->restored);
     json_decref(c->forecasts);
+    json_decref(c->kept_rolls);
     rs_map_fini(&c->apps);
     rs_map_fini(&c->nodes);
     if (c->started != c->config)
@@ -378,6 +381,16 @@ static void count_lost(struct rs_controller *c, const struct rs_ct_node *n,
     }
 }
 
+static void leave_slots(struct rs_ct_deployment *d, const struct rs_ct_node *n)
+{
+    size_t kept = 0;
+
+    for (size_t s = 0; s < d->n_slots; s++)
+        if (d->slots[s].node != n)
+            d->slots[kept++] = d->slots[s];
+    d->n_slots = kept;
+}
+
 static void forget_slots(struct rs_controller *c, const struct rs_ct_node *n)
 {
     for (size_t i = 0; i < rs_ct_all_slots(c); i++) {
@@ -385,14 +398,12 @@ static void forget_slots(struct rs_controller *c, const struct rs_ct_node *n)
 
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
-            size_t kept = 0;
 
             if (!d)
                 continue;
-            for (size_t s = 0; s < d->n_slots; s++)
-                if (d->slots[s].node != n)
-                    d->slots[kept++] = d->slots[s];
-            d->n_slots = kept;
+            leave_slots(d, n);
+            for (size_t o = 0; o < d->n_old; o++)
+                leave_slots(d->old[o], n);
             d->seen_deaths = 0; /* sums over other nodes from here */
             d->seen_failures = 0;
         }
@@ -544,6 +555,8 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     rs_ct_routes_update(c);
     (void)rs_ct_scale(c, now);
     rs_ct_place(c);
+    for (int i = 0; i < ROLL_STEPS && rs_ct_rolls_step(c, now); i++)
+        rs_ct_place(c);
     if (rs_ct_short_of_room(c) && rs_ct_pools_yield(c))
         rs_ct_place(c);
     rs_ct_send_targets(c, now);
@@ -601,8 +614,10 @@ static int64_t earliest(const struct rs_controller *c,
 static int64_t round_at(const struct rs_controller *c)
 {
     int64_t slow = earliest(c, slow_at), core = rs_ct_core_deadline(c);
+    int64_t roll = earliest(c, rs_ct_roll_deadline);
     int64_t plans = rs_ct_plans_deadline(c), first = slow < core ? slow : core;
 
+    first = roll < first ? roll : first;
     first = first < plans ? first : plans;
     return c->update_at && c->update_at < first ? c->update_at : first;
 }

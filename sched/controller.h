@@ -162,11 +162,20 @@ RS_MUST_CHECK int rs_controller_scale(struct rs_controller *c, const char *app,
  * RS_CONFLICT: it is one of a group that starts and ends together. */
 RS_MUST_CHECK int rs_controller_replace(struct rs_controller *c, const char *replica_id,
                                         struct rs_error *err);
+/* RESUME: a roll that is paused goes on, one that is stopped is tried again. ABORT: back to the old
+ * version, until another one is deployed. `deployment` NULL: all of the application. How many it was of;
+ * -1: RS_NOT_FOUND, or RS_CONFLICT: nothing there is in such a state. */
+enum rs_controller_roll { RS_CONTROLLER_RESUME, RS_CONTROLLER_ABORT };
+RS_MUST_CHECK int rs_controller_roll(struct rs_controller *c, const char *app,
+                                     const char *deployment, enum rs_controller_roll order,
+                                     int64_t now, struct rs_error *err);
 
 /* What only the head knows: {"config": C or null, "apps": {name: C}, "counts": {app: {deployment:
  * replicas}}}. C is a configuration {"dir", "app_dir" or null, "document"}: the one of the last apply,
  * and those of put; counts are of deployments that are scaled; "forecasts" as below. New. */
 json_t *rs_controller_desired(const struct rs_controller *c);
+/* "rolls" of rs_controller_desired: deployments that are made from here go on with these versions. */
+void rs_controller_restore_rolls(struct rs_controller *c, const json_t *rolls);
 /* Deployments that are made from here start with these counts, as far as they may. */
 void rs_controller_restore_counts(struct rs_controller *c, const json_t *counts);
 

@@ -159,7 +159,6 @@ static void count_from_here(struct rs_rollout *r, const struct rs_rollout_in *in
 {
     r->progress_at = now;
     r->failures_before = in->failures;
-    r->deaths_before = in->deaths;
 }
 
 /* Nobody waits for a new replica that could come by itself. */
@@ -186,14 +185,16 @@ static void judge(struct rs_rollout *r, const struct rs_deployment_conf *conf,
         r->progress_at = now;
     r->limit = in->failure_limit;
     r->waited = now - r->progress_at;
-    if (in->failed || (r->limit && in->failures - r->failures_before >= r->limit))
+    if (in->failed || (r->limit && in->failures - r->failures_before >= r->limit)) {
         stop(r, RS_ROLLOUT_WHY_START_FAILED,
              in->failures > r->failures_before ? in->failures - r->failures_before : in->failures,
              now);
-    else if (r->limit && in->deaths - r->deaths_before >= r->limit)
+    } else if (in->death_limit && in->deaths - r->deaths_before >= in->death_limit) {
+        r->limit = in->death_limit;
         stop(r, RS_ROLLOUT_WHY_DEATHS, in->deaths - r->deaths_before, now);
-    else if (deadline > 0 && r->waited >= deadline)
+    } else if (deadline > 0 && r->waited >= deadline) {
         stop(r, RS_ROLLOUT_WHY_NO_PROGRESS, 0, now);
+    }
 }
 
 /* --- deciding ------------------------------------------------------------------------------------ */
@@ -398,6 +399,7 @@ bool rs_rollout_resume(struct rs_rollout *r, const struct rs_rollout_in *in, int
     r->past_pause |= paused;
     r->best = r->ready;
     r->failures = 0;
+    r->deaths_before = in->deaths;
     count_from_here(r, in, now);
     enter(r, r->ready > 0 ? RS_ROLLOUT_SHIFTING : RS_ROLLOUT_SURGING, RS_ROLLOUT_WHY_NONE, now);
     return true;

@@ -97,8 +97,9 @@ struct rs_rollout_in {
     bool old_full;             /* an old one that should run has no place */
     bool failed;               /* its starts were given up */
     unsigned failures,
-        deaths; /* of the new version since it is there: starts, and after they ran */
-    unsigned failure_limit;
+        deaths;             /* of the new version since it is there: starts, and after they ran */
+    unsigned failure_limit; /* of starts since one more was ready; 0: none */
+    unsigned death_limit;   /* in the whole roll; 0: none */
     double canary_share; /* percent of the replicas that may be new; 100: no canary, or it passed */
 };
 

@@ -105,7 +105,10 @@ void rs_target_free(struct rs_target *t)
         return;
     for (size_t i = 0; i < t->n_apps; i++)
         free_app(&t->apps[i]);
+    for (size_t i = 0; i < t->n_old; i++)
+        free_app(&t->old[i]);
     free(t->apps);
+    free(t->old);
     rs_members_fini(&t->http, http_members, RS_COUNT(http_members));
     free(t);
 }
@@ -127,6 +130,13 @@ struct rs_target_app *rs_target_add_app(struct rs_target *t, const char *name)
     app = &t->apps[t->n_apps - 1];
     app->name = rs_strdup(name);
     return app;
+}
+
+struct rs_target_app *rs_target_add_old(struct rs_target *t, const char *name)
+{
+    t->old = append(t->old, &t->n_old, sizeof(*t->old));
+    t->old[t->n_old - 1].name = rs_strdup(name);
+    return &t->old[t->n_old - 1];
 }
 
 struct rs_target_deployment *rs_target_add_deployment(struct rs_target_app *app, const char *name)
@@ -183,15 +193,12 @@ static json_t *deployment_to_json(const struct rs_target_deployment *d)
     return j;
 }
 
-json_t *rs_target_to_json(const struct rs_target *t)
+static json_t *apps_to_json(const struct rs_target_app *all, size_t n)
 {
-    json_t *j = rs_members_encode(t, target_members, RS_COUNT(target_members));
     json_t *apps = json_array();
 
-    json_object_set_new(j, "http",
-                        rs_members_encode(&t->http, http_members, RS_COUNT(http_members)));
-    for (size_t i = 0; i < t->n_apps; i++) {
-        const struct rs_target_app *app = &t->apps[i];
+    for (size_t i = 0; i < n; i++) {
+        const struct rs_target_app *app = &all[i];
         json_t *a = rs_members_encode(app, app_members, RS_COUNT(app_members));
         json_t *deployments = json_array();
 
@@ -200,7 +207,17 @@ json_t *rs_target_to_json(const struct rs_target *t)
         json_object_set_new(a, "deployments", deployments);
         json_array_append_new(apps, a);
     }
-    json_object_set_new(j, "applications", apps);
+    return apps;
+}
+
+json_t *rs_target_to_json(const struct rs_target *t)
+{
+    json_t *j = rs_members_encode(t, target_members, RS_COUNT(target_members));
+
+    json_object_set_new(j, "http",
+                        rs_members_encode(&t->http, http_members, RS_COUNT(http_members)));
+    json_object_set_new(j, "applications", apps_to_json(t->apps, t->n_apps));
+    json_object_set_new(j, "old", apps_to_json(t->old, t->n_old));
     return j;
 }
 
@@ -272,15 +289,15 @@ static int check_policy(const struct rs_target_app *app, struct rs_error *err)
     return rs_app_policy_new(&policy, app->policy, err);
 }
 
-static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err)
+static int decode_app(struct rs_target_app **apps, size_t *n, const json_t *j, struct rs_error *err)
 {
     struct rs_target_app *app;
     const json_t *deployments = NULL;
     size_t i;
     const json_t *item;
 
-    t->apps = append(t->apps, &t->n_apps, sizeof(*t->apps));
-    app = &t->apps[t->n_apps - 1];
+    *apps = append(*apps, n, sizeof(**apps));
+    app = &(*apps)[*n - 1];
     if (rs_members_decode(app, j, app_members, RS_COUNT(app_members), "application", err) < 0 ||
         rs_member_array(j, "deployments", &deployments, err) < 0)
         return -1;
@@ -295,7 +312,7 @@ static int decode_app(struct rs_target *t, const json_t *j, struct rs_error *err
 int rs_target_from_json(struct rs_target **ret, const json_t *j, struct rs_error *err)
 {
     rs_auto(rs_target_freep) struct rs_target *t = rs_target_new();
-    const json_t *apps = NULL;
+    const json_t *apps = NULL, *old = NULL;
     size_t i;
     const json_t *item;
 
@@ -304,8 +321,14 @@ int rs_target_from_json(struct rs_target **ret, const json_t *j, struct rs_error
                           RS_COUNT(http_members), "target.http", err) < 0 ||
         rs_member_array(j, "applications", &apps, err) < 0)
         return -1;
+    /* A head of an earlier version sends none. */
+    if (json_object_get(j, "old") && rs_member_array(j, "old", &old, err) < 0)
+        return -1;
     json_array_foreach (apps, i, item)
-        if (decode_app(t, item, err) < 0)
+        if (decode_app(&t->apps, &t->n_apps, item, err) < 0)
+            return -1;
+    json_array_foreach (old, i, item)
+        if (decode_app(&t->old, &t->n_old, item, err) < 0)
             return -1;
     *ret = rs_steal(t);
     return 0;
@@ -316,6 +339,19 @@ const struct rs_target_app *rs_target_app(const struct rs_target *t, const char 
     for (size_t i = 0; t && i < t->n_apps; i++)
         if (strcmp(t->apps[i].name, name) == 0)
             return &t->apps[i];
+    return NULL;
+}
+
+const struct rs_target_app *rs_target_old(const struct rs_target *t, const char *app,
+                                          const char *deployment, const char *version)
+{
+    for (size_t i = 0; t && i < t->n_old; i++) {
+        const struct rs_target_deployment *d =
+            strcmp(t->old[i].name, app) == 0 ? rs_target_deployment(&t->old[i], deployment) : NULL;
+
+        if (d && strcmp(d->version, version) == 0)
+            return &t->old[i];
+    }
     return NULL;
 }
 

@@ -102,6 +102,11 @@ struct rs_target {
     struct rs_target_http http;
     struct rs_target_app *apps;
     size_t n_apps;
+    /* Versions that others are taking the place of: `replicas` of each are kept up as long as they stand
+     * here. An application that is here has the code of that version and those of its deployments that
+     * have replicas of it; it may be here more than once, and is routed by the one in `apps`. */
+    struct rs_target_app *old;
+    size_t n_old;
 };
 
 struct rs_target *rs_target_new(void);
@@ -117,8 +122,13 @@ const struct rs_target_app *rs_target_app(const struct rs_target *t, const char 
 const struct rs_target_deployment *rs_target_deployment(const struct rs_target_app *app,
                                                         const char *name);
 
+/* Of `old`; NULL: that version of it is not named there. */
+const struct rs_target_app *rs_target_old(const struct rs_target *t, const char *app,
+                                          const char *deployment, const char *version);
+
 /* Builders: zeroed elements, pointers good until the next call on the same array. */
 struct rs_target_app *rs_target_add_app(struct rs_target *t, const char *name);
+struct rs_target_app *rs_target_add_old(struct rs_target *t, const char *name);
 struct rs_target_deployment *rs_target_add_deployment(struct rs_target_app *app, const char *name);
 struct rs_target_remote *rs_target_add_remote(struct rs_target_deployment *d, const char *node_id,
                                               const char *address, unsigned replicas);

@@ -99,6 +99,7 @@ static void begin(struct world *w, unsigned wanted)
                                    .fresh = true,
                                    .feasible = true,
                                    .failure_limit = 3 * wanted,
+                                   .death_limit = 3 * wanted,
                                    .canary_share = 100};
     w->lowest = wanted;
     w->highest = wanted;
@@ -559,7 +560,7 @@ static void look_at(struct chaos *x)
     v->old_up = count(x->olds, UP, UP);
     v->leaving = count(x->news, LEAVING, LEAVING) + count(x->olds, LEAVING, LEAVING);
     v->failures = x->failures;
-    v->failure_limit = 3 * x->wanted;
+    v->failure_limit = v->death_limit = 3 * x->wanted;
     v->feasible = true;
     v->canary_share = 100;
     x->seen = x->done;

@@ -71,6 +71,8 @@ static void note_up(struct world *w)
 {
     if (w->watch && world_admitted(w, w->watch) < w->lowest_up)
         w->lowest_up = world_admitted(w, w->watch);
+    if (w->watch && world_admitted(w, w->watch) > w->highest_up)
+        w->highest_up = world_admitted(w, w->watch);
 }
 
 static void proc_remove(struct node *n, const char *id)
@@ -526,10 +528,22 @@ static void op_kill(const char *id, int signal, void *arg)
         exit_later(n, id, signal, DELAY);
 }
 
-static void told_init(struct node *n, const char *id, struct behaviour *b)
+static bool is_version(const struct proc *p, const char *version)
 {
+    return version && strcmp(p->version, version) == 0;
+}
+
+static void told_init(struct node *n, const char *id, struct behaviour *b, const json_t *config)
+{
+    struct proc *p = proc_of(n, id);
+
     b->inits++;
-    if (b->inits > b->fail_starts) {
+    snprintf(p->version, sizeof(p->version), "%s", rs_json_str(config, "version", ""));
+    if (is_version(p, b->hangs))
+        return;
+    if (is_version(p, b->dies))
+        exit_later(n, id, SIGSEGV, b->start + 50 * DELAY);
+    if (b->inits > b->fail_starts && !is_version(p, b->broken)) {
         heard_later(n, id, RS_HEARD_READY, b->start + DELAY, json_object());
         return;
     }
@@ -553,7 +567,7 @@ static void op_tell(const char *id, enum rs_agent_tell what, uint64_t stream, co
     if (what == RS_TELL_INIT) {
         ck_assert_str_eq(rs_json_str(msg, "replica_id", ""), id);
         ck_assert(json_is_object(json_object_get(msg, "config")));
-        told_init(n, id, b);
+        told_init(n, id, b, json_object_get(msg, "config"));
     } else if (what == RS_TELL_PING && !b->deaf) {
         heard_later(n, id, RS_HEARD_PONG, DELAY,
                     json_pack("{s:b, s:s, s:I}", "ok", !b->sick, "error", "feeling bad", "stream",
@@ -976,6 +990,20 @@ bool world_kill_one(struct world *w, const char *deployment)
             return true;
         }
     return false;
+}
+
+unsigned world_admitted_of(const struct world *w, const char *deployment, const char *version)
+{
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < NODES; i++)
+        for (size_t k = 0; k < rs_map_slots(&w->nodes[i].procs); k++) {
+            const struct proc *p = rs_map_at(&w->nodes[i].procs, k, NULL);
+
+            count += p && p->admitted && strcmp(p->deployment, deployment) == 0 &&
+                     is_version(p, version);
+        }
+    return count;
 }
 
 unsigned world_admitted(const struct world *w, const char *deployment)

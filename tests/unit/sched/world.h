@@ -24,12 +24,14 @@ struct behaviour {
     const char *deployment;
     int64_t start;        /* ns from INIT to READY */
     unsigned fail_starts; /* so many starts fail first */
-    bool exit_silently;   /* a failing start just ends */
-    bool deaf;            /* PING is not answered */
-    bool sick;            /* PING is answered with no */
-    bool bad_config;      /* RECONFIGURE fails */
-    int64_t busy;         /* ns from retire to idle; -1: never */
-    bool stubborn;        /* STOP and SIGTERM do nothing */
+    /* Of the option `version`, the replicas of which fail to start, never get ready, or die at once. */
+    const char *broken, *hangs, *dies;
+    bool exit_silently; /* a failing start just ends */
+    bool deaf;          /* PING is not answered */
+    bool sick;          /* PING is answered with no */
+    bool bad_config;    /* RECONFIGURE fails */
+    int64_t busy;       /* ns from retire to idle; -1: never */
+    bool stubborn;      /* STOP and SIGTERM do nothing */
     unsigned load; /* requests that are there: replicas of the node take `room` each, others wait */
     unsigned room; /* 0: as many as there are */
     unsigned warm; /* rank of the replica that has a model loaded; 0: none */
@@ -58,6 +60,7 @@ struct proc {
     uint64_t memory; /* bytes, as a look at it shows */
     bool stopped;    /* by a signal */
     bool admitted, waits;
+    char version[16]; /* the option of that name */
     char *env;
 };
 
@@ -93,6 +96,7 @@ struct world {
     unsigned env_builds;  /* builders that were started */
     char env_asked[1024]; /* the last one */
     unsigned lowest_up;   /* fewest admitted replicas of `watch` since it was last set */
+    unsigned highest_up;  /* the most */
     const char *watch;
     json_t *answer;  /* of the head to the last CORE */
     json_t *refused; /* what node 0 says of HTTP requests */
@@ -141,6 +145,8 @@ void world_gone(struct world *w, unsigned node, const char *who);
 /* One running process of the deployment lends its CPUs, or has them again; false: none is left. */
 bool world_waits(struct world *w, const char *deployment, bool waits);
 unsigned world_admitted(const struct world *w, const char *deployment);
+/* Of those, that have this option `version`. */
+unsigned world_admitted_of(const struct world *w, const char *deployment, const char *version);
 unsigned world_processes(const struct world *w);
 /* Environment of the first process of `deployment` ("zygote", "env"), with what was built for it; ""
  * if there is none. */
