@@ -5,6 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "sched/controller-place.h"
+#include "sched/controller-roll.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -115,6 +116,10 @@ static void shadow_add(struct shadows *s, const struct rs_controller *c,
         x->d = *real;
     x->real = real;
     x->outlook = o;
+    x->app.internal = true; /* nobody is told of what is only tried */
+    x->d.roll = (struct rs_rollout){0};
+    x->d.old = NULL;
+    x->d.n_old = 0;
     x->app.controller = (struct rs_controller *)(uintptr_t)c;
     x->app.name = (char *)(uintptr_t)(o ? o->app_name : real->app->name);
     x->d.app = &x->app;
@@ -319,16 +324,6 @@ static void take_now(struct rs_ct_board *b, const struct rs_controller *c)
 
 /* --- the roll ------------------------------------------------------------------------------------ */
 
-/* Replicas above the wanted number, of `n` on a node (of all, where there are placement groups). */
-static unsigned surge_of(const struct rs_deployment_conf *conf, unsigned n)
-{
-    double by_surge = ceil(conf->max_surge_percent / 100.0 * n);
-    double by_roll = floor(conf->rolling_update_percentage * n);
-    double s = by_surge > by_roll ? by_surge : by_roll;
-
-    return s < 1 ? 1 : (unsigned)s;
-}
-
 static void note_short(struct rs_ct_outlook *o, const struct rs_ct_board *b, size_t at,
                        const struct rs_resources *each)
 {
@@ -347,7 +342,7 @@ static void note_short(struct rs_ct_outlook *o, const struct rs_ct_board *b, siz
     o->surge_why = rs_buf_steal(&why);
 }
 
-/* New ones beside the old ones, node by node. */
+/* New ones beside the old ones, on any node. */
 static void look_surge(struct rs_ct_outlook *o, struct rs_ct_board *b,
                        const struct rs_controller *c)
 {
@@ -361,22 +356,21 @@ static void look_surge(struct rs_ct_outlook *o, struct rs_ct_board *b,
                                 .name = (char *)(uintptr_t)o->app_name};
         struct rs_ct_deployment like = *d;
         unsigned *none = rs_alloc((b->n + 1) * sizeof(*none));
-        unsigned gang = conf->gang_size > 0 ? (unsigned)conf->gang_size : 1;
+        unsigned gang = rs_ct_roll_unit(conf);
 
         like.app = &app;
         like.conf = o->change->conf;
-        o->surge = (surge_of(conf, o->change->wanted) + gang - 1) / gang * gang;
+        o->surge = rs_rollout_surge(conf, o->change->wanted, gang);
         o->surge_fits = gang * rs_ct_units_try(b, &like, o->surge / gang, none, &o->surge_why);
         free(none);
         return;
     }
+    o->surge = rs_rollout_surge(conf, o->change->wanted, 1);
     for (size_t at = 0; at < b->n; at++) {
-        unsigned surge = o->on_node[at] ? surge_of(conf, o->on_node[at]) : 0;
-
-        o->surge += surge;
-        for (; surge > 0 && rs_resources_take(&b->free[at], &conf->resources); surge--)
+        while (o->surge_fits < o->surge && !b->nodes[at]->draining &&
+               rs_resources_take(&b->free[at], &conf->resources))
             o->surge_fits++;
-        if (surge > 0)
+        if (o->surge_fits < o->surge)
             note_short(o, b, at, &conf->resources);
     }
 }
@@ -392,7 +386,7 @@ bool rs_ct_outlook_gap(const struct rs_ct_outlook *o)
         return true;
     batch = floor(c->step == RS_CHANGE_ROLLING ? c->conf->rolling_update_percentage * c->live : 0);
     return c->step == RS_CHANGE_ROLLING && o->surge_fits == 0 &&
-           c->conf->rollout.when_full == RS_FULL_STOP_FIRST &&
+           (o->surge == 0 || c->conf->rollout.when_full == RS_FULL_STOP_FIRST) &&
            (unsigned)(batch < 1 ? 1 : batch) >= c->live;
 }
 

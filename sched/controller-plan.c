@@ -248,8 +248,9 @@ static json_t *nodes_json(const struct rs_ct_room *room, const struct rs_ct_outl
 static json_t *surge_json(const struct rs_ct_outlook *o)
 {
     bool none = o->surge_fits == 0;
-    const char *full =
-        rs_rollout_when_full_name((enum rs_rollout_when_full)o->change->conf->rollout.when_full);
+    const struct rs_rollout_conf *conf = &o->change->conf->rollout;
+    const char *full = rs_rollout_when_full_name(
+        o->surge == 0 ? RS_FULL_STOP_FIRST : (enum rs_rollout_when_full)conf->when_full);
 
     return json_pack("{s:i, s:i, s:s, s:s?}", "wanted", (int)o->surge, "fits", (int)o->surge_fits,
                      "how", none ? full : "surge", "why", o->surge_why);
