@@ -116,6 +116,17 @@ class Reload(ServeTest):
         self.assertEqual(s.call("/").text, "two")
         self.assertEqual(set(load.stop()), {200})
 
+    def test_a_module_that_is_broken_at_first(self) -> None:
+        """An import path: it waits for a version that can be imported."""
+        self.write("parts/words.py", "def word(:\n")
+        s = self.start("served:app", "--reload", "--app-dir", self.folder)
+        s.wait_apps("DEPLOY_FAILED")
+        self.write("parts/words.py", WORDS % "one")
+        self.answers(s, "one")
+        self.write("parts/words.py", WORDS % "two")
+        self.answers(s, "two")
+        s.wait_apps()
+
     def test_the_file_alone(self) -> None:
         """What can change in place does; the modules are not imported again."""
         s = self.started()
