@@ -324,8 +324,8 @@ const struct rs_verb rs_verb_deploy = {
         "change is left alone. Exit status 1: an application failed; the version before\n"
         "it goes on serving, and the command that goes back to it is told.\n"
         "\n"
-        "--plan tells for each deployment whether it stays, changes in place, rolls, or goes,\n"
-        "why, and whether there is room. Each application's last 10 configurations that ran\n"
+        "--plan tells for each deployment whether it stays, changes in place, rolls, or goes, "
+        "why, and whether there is room. Each application's last 10 configurations that ran "
         "are kept: --history lists them, --rollback deploys one again.",
     .min_args = 0,
     .max_args = -1,

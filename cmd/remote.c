@@ -119,11 +119,13 @@ int rs_remote_find_cluster(struct rs_remote *ret, const char *given, struct rs_e
 static void who(char *out, size_t size)
 {
     const char *user = getenv("USER");
-    char host[80] = "";
+    char host[80] = "", number[24];
 
     (void)gethostname(host, sizeof(host) - 1);
-    snprintf(out, size, "rserve/%s (%.60s@%s)", rs_version(), user && *user ? user : "somebody",
-             host);
+    snprintf(number, sizeof(number), "uid-%u", (unsigned)getuid());
+    if (!user || !*user)
+        user = getuid() == 0 ? "root" : number;
+    snprintf(out, size, "rserve/%s (%.60s@%s)", rs_version(), user, host);
     for (char *p = out; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
             *p = '?';

@@ -68,16 +68,25 @@ static bool some_failed(const struct rs_api *api)
     return false;
 }
 
+/* "ann@host" of our own command line, "rserve/0.1.0 (ann@host)"; of others all that they say. */
+static void who_is(struct rs_buf *out, const char *agent)
+{
+    const char *from = agent && strncmp(agent, "rserve/", 7) == 0 ? strchr(agent, '(') : NULL;
+    const char *to = from ? strchr(from, ')') : NULL;
+    rs_auto(rs_freep) char *name = to ? rs_strndup(from + 1, (size_t)(to - from - 1)) : NULL;
+
+    rs_text_fit(out, name ? name : agent && *agent ? agent : "somebody", 100);
+}
+
 static void call_begin(struct rs_api_call *call, struct rs_api *api,
                        const struct rs_web_request *req)
 {
-    const char *agent = rs_web_header(req, "User-Agent");
     rs_auto(rs_buf_fini) struct rs_buf clean = {0};
 
     *call = (struct rs_api_call){
         .api = api, .req = req, .route = rs_api_route_find(req->method, req->path)};
     rs_api_route_parts(call->route, req->path, call->part);
-    rs_text_fit(&clean, agent && *agent ? agent : "somebody", 100);
+    who_is(&clean, rs_web_header(req, "User-Agent"));
     snprintf(call->who, sizeof(call->who), "%s%s", rs_buf_text(&clean),
              req->peer_is_loopback ? "" : " from another machine");
     if (call->route->tagged || call->route->view)

@@ -257,7 +257,7 @@ class Api(ServeTest):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         stale = self.deploy(s, "--if-match", etag, path)
         self.assertEqual(stale.returncode, 1)
-        self.assertOneLine(stale.stderr, "412", "(ann@", "changed it")
+        self.assertOneLine(stale.stderr, "412", "ann@", "changed it")
         for wrong in ("", "a b", "x\r\ny: z", "x" * 100):
             refused = self.deploy(s, "--if-match", wrong, path)
             self.assertEqual(refused.returncode, 2, refused.stderr)
