@@ -117,7 +117,7 @@ static void add_tallies(const struct rs_node *n, struct rs_report *report)
         struct rs_report_deployment *d = &report->deployments[i];
         const char *version = rs_dataplane_tally(n->dataplane, d->app, d->name, &old, &fresh);
 
-        if (version)
+        if (version && rs_report_deployment(report, d->app, d->name) == d) /* once for a name */
             d->versions = json_pack("{s:s, s:o, s:o}", "version", version, "old",
                                     rs_tally_to_json(&old), "new", rs_tally_to_json(&fresh));
     }

@@ -185,7 +185,7 @@ static bool harmful(struct rs_canary *c)
 
 static bool has_too_few(const struct rs_canary *c)
 {
-    return c->fresh.requests < c->conf.min_requests || (c->conf.min_requests && !c->old.requests);
+    return c->fresh.requests < c->conf.min_requests;
 }
 
 static enum rs_canary_did end(struct rs_canary *c, enum rs_canary_state state)

@@ -14,8 +14,7 @@
  *            time. A canary whose new version is no worse comes to harm with a probability of at most
  *            `false_alarm`, all its steps together.
  * Doubt:     evidence of 1 to 20, too little for a verdict: the step goes on until it grows or goes.
- * Too few:   a step in which the new version ended fewer than min_requests (or the old one none) goes on
- *            until it has (WAIT), or says nothing: PROMOTE goes on to the next step, ROLLBACK takes it as
+ * Too few:   a step in which the new version ended fewer than min_requests goes on until it has (WAIT), or says nothing: PROMOTE goes on to the next step, ROLLBACK takes it as
  *            harm.
  * No steps:  the judgement alone, of an ordinary roll (rollout.analysis): share < 0, never PASSED.
  * Units:     shares and rates 0 to 1; times in monotonic ns.

@@ -24,6 +24,7 @@ void rs_ct_deployment_free(struct rs_ct_deployment *d)
     json_decref(d->chosen);
     rs_minutes_fini(&d->refused);
     free(d->policy_error);
+    rs_ct_canary_free(d);
     free(d->roll_text);
     json_decref(d->code);
     free(d->name);

@@ -106,6 +106,7 @@ struct rs_ct_deployment {
 
     /* See controller-roll.h. */
     struct rs_rollout roll;
+    struct rs_ct_canary *canary;   /* of this version while it rolls; NULL: nobody judges it */
     double canary_share;           /* percent that may be new, as a canary says; 0: there is none */
     char *roll_text;               /* why it was called off, in words; NULL */
     json_t *code;                  /* of this version: facts about the application */

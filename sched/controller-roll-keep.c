@@ -30,13 +30,13 @@ json_t *rs_ct_roll_keep(const struct rs_ct_deployment *d)
 
     if (!active && d->attempt == 0)
         return NULL;
-    return json_pack("{s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:s?, s:s?, s:o}", "heavy", d->heavy,
-                     "attempt", (int)d->attempt, "phase", rs_rollout_phase_name(d->roll.phase),
-                     "why", rs_rollout_why_name(d->roll.why), "past_pause", (int)d->roll.past_pause,
-                     "failures", (int)d->roll.failures, "limit", (int)d->roll.limit, "text",
-                     d->roll_text, "message",
+    return json_pack("{s:s, s:i, s:s, s:s, s:b, s:i, s:i, s:s?, s:s?, s:o, s:o*}", "heavy",
+                     d->heavy, "attempt", (int)d->attempt, "phase",
+                     rs_rollout_phase_name(d->roll.phase), "why", rs_rollout_why_name(d->roll.why),
+                     "past_pause", (int)d->roll.past_pause, "failures", (int)d->roll.failures,
+                     "limit", (int)d->roll.limit, "text", d->roll_text, "message",
                      d->roll.phase == RS_ROLLOUT_STOPPED ? d->message : NULL, "old",
-                     active ? keep_old(d) : json_array());
+                     active ? keep_old(d) : json_array(), "canary", rs_ct_canary_keep(d));
 }
 
 /* --- taking it up -------------------------------------------------------------------------------- */
@@ -94,6 +94,7 @@ static void restore_roll(struct rs_ct_deployment *d, const json_t *j, bool same,
     if (!same) /* the configuration is another one: the version that was on its way is forgotten */
         return;
     d->roll.past_pause = rs_json_bool(j, "past_pause", false);
+    rs_ct_canary_restore(d, json_object_get(j, "canary"), now);
     if (phase == RS_ROLLOUT_STOPPED && why > RS_ROLLOUT_WHY_NONE) {
         d->roll.phase = RS_ROLLOUT_STOPPED;
         d->roll.why = (enum rs_rollout_why)why;

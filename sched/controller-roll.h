@@ -37,6 +37,23 @@ bool rs_ct_roll_back(struct rs_ct_deployment *d, enum rs_rollout_why why, const 
                      int64_t now);
 bool rs_ct_roll_resume(struct rs_ct_deployment *d, int64_t now);
 
+/* controller-canary.c: shares of the requests, and verdicts by figures */
+
+/* Before the rolls are decided. */
+void rs_ct_canaries(struct rs_controller *c, int64_t now);
+int64_t rs_ct_canary_deadline(const struct rs_ct_deployment *d); /* INT64_MAX: none */
+/* A node told what became of the requests of both versions; `before` NULL: it had told nothing. */
+void rs_ct_canary_report(struct rs_controller *c, struct rs_report *before,
+                         struct rs_report *after);
+bool rs_ct_canary_splits(const struct rs_ct_deployment *d); /* its versions are told apart */
+json_t *rs_ct_canary_split(const struct rs_ct_deployment *d); /* for a TARGET. New */
+/* What is measured against what; null: nothing. New. */
+json_t *rs_ct_canary_json(const struct rs_ct_deployment *d, int64_t now);
+/* What a head that starts anew must know; NULL: nothing. New. */
+json_t *rs_ct_canary_keep(const struct rs_ct_deployment *d);
+void rs_ct_canary_restore(struct rs_ct_deployment *d, const json_t *kept, int64_t now);
+void rs_ct_canary_free(struct rs_ct_deployment *d);
+
 /* controller-roll-view.c */
 
 /* What it waits for, for people; NULL: nothing. New. */

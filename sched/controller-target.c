@@ -1,7 +1,8 @@
 /* What each node is told: everything that should run and be routed there. */
-#include "sched/controller-internal.h"
+#include "sched/controller-roll.h"
 
 #include "core/base/alloc.h"
+#include "core/base/json.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +14,9 @@
 
 /* Of one deployment, while targets are made. */
 struct rs_ct_by_node {
-    size_t *first;           /* by rs_ct_node.at: its first slot there + 1; 0: none */
-    size_t *next;            /* by slot: the next one on the same node + 1; 0: none */
+    size_t *first;   /* by rs_ct_node.at: its first slot there + 1; 0: none */
+    size_t *next;    /* by slot: the next one on the same node + 1; 0: none */
+    unsigned *fresh; /* by rs_ct_node.at: up there, of the version that is told apart; NULL */
     struct rs_ct_node **ups; /* nodes where it takes requests and that others reach, by `at` */
     size_t n_ups;
 };
@@ -26,8 +28,28 @@ static void by_node_free(struct rs_ct_deployment *d)
     free(d->by_node->first);
     free(d->by_node->next);
     free(d->by_node->ups);
+    free(d->by_node->fresh);
     free(d->by_node);
     d->by_node = NULL;
+}
+
+static unsigned fresh_on(const struct rs_ct_node *n, const struct rs_ct_deployment *d)
+{
+    unsigned count = 0;
+
+    for (size_t i = 0; n->report && i < n->report->n_replicas; i++) {
+        const struct rs_report_replica *r = &n->report->replicas[i];
+
+        count += (r->state == RS_REPLICA_RUNNING || r->state == RS_REPLICA_UPDATING) &&
+                 strcmp(r->deployment, d->name) == 0 && strcmp(r->app, d->app->name) == 0 &&
+                 strcmp(r->version, d->version) == 0;
+    }
+    return count;
+}
+
+static unsigned fresh_at(const struct rs_ct_by_node *b, const struct rs_ct_node *n)
+{
+    return b->fresh ? b->fresh[n->at] : 0;
 }
 
 static void by_node_make(const struct rs_controller *c, struct rs_ct_deployment *d)
@@ -39,6 +61,8 @@ static void by_node_make(const struct rs_controller *c, struct rs_ct_deployment 
     b->first = rs_alloc((nodes + 1) * sizeof(*b->first));
     b->next = rs_alloc((d->n_slots + 1) * sizeof(*b->next));
     b->ups = rs_alloc((nodes + 1) * sizeof(struct rs_ct_node *));
+    if (rs_ct_canary_splits(d))
+        b->fresh = rs_alloc((nodes + 1) * sizeof(*b->fresh));
     for (size_t s = d->n_slots; s-- > 0;) {
         size_t at = d->slots[s].node->at;
 
@@ -50,6 +74,8 @@ static void by_node_make(const struct rs_controller *c, struct rs_ct_deployment 
 
         if (n && n->address && !d->next && rs_ct_up_on(c, d, n) > 0)
             b->ups[b->n_ups++] = n;
+        if (n && b->fresh)
+            b->fresh[i] = fresh_on(n, d);
     }
     d->by_node = b;
 }
@@ -84,6 +110,16 @@ static const struct rs_ct_node *remote_at(const struct rs_ct_by_node *b,
     return n != self ? n : NULL;
 }
 
+/* Twice where versions are told apart. */
+static void add_remote(struct rs_target_deployment *t, const struct rs_ct_node *n, unsigned up,
+                       unsigned fresh, const char *version)
+{
+    if (up > fresh)
+        rs_target_add_remote(t, n->id, n->address, up - fresh);
+    if (fresh > 0)
+        rs_target_add_remote(t, n->id, n->address, fresh)->version = rs_strdup(version);
+}
+
 static void add_remotes(struct rs_target_deployment *t, const struct rs_controller *c,
                         const struct rs_ct_node *self, const struct rs_ct_deployment *d)
 {
@@ -93,7 +129,7 @@ static void add_remotes(struct rs_target_deployment *t, const struct rs_controll
         const struct rs_ct_node *n = remote_at(d->by_node, self, first, i);
 
         if (n)
-            rs_target_add_remote(t, n->id, n->address, rs_ct_up_on(c, d, n));
+            add_remote(t, n, rs_ct_up_on(c, d, n), fresh_at(d->by_node, n), d->version);
     }
 }
 
@@ -168,7 +204,8 @@ static void own_text(struct rs_buf *out, const struct rs_controller *c, const st
         const struct rs_ct_node *m = remote_at(b, n, first, i);
 
         if (m)
-            rs_buf_printf(out, "@%llu=%u", (unsigned long long)m->serial, rs_ct_up_on(c, d, m));
+            rs_buf_printf(out, "@%llu=%u/%u", (unsigned long long)m->serial, rs_ct_up_on(c, d, m),
+                          fresh_at(b, m));
     }
 }
 
@@ -190,6 +227,7 @@ static void add_deployment(struct rs_target_app *app, const struct rs_controller
     t->start_limit = d->next ? 0 : rs_ct_start_limit(d); /* an old version is never given up */
     t->ingress = d->ingress;
     t->failed = d->failed;
+    t->split = rs_ct_canary_split(d);
     if (n)
         add_own(t, c, n, d);
 }

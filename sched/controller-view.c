@@ -192,6 +192,7 @@ static json_t *deployment_extra(const struct rs_ct_deployment *d)
     json_object_set_new(j, "last_error", text_or_null(s.last_error));
     json_object_set_new(j, "notice", text_or_null(d->notice));
     json_object_set_new(j, "rollout", rs_ct_roll_json(d));
+    json_object_set_new(j, "canary", rs_ct_canary_json(d, d->app->controller->now));
     json_object_set_new(j, "autoscaling", rs_ct_scale_why(d));
     json_object_set_new(j, "dropped",
                         json_pack("{s:I, s:I, s:I}", "queue_full", (json_int_t)s.dropped_full,

@@ -463,6 +463,7 @@ int rs_controller_report(struct rs_controller *c, const char *node_id, const jso
     before = n->report;
     rs_ct_scale_report(c, before, r, n->reported_at, now);
     rs_ct_count_refused(c, before, r, now);
+    rs_ct_canary_report(c, before, r);
     n->report = r;
     c->facts++;
     n->reported_at = now;
@@ -554,6 +555,7 @@ void rs_ct_update(struct rs_controller *c, int64_t now)
     rs_ct_core_update(c, now);
     rs_ct_routes_update(c);
     (void)rs_ct_scale(c, now);
+    rs_ct_canaries(c, now);
     rs_ct_place(c);
     for (int i = 0; i < ROLL_STEPS && rs_ct_rolls_step(c, now); i++)
         rs_ct_place(c);
@@ -615,9 +617,11 @@ static int64_t round_at(const struct rs_controller *c)
 {
     int64_t slow = earliest(c, slow_at), core = rs_ct_core_deadline(c);
     int64_t roll = earliest(c, rs_ct_roll_deadline);
+    int64_t canary = earliest(c, rs_ct_canary_deadline);
     int64_t plans = rs_ct_plans_deadline(c), first = slow < core ? slow : core;
 
     first = roll < first ? roll : first;
+    first = canary < first ? canary : first;
     first = first < plans ? first : plans;
     return c->update_at && c->update_at < first ? c->update_at : first;
 }
