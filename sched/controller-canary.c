@@ -20,6 +20,7 @@ struct rs_ct_canary {
     char *version;
     double weight; /* that the routers are told, 0 to 1 */
     bool begun;    /* the first replica is up */
+    size_t kept;   /* 1 + the step that an earlier head was at; 0: this one began it, or knows */
     bool back;     /* it was told that the last new replica is gone */
 };
 
@@ -147,6 +148,23 @@ static void begin(struct rs_ct_deployment *d, int64_t now)
     d->canary_share = conf.n_steps ? 100 * conf.steps[0] : 0;
 }
 
+/* An earlier head began it: it goes on with the step that it was at, from its beginning. What was counted
+ * of it comes again with the first report of each node. */
+static void take_up(struct rs_ct_deployment *d, int64_t now)
+{
+    struct rs_ct_canary *k = d->canary;
+    struct rs_canary_conf conf = rs_canary_conf_of(&d->conf->rollout);
+    size_t step = k->kept - 1;
+
+    rs_canary_start(&k->judge, &conf, now);
+    k->kept = 0;
+    k->begun = true;
+    k->judge.step = step < conf.n_steps ? step : conf.n_steps;
+    if (has_steps(k) && step >= conf.n_steps)
+        k->judge.state = RS_CANARY_PASSED;
+    d->canary_share = has_steps(k) ? 100 * rs_canary_share(&k->judge) : 0;
+}
+
 /* The first replica of the new version takes requests: from here it counts. */
 static void first_is_up(struct rs_ct_deployment *d, int64_t now)
 {
@@ -159,12 +177,28 @@ static void first_is_up(struct rs_ct_deployment *d, int64_t now)
     emit(d, "STARTED", NULL, has_steps(k) ? 0 : -1, rs_canary_share(&k->judge), at, now);
 }
 
+static unsigned up(const struct rs_ct_deployment *d)
+{
+    struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
+
+    return s.running + s.updating;
+}
+
+/* Part of the replicas that are up. */
+static double part(const struct rs_ct_deployment *d)
+{
+    unsigned fresh = up(d), all = fresh;
+
+    for (size_t i = 0; i < d->n_old; i++)
+        all += up(d->old[i]);
+    return all ? (double)fresh / all : 0;
+}
+
 /* As far as there are replicas for it. False: the share of the step is not reached. */
 static bool raise(struct rs_ct_deployment *d)
 {
     struct rs_ct_canary *k = d->canary;
-    double share = rs_canary_share(&k->judge), all = d->roll.new_up + d->roll.old_up;
-    double room = all > 0 ? d->roll.new_up / all : 0;
+    double share = rs_canary_share(&k->judge), room = has_steps(k) ? part(d) : 1;
 
     if (!has_steps(k))
         return true;
@@ -197,6 +231,8 @@ static void follow(struct rs_ct_deployment *d, int64_t now)
     struct rs_ct_canary *k = d->canary;
     bool back = rs_rollout_goes_back(&d->roll);
 
+    if (k && k->kept)
+        take_up(d, now);
     if (!k || strcmp(k->version, d->version) != 0 ||
         (k->judge.state == RS_CANARY_HARMFUL && !back)) {
         if (back)
@@ -209,7 +245,7 @@ static void follow(struct rs_ct_deployment *d, int64_t now)
     } else if (d->roll.phase == RS_ROLLOUT_STOPPED) {
         if (has_steps(k))
             roll_back(d, rs_rollout_why_name(d->roll.why), "the new version does not stay up", now);
-    } else if (k->begun || d->roll.new_up > 0) {
+    } else if (k->begun || up(d) > 0) {
         if (!k->begun)
             first_is_up(d, now);
         if (!raise(d))
@@ -262,25 +298,16 @@ json_t *rs_ct_canary_keep(const struct rs_ct_deployment *d)
     return json_pack("{s:i, s:f}", "step", (int)k->judge.step, "weight", k->weight);
 }
 
-/* It goes on with the step that it was at, from that one's beginning: what was counted of it comes again
- * with the first report of each node. */
-void rs_ct_canary_restore(struct rs_ct_deployment *d, const json_t *kept, int64_t now)
+void rs_ct_canary_restore(struct rs_ct_deployment *d, const json_t *kept)
 {
     int64_t step = rs_json_int(kept, "step", -1);
-    struct rs_ct_canary *k;
 
-    if (step < 0 || !d->conf->rollout.canary.enabled)
+    if (step < 0 || step > RS_CANARY_STEPS_MAX)
         return;
-    begin(d, now);
-    k = d->canary;
-    if (!has_steps(k))
-        return;
-    k->begun = true;
-    k->weight = rs_json_num(kept, "weight", 0);
-    k->judge.step = (size_t)step < k->judge.conf.n_steps ? (size_t)step : k->judge.conf.n_steps;
-    if (k->judge.step == k->judge.conf.n_steps)
-        k->judge.state = RS_CANARY_PASSED;
-    d->canary_share = 100 * rs_canary_share(&k->judge);
+    d->canary = rs_alloc(sizeof(*d->canary));
+    d->canary->version = rs_strdup(d->version);
+    d->canary->weight = rs_json_num(kept, "weight", 0);
+    d->canary->kept = (size_t)step + 1;
 }
 
 /* --- what nodes say, and are told ---------------------------------------------------------------- */

@@ -94,7 +94,7 @@ static void restore_roll(struct rs_ct_deployment *d, const json_t *j, bool same,
     if (!same) /* the configuration is another one: the version that was on its way is forgotten */
         return;
     d->roll.past_pause = rs_json_bool(j, "past_pause", false);
-    rs_ct_canary_restore(d, json_object_get(j, "canary"), now);
+    rs_ct_canary_restore(d, json_object_get(j, "canary"));
     if (phase == RS_ROLLOUT_STOPPED && why > RS_ROLLOUT_WHY_NONE) {
         d->roll.phase = RS_ROLLOUT_STOPPED;
         d->roll.why = (enum rs_rollout_why)why;

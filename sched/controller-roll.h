@@ -51,7 +51,7 @@ json_t *rs_ct_canary_split(const struct rs_ct_deployment *d); /* for a TARGET. N
 json_t *rs_ct_canary_json(const struct rs_ct_deployment *d, int64_t now);
 /* What a head that starts anew must know; NULL: nothing. New. */
 json_t *rs_ct_canary_keep(const struct rs_ct_deployment *d);
-void rs_ct_canary_restore(struct rs_ct_deployment *d, const json_t *kept, int64_t now);
+void rs_ct_canary_restore(struct rs_ct_deployment *d, const json_t *kept);
 void rs_ct_canary_free(struct rs_ct_deployment *d);
 
 /* controller-roll-view.c */

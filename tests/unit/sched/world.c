@@ -237,6 +237,17 @@ static void add_health(const struct world *w, struct rs_report *r)
         }
 }
 
+static void add_tallies(const struct node *n, struct rs_report *r)
+{
+    for (size_t i = 0; i < r->n_deployments && *n->split; i++)
+        if (strcmp(r->deployments[i].name, n->split) == 0) {
+            r->deployments[i].versions =
+                json_pack("{s:s, s:o, s:o}", "version", n->fresh, "old",
+                          rs_tally_to_json(&n->tally[0]), "new", rs_tally_to_json(&n->tally[1]));
+            return;
+        }
+}
+
 static void ev_report(struct world *w, struct event *e)
 {
     rs_auto(rs_report_freep) struct rs_report *r = rs_agent_report(e->node->agent, w->now);
@@ -247,6 +258,7 @@ static void ev_report(struct world *w, struct event *e)
     for (size_t i = 0; i < w->n_behaviours; i++)
         note_area(w, &w->behaviours[i]);
     add_figures(w, r);
+    add_tallies(e->node, r);
     if (e->node == &w->nodes[0])
         r->refused = json_incref(w->refused);
     add_health(w, r);
@@ -371,7 +383,7 @@ static void op_policy(const char *node_id, uint64_t question, const json_t *msg,
 static void op_event(const struct rs_controller_event *e, void *arg)
 {
     struct world *w = arg;
-    size_t len = strlen(w->log);
+    size_t len = strlen(w->log), told = strlen(w->canary);
 
     if (e->kind == RS_EVENT_PLAN && w->changes)
         json_array_append_new(w->changes,
@@ -380,6 +392,9 @@ static void op_event(const struct rs_controller_event *e, void *arg)
     if (e->kind == RS_EVENT_APP || e->kind == RS_EVENT_DEPLOYMENT)
         snprintf(w->log + len, sizeof(w->log) - len, "%s%s%s=%s\n", e->app,
                  e->deployment ? "#" : "", e->deployment ? e->deployment : "", e->status);
+    else if (e->kind == RS_EVENT_CANARY)
+        snprintf(w->canary + told, sizeof(w->canary) - told, "%s %s %s\n", e->status,
+                 e->before ? e->before : "-", e->after ? e->after : "-");
     else if (e->kind == RS_EVENT_SCALE)
         snprintf(w->log + len, sizeof(w->log) - len, "%s\n", e->text);
     else if (e->kind == RS_EVENT_HEALTH || e->kind == RS_EVENT_REPLACE)
@@ -661,6 +676,21 @@ static void op_remote(const char *app, const char *deployment, const char *versi
     append(&n->remotes, rs_asprintf("%s@%s=%u\n", deployment, node_id, slots));
 }
 
+/* Another version is counted from nothing. */
+static void note_split(struct node *n, const struct rs_agent_routes *r)
+{
+    const struct rs_agent_route_deployment *d = NULL;
+
+    for (size_t i = 0; i < r->n_deployments; i++)
+        if (r->deployments[i].fresh)
+            d = &r->deployments[i];
+    if (!d || strcmp(n->fresh, d->fresh) != 0)
+        n->tally[0] = n->tally[1] = (struct rs_tally){0};
+    snprintf(n->split, sizeof(n->split), "%s", d ? d->name : "");
+    snprintf(n->fresh, sizeof(n->fresh), "%s", d ? d->fresh : "");
+    n->share = d ? d->fresh_share : -1;
+}
+
 static void op_routes(const struct rs_agent_routes *r, void *arg)
 {
     struct node *n = arg;
@@ -670,6 +700,7 @@ static void op_routes(const struct rs_agent_routes *r, void *arg)
     for (size_t i = 0; i < r->n_apps; i++)
         append(&n->routes, rs_asprintf("%s->%s ", r->apps[i].prefix ? r->apps[i].prefix : "-",
                                        r->apps[i].ingress));
+    note_split(n, r);
     for (size_t i = 0; i < r->n_deployments; i++)
         append(&n->routes,
                rs_asprintf("%s%s ", r->deployments[i].name, r->deployments[i].failed ? "!" : ""));
@@ -867,6 +898,17 @@ void world_join(struct world *w, unsigned node, const char *resources)
     ck_assert_int_eq(rs_controller_node_joined(w->controller, &join, w->now, &err), 0);
     n->report_due = false;
     op_changed(n); /* a node reports when it has joined */
+}
+
+void world_served(struct world *w, unsigned node, bool fresh, unsigned n, unsigned failed,
+                  int64_t took)
+{
+    struct rs_tally *t = &w->nodes[node].tally[fresh];
+
+    t->requests += n;
+    t->errors += failed;
+    t->bucket[rs_tally_bucket(took)] += n;
+    op_changed(&w->nodes[node]);
 }
 
 void world_new_head(struct world *w)

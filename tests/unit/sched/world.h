@@ -6,6 +6,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/map.h"
+#include "core/model/tally.h"
 #include "sched/agent.h"
 #include "sched/controller.h"
 
@@ -51,6 +52,10 @@ struct node {
     struct rs_map procs; /* id -> struct proc */
     char *routes;        /* last told */
     char *remotes;       /* all told */
+    /* Of the deployment of which two versions run, as told last; "": none. */
+    char split[32], fresh[80];
+    double share;             /* < 0: none is kept */
+    struct rs_tally tally[2]; /* of the old version, of the new one: what its reports say */
 };
 
 struct proc {
@@ -112,7 +117,8 @@ struct world {
         char node[8]; /* that was asked last */
     } policy;
     unsigned oom;   /* processes that the kernel ends for want of memory, next */
-    char log[8192]; /* statuses as they were told */
+    char canary[2048]; /* its events, "STEP 10% 50%\n" */
+    char log[8192];    /* statuses as they were told */
 };
 
 void world_open(struct world *w, struct behaviour *behaviours, size_t n);
@@ -128,6 +134,9 @@ int world_put(struct world *w, const char *yaml, struct rs_error *err); /* as a 
 void world_run(struct world *w, int64_t ns);
 /* So many requests are there from now on; needs a behaviour of its own. */
 void world_load(struct world *w, const char *deployment, unsigned n);
+/* More requests ended on the node, all in `took`, and so many failed. It reports soon. */
+void world_served(struct world *w, unsigned node, bool fresh, unsigned n, unsigned failed,
+                  int64_t took);
 /* Node 0 says from now on that so many HTTP requests were refused, {app: {cause: n}}, and that so many of
  * the deployment were dropped. */
 void world_refused(struct world *w, json_t *refused);
