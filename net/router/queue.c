@@ -195,8 +195,12 @@ static struct rs_waiter *first(const struct rs_queue *q, enum rs_waits kind)
 /* Of those that wait for a slot and no more, but for the kinds in `passed`. */
 static struct rs_waiter *due(const struct rs_queue *q, unsigned passed)
 {
+    unsigned special =
+        q->filled[RS_WAITS_LOCAL] | q->filled[RS_WAITS_FRESH] | q->filled[RS_WAITS_FRESH_LOCAL];
     struct rs_waiter *best = NULL;
 
+    if (!special)
+        return passed ? NULL : first(q, RS_WAITS_ANY);
     for (unsigned kind = RS_WAITS_ANY; kind <= RS_WAITS_FRESH_LOCAL; kind++) {
         struct rs_waiter *w =
             q->filled[kind] && !(passed & 1u << kind) ? first(q, (enum rs_waits)kind) : NULL;
@@ -268,7 +272,8 @@ static struct rs_waiter *displace(struct rs_queue *q, const struct rs_waiter *w)
 int rs_queue_put(struct rs_queue *q, struct rs_waiter *w, int64_t now, struct rs_waiter **displaced)
 {
     *displaced = NULL;
-    rs_queue_settle(q);
+    if (q->split.on)
+        rs_queue_settle(q);
     /* Those before it take what is free; nobody waits beside a slot that suits him. */
     if (q->max_queued >= 0 && q->queued >= (unsigned)q->max_queued) {
         if (!q->filled[kind_of(q, w)] && best_slot(q, w)) {
@@ -414,7 +419,8 @@ struct rs_waiter *rs_queue_next(struct rs_queue *q, int64_t now, struct rs_slots
 
     if (!q->queued)
         return NULL;
-    rs_queue_settle(q);
+    if (q->split.on)
+        rs_queue_settle(q);
     if (!rs_list_empty(&q->patient)) {
         if (!any_free(q))
             return NULL;
