@@ -371,6 +371,22 @@ json_t *rs_ct_canary_split(const struct rs_ct_deployment *d)
     return split;
 }
 
+char *rs_ct_canary_notice(const struct rs_ct_deployment *d)
+{
+    const struct rs_ct_canary *k = d->canary;
+    rs_auto(rs_freep) char *at = k && !k->kept && k->judge.step < k->judge.conf.n_steps
+                                     ? where(k, k->judge.step)
+                                     : rs_strdup("some of the requests");
+    const char *why = !k                                   ? ""
+                      : k->judge.why == RS_CANARY_REQUESTS ? ", and has had too few requests so far"
+                      : k->judge.why == RS_CANARY_DOUBT
+                          ? ", and the evidence against it is not clear yet"
+                          : "";
+
+    return rs_asprintf("The new version is on trial (%s, from %u replica%s)%s.", at, d->roll.ready,
+                       d->roll.ready == 1 ? "" : "s", why);
+}
+
 json_t *rs_ct_canary_json(const struct rs_ct_deployment *d, int64_t now)
 {
     json_t *j = d->canary ? rs_canary_json(&d->canary->judge, now) : json_null();

@@ -18,9 +18,7 @@ char *rs_ct_roll_notice(const struct rs_ct_deployment *d)
                            "on with `rserve deploy --resume %s`, and back with `--abort %s`.",
                            r->ready, r->wanted, d->app->name, d->app->name);
     if (r->phase == RS_ROLLOUT_PAUSED)
-        return rs_asprintf("The new version gets %g %% of the requests, from %u replica%s; it is "
-                           "being judged.",
-                           r->share, r->ready, r->ready == 1 ? "" : "s");
+        return rs_ct_canary_notice(d);
     if (rs_rollout_active(r) && r->why == RS_ROLLOUT_WHY_NO_ROOM)
         return rs_asprintf(
             "The rollout waits for room for a new replica beside the %u old ones%s%s.", r->old_up,

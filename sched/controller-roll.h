@@ -47,6 +47,8 @@ void rs_ct_canary_report(struct rs_controller *c, struct rs_report *before,
                          struct rs_report *after);
 bool rs_ct_canary_splits(const struct rs_ct_deployment *d); /* its versions are told apart */
 json_t *rs_ct_canary_split(const struct rs_ct_deployment *d); /* for a TARGET. New */
+/* What a step waits for, for people. New. */
+char *rs_ct_canary_notice(const struct rs_ct_deployment *d);
 /* What is measured against what; null: nothing. New. */
 json_t *rs_ct_canary_json(const struct rs_ct_deployment *d, int64_t now);
 /* What a head that starts anew must know; NULL: nothing. New. */

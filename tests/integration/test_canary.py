@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any, Dict, List, Optional
 
-from harness import ServeTest, Server, call, main, wait_until
+from harness import ServeTest, Server, call, free_port, main, wait_until
 from open_loop import OpenLoop
 
 APP = """\
@@ -37,20 +37,21 @@ TOLERANT = {"max_p99_ratio": 1000}
 
 
 class Canary(ServeTest):
-    def config(self, rollout: Dict[str, Any], env: Dict[str, str]) -> Dict[str, Any]:
+    def config(self, rollout: Dict[str, Any], env: Dict[str, str], num_cpus: float = 0.1,
+               num_replicas: int = 2) -> Dict[str, Any]:
         return {"applications": [{
             "name": "app", "route_prefix": "/", "import_path": "served:app",
             "rserve": {"app_dir": self.folder},
             "deployments": [{
-                "name": "A", "num_replicas": 2,
-                "ray_actor_options": {"num_cpus": 0.1, "runtime_env": {"env_vars": env}},
+                "name": "A", "num_replicas": num_replicas,
+                "ray_actor_options": {"num_cpus": num_cpus, "runtime_env": {"env_vars": env}},
                 "rserve": {"rollout": rollout}}]}]}
 
     def put(self, canary: Dict[str, Any], **env: str) -> None:
         self.deploy({"canary": canary}, env)
 
-    def deploy(self, rollout: Dict[str, Any], env: Dict[str, str]) -> None:
-        answer = self.s.rest("PUT", self.config(rollout, env))
+    def deploy(self, rollout: Dict[str, Any], env: Dict[str, str], **kwargs: Any) -> None:
+        answer = self.s.rest("PUT", self.config(rollout, env, **kwargs))
         self.assertEqual(answer.status, 200, answer.text)
 
     def begin(self, canary: Dict[str, Any], **env: str) -> None:
@@ -176,6 +177,39 @@ class Canary(ServeTest):
         self.assertEqual(set(first), {"old", "new"})
         for _ in range(3):
             self.assertEqual([ask(i) for i in range(24)], first)
+
+    def test_nodes_share_alike(self) -> None:
+        """The same session goes to the same version, whichever node it asks."""
+        ports = {name: free_port() for name in ("http", "dashboard", "join", "worker")}
+        self.s = self.spawn("head", "--num-cpus", "1", "--host", "127.0.0.1", "--port",
+                            str(ports["http"]), "--dashboard-port", str(ports["dashboard"]),
+                            "--listen", "127.0.0.1:%d" % ports["join"])
+        self.s.port, self.s.dashboard = ports["http"], ports["dashboard"]
+        self.s.wait_rest()
+        self.spawn("worker", "--address", "127.0.0.1:%d" % ports["join"], "--num-cpus", "1",
+                   "--host", "127.0.0.1", "--port", str(ports["worker"]))
+        wait_until("both nodes are there", lambda: len(
+            call(self.s.dashboard, "/api/v1/nodes").json()["nodes"]) == 2, 30)
+        self.write_app(APP)
+        rollout = {"canary": dict(TOLERANT, steps=["50%"], each="300s")}
+        self.deploy(rollout, {"V": "old"}, num_cpus=0.4, num_replicas=4)
+        self.s.wait_apps()
+
+        def ask(port: int, session: int) -> str:
+            return call(port, headers={"x-session-id": "s%d" % session}).text
+        wait_until("the worker serves", lambda: ask(ports["worker"], 0) == "old", 30)
+        self.deploy(dict(rollout, when_full="stop_first"), {"V": "new"}, num_cpus=0.4,
+                    num_replicas=4)
+        wait_until("half of the requests", lambda: (self.canary() or {}).get("weight") == 0.5, 60)
+        first: List[str] = []
+
+        def settled() -> bool:
+            first[:] = [ask(ports["http"], i) for i in range(16)]
+            return [ask(ports["worker"], i) for i in range(16)] == first and len(set(first)) == 2
+        wait_until("both nodes send the same sessions to the same version", settled, 30)
+        # Each of both passes was 16 requests, and the head adds up what its nodes counted.
+        wait_until("all are counted", lambda: sum(
+            (self.canary() or {})[version]["requests"] for version in ("old", "new")) >= 32, 30)
 
     def test_analysis_takes_an_ordinary_roll_back(self) -> None:
         rollout = {"analysis": dict(TOLERANT, min_requests=10), "pause_after": 1}

@@ -160,6 +160,9 @@ START_TEST(too_few)
     world_run(&w, 120 * RS_SEC);
     ck_assert_str_eq(w.canary, "STARTED 0% 10%\n");
     ck_assert_str_eq(world_text(&w, A "rserve.canary.why"), "too_few_requests");
+    ck_assert_str_eq(world_text(&w, A "message"),
+                     "The new version is on trial (step 1 of 2, 10% of the requests, from 1 "
+                     "replica), and has had too few requests so far.");
     for (int i = 0; i < 60 && !strstr(w.canary, "PASSED"); i++)
         serve(100, 0, 10 * RS_MS);
     ck_assert_ptr_nonnull(strstr(w.canary, "PASSED"));
