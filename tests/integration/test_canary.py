@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A new version that gets a share of the requests: promoted, rolled back, killed; what people are told."""
+"""A new version that gets a share of the requests: promoted, rolled back, killed."""
 
 import json
 import os

@@ -11,7 +11,8 @@ import unittest
 from typing import Any, Dict, List
 from urllib.parse import quote
 
-from harness import C_ECHO, Answer, ServeTest, Server, call, main, read_process, wait_until
+from harness import (C_ECHO, Answer, ServeTest, Server, call, main, read_process, rserve,
+                     wait_until)
 
 # What pip's message says when there is no network.
 UNREACHABLE = "cannot be reached|connection broken|Name or service not known|No route to host"
@@ -30,6 +31,26 @@ class Samples(ServeTest):
         answer = s.call("/", body=b"A  " * 200)
         self.assertEqual(len(answer.json()["text"]), 200, "user_config of app.yaml")
         self.assertEqual(len(s.pids("quick-start", "Normalizer")), 2)
+
+    def test_canary(self) -> None:
+        path = self.copy_app("canary")
+        s = self.serve(path, "--num-cpus", "2")
+        self.assertEqual(s.call("/?name=you").text, "Hello, you!")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text.replace("GREETING: Hello", "GREETING: Hi"))
+        done = rserve("deploy", "--no-wait", path, "--address", "127.0.0.1:%d" % s.dashboard)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+        def told() -> bool:
+            deployment = s.rest(path="/api/serve/applications/?extended=1").json()[
+                "applications"]["canary"]["deployments"]["Greeting"]
+            return (deployment["rserve"]["canary"] or {}).get("weight") == 0.01
+        wait_until("1 % of the requests", told, 40)
+        answers = {s.call("/").text for _ in range(30)}
+        self.assertLessEqual(answers, {"Hello, world!", "Hi, world!"})
+        self.assertIn("Hello, world!", answers)
 
     def test_rag(self) -> None:
         s = self.start(self.copy_app("rag"))
