@@ -5,6 +5,7 @@
 #include "core/base/json.h"
 #include "core/resource/labels.h"
 #include "sched/controller-core.h"
+#include "sched/controller-roll.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,11 @@ static unsigned slots_on(const struct rs_ct_deployment *d, const struct rs_ct_no
     return count;
 }
 
+static int64_t held(const struct rs_ct_deployment *d, const struct rs_ct_node *n, const char *name)
+{
+    return d->conf ? amount_of(&d->conf->resources, name) * slots_on(d, n) : 0;
+}
+
 /* Who has most of what is short on that node. */
 static json_t *holders(const struct rs_controller *c, const struct rs_ct_node *n, const char *name)
 {
@@ -60,8 +66,10 @@ static json_t *holders(const struct rs_controller *c, const struct rs_ct_node *n
 
         for (size_t k = 0; app && k < rs_map_slots(&app->deployments); k++) {
             const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
-            int64_t has = d && d->conf ? amount_of(&d->conf->resources, name) * slots_on(d, n) : 0;
+            int64_t has = d ? held(d, n, name) : 0;
 
+            for (size_t o = 0; d && o < d->n_old; o++)
+                has += held(d->old[o], n, name);
             if (has <= 0)
                 continue;
             all = rs_grow(all, &cap, count + 1, sizeof(*all));
@@ -284,11 +292,12 @@ static void add_nodes(const struct rs_ct_deployment *d, json_t *r, const json_t 
 void rs_ct_why_place(const struct rs_ct_deployment *d, json_t *list)
 {
     bool grouped = rs_deployment_conf_grouped(d->conf);
-    size_t missing = d->wanted > d->n_slots ? d->wanted - d->n_slots : 0;
+    unsigned wanted = rs_ct_run(d);
+    size_t missing = wanted > d->n_slots ? wanted - d->n_slots : 0;
     bool alone = rs_map_count(&d->app->controller->nodes) == 0;
     json_t *r, *selector = selector_of(d);
 
-    if (missing == 0)
+    if (missing == 0 || d->roll.full) /* that an update waits for room says why-roll */
         return;
     r = rs_ct_reason(list, "pending",
                      alone     ? "no_node"
@@ -296,7 +305,7 @@ void rs_ct_why_place(const struct rs_ct_deployment *d, json_t *list)
                                : "no_room",
                      "bad");
     json_object_set_new(r, "missing", json_integer((json_int_t)missing));
-    json_object_set_new(r, "wanted", json_integer(d->wanted));
+    json_object_set_new(r, "wanted", json_integer(wanted));
     json_object_set_new(r, "each", rs_resources_json(&d->conf->resources));
     if (json_object_size(selector))
         json_object_set(r, "selector", selector);

@@ -3,6 +3,7 @@
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
+#include "sched/controller-roll.h"
 #include "sched/health.h"
 #include "sched/why-text.h"
 
@@ -55,6 +56,12 @@ static const char *node_name(const struct rs_controller *c, const char *id)
     const struct rs_ct_node *n = id ? rs_map_get(&c->nodes, id) : NULL;
 
     return n ? n->name : id;
+}
+
+/* Of any version. */
+static unsigned serving(const struct rs_ct_seen *s)
+{
+    return s->running + s->updating + s->old_live;
 }
 
 /* Calls `fn` for each replica of the deployment that the nodes report. */
@@ -190,7 +197,7 @@ static void why_starting(const struct rs_ct_deployment *d, const struct rs_ct_se
 {
     struct starting s = {.d = d, .wall = rs_ct_wall(d->app->controller, now)};
     unsigned up = seen->running + seen->updating;
-    unsigned placed = d->n_slots < d->wanted ? (unsigned)d->n_slots : d->wanted;
+    unsigned run = rs_ct_run(d), placed = d->n_slots < run ? (unsigned)d->n_slots : run;
     json_t *r;
 
     if (up >= placed || d->failed)
@@ -210,7 +217,7 @@ static void why_starting(const struct rs_ct_deployment *d, const struct rs_ct_se
         r = rs_ct_reason(list, "start", "not_started_yet", "waits");
     }
     json_object_set_new(r, "missing", json_integer(placed - up));
-    json_object_set_new(r, "wanted", json_integer(d->wanted));
+    json_object_set_new(r, "wanted", json_integer(run));
     json_object_set_new(r, "longest_s", json_real(s.longest));
     json_object_set_new(r, "replicas", s.list);
 }
@@ -222,7 +229,7 @@ static void why_failing(const struct rs_ct_deployment *d, const struct rs_ct_see
 
     if (d->failed) {
         r = rs_ct_reason(list, "start", "start_given_up", "bad");
-    } else if (s->failures_total && up < d->wanted && s->last_error) {
+    } else if (s->failures_total && up < rs_ct_run(d) && s->last_error) {
         r = rs_ct_reason(list, "start", "start_fails", "bad");
         json_object_set_new(r, "ever_ran", json_boolean(s->ever_ran));
     } else {
@@ -275,7 +282,7 @@ static void why_ill(const struct rs_ct_deployment *d, const struct rs_ct_seen *s
         r = rs_ct_reason(list, "health", "node_left", "bad");
         json_object_set_new(r, "message", rs_ct_tail(d->message, 3));
     }
-    json_object_set_new(r, "up", json_integer(s->running + s->updating));
+    json_object_set_new(r, "up", json_integer(serving(s)));
     json_object_set_new(r, "wanted", json_integer(d->wanted));
     json_object_set_new(r, "dead", dead.list);
 }
@@ -379,8 +386,8 @@ static void why_well(const struct rs_ct_deployment *d, const struct rs_ct_seen *
         if (strcmp(rs_json_str(one, "weight", ""), "note") != 0)
             return;
     r = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i}", "what", "status", "cause", "well",
-                  "weight", "note", "running", (int)(s->running + s->updating), "wanted",
-                  (int)d->wanted, "queued", (int)s->queued, "in_flight", (int)s->in_flight);
+                  "weight", "note", "running", (int)serving(s), "wanted", (int)d->wanted, "queued",
+                  (int)s->queued, "in_flight", (int)s->in_flight);
     json_array_insert_new(list, 0, r);
 }
 
@@ -397,7 +404,9 @@ static void why_deployment(const struct rs_ct_deployment *d, json_t *list, int64
         json_object_set_new(r, "in_flight", json_integer(s.in_flight));
         return;
     }
-    why_failing(d, &s, list);
+    rs_ct_why_roll(d, s.last_error, list, now);
+    if (d->roll.phase != RS_ROLLOUT_STOPPED)
+        why_failing(d, &s, list);
     why_ill(d, &s, list);
     why_silent(d, list, now);
     each_replica(d, false, note_ill, list);
@@ -483,7 +492,7 @@ static json_t *deployment_json(const struct rs_ct_deployment *d, json_t *reasons
     struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
 
     return json_pack("{s:s, s:i, s:i, s:o}", "status", rs_deployment_status_name(d->status.status),
-                     "running", (int)(s.running + s.updating), "wanted", (int)d->wanted, "reasons",
+                     "running", (int)serving(&s), "wanted", (int)d->wanted, "reasons",
                      told(reasons));
 }
 

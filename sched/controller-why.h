@@ -23,6 +23,8 @@ json_t *rs_ct_tail(const char *text, unsigned lines);
 
 /* controller-why-place.c: replicas that have no node. */
 void rs_ct_why_place(const struct rs_ct_deployment *d, json_t *list);
+/* controller-why-roll.c: an update; `error`: of the new version, NULL: none. */
+void rs_ct_why_roll(const struct rs_ct_deployment *d, const char *error, json_t *list, int64_t now);
 /* controller-why-load.c */
 void rs_ct_why_scale(const struct rs_ct_deployment *d, json_t *list, int64_t now);
 void rs_ct_why_refused(const struct rs_ct_deployment *d, json_t *list, int64_t now);

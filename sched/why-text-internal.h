@@ -1,5 +1,5 @@
 /* What the files that make text of reasons share: why-text.c (the table, builds, starts, health, changes),
- * why-text-place.c (what finds no room), why-text-load.c (scaling, requests).
+ * why-text-place.c (what finds no room), why-text-roll.c (updates), why-text-load.c (scaling, requests).
  */
 #pragma once
 
@@ -51,6 +51,9 @@ const char *rs_tell_duration(char out[24], double seconds);
 typedef void rs_tell_fn(struct rs_telling *t);
 /* why-text-place.c */
 rs_tell_fn rs_tell_no_room, rs_tell_no_node, rs_tell_no_room_together;
+/* why-text-roll.c */
+rs_tell_fn rs_tell_rollout_goes_on, rs_tell_rollout_no_room, rs_tell_rollout_stop_first,
+    rs_tell_rollout_paused, rs_tell_rollout_canary, rs_tell_rollout_stopped;
 /* why-text-load.c */
 rs_tell_fn rs_tell_scale_waits, rs_tell_scale_at_most, rs_tell_scale_at_least, rs_tell_scale_stable,
     rs_tell_policy_fails, rs_tell_http_refused, rs_tell_calls_refused, rs_tell_router_fails;
