@@ -61,7 +61,7 @@ int rs_deploy_plan(const struct rs_remote *r, const json_t *doc, bool json, bool
     if (json) {
         print_json(plan);
     } else {
-        rs_plan_print(plan, width_of(&terminal), terminal.color, &out);
+        rs_deploy_plan_print(plan, width_of(&terminal), terminal.color, &out);
         printf("plan for %s; nothing was changed\n%s", r->base, rs_buf_text(&out));
     }
     restarts = rs_json_int(json_object_get(plan, "summary"), "restarts", 0);

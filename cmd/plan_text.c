@@ -241,7 +241,7 @@ static void resource_lines(const struct page *p, const json_t *resources)
     }
 }
 
-void rs_plan_print(const json_t *plan, size_t width, bool color, struct rs_buf *out)
+void rs_deploy_plan_print(const json_t *plan, size_t width, bool color, struct rs_buf *out)
 {
     const struct page p = {out, width < WIDTH_MIN ? WIDTH_MIN : width, color};
     const json_t *summary = json_object_get(plan, "summary"), *app;

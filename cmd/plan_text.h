@@ -10,6 +10,6 @@
 #include <stddef.h>
 
 /* No line is longer than `width` columns (at least 60). `color`: with escapes of a terminal. */
-void rs_plan_print(const json_t *plan, size_t width, bool color, struct rs_buf *out);
+void rs_deploy_plan_print(const json_t *plan, size_t width, bool color, struct rs_buf *out);
 /* The configurations of GET .../history. `width` as above. */
 void rs_history_print(const json_t *history, size_t width, struct rs_buf *out);
