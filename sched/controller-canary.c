@@ -98,9 +98,9 @@ static void found_harm(struct rs_ct_deployment *d, int64_t now)
     enum rs_canary_why why = d->canary->judge.why;
 
     roll_back(d, rs_canary_why_name(why),
-              why == RS_CANARY_ERRORS ? "the new version fails more often than the old one"
-              : why == RS_CANARY_SLOW ? "the new version is slower than it may be"
-                                      : "the new version had too few requests to be judged",
+              why == RS_CANARY_ERRORS ? "The new version fails more often than the old one"
+              : why == RS_CANARY_SLOW ? "The new version is slower than it may be"
+                                      : "The new version had too few requests to be judged",
               now);
 }
 
@@ -110,7 +110,7 @@ static void went_well(struct rs_ct_deployment *d, size_t step, const char *figur
     struct rs_ct_canary *k = d->canary;
     bool passed = k->judge.state == RS_CANARY_PASSED;
     rs_auto(rs_freep) char *at = where(k, step);
-    rs_auto(rs_freep) char *text = rs_asprintf("no harm (%s; %s)", at, figures);
+    rs_auto(rs_freep) char *text = rs_asprintf("No harm (%s; %s)", at, figures);
 
     d->canary_share = 100 * rs_canary_share(&k->judge);
     emit(d, passed ? "PASSED" : "STEP", NULL, k->judge.conf.steps[step], rs_canary_share(&k->judge),
@@ -223,7 +223,7 @@ static void goes_back(struct rs_ct_deployment *d, int64_t now)
         return;
     k->back = true;
     emit(d, "ROLLED_BACK", NULL, -1, -1,
-         "no replica of the new version is left; the old version has all requests", now);
+         "No replica of the new version is left; the old version has all requests", now);
 }
 
 static void follow(struct rs_ct_deployment *d, int64_t now)
@@ -244,7 +244,7 @@ static void follow(struct rs_ct_deployment *d, int64_t now)
         goes_back(d, now);
     } else if (d->roll.phase == RS_ROLLOUT_STOPPED) {
         if (has_steps(k))
-            roll_back(d, rs_rollout_why_name(d->roll.why), "the new version does not stay up", now);
+            roll_back(d, rs_rollout_why_name(d->roll.why), "The new version does not stay up", now);
     } else if (k->begun || up(d) > 0) {
         if (!k->begun)
             first_is_up(d, now);

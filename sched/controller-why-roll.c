@@ -40,6 +40,8 @@ void rs_ct_why_roll(const struct rs_ct_deployment *d, const char *error, json_t 
         json_object_set_new(r, "message", rs_ct_tail(d->blocked, 3));
     if (d->roll.phase == RS_ROLLOUT_STOPPED && error && d->roll.why != RS_ROLLOUT_WHY_ABORTED)
         json_object_set_new(r, "error", rs_ct_tail(error, 5));
+    if (d->canary)
+        json_object_set_new(r, "canary", rs_ct_canary_json(d, now));
     if (d->roll_text)
         json_object_set_new(r, "verdict", rs_ct_tail(d->roll_text, 3));
 }

@@ -83,9 +83,9 @@ void rs_tell_rollout_canary(struct rs_telling *t)
     const json_t *canary = json_object_get(t->r, "canary");
     const char *why = rs_json_str(canary, "why", "");
 
-    rs_tell(t, "The new version is tried on %g %% of the requests: step %lld of %lld.",
-            100 * rs_json_num(canary, "share", 0), (long long)rs_json_int(canary, "step", 0) + 1,
-            (long long)rs_json_int(canary, "steps", 0));
+    rs_tell(t, "The new version is tried on %.4g %% of the requests: step %lld of %zu.",
+            100 * rs_json_num(canary, "weight", 0), (long long)rs_json_int(canary, "step", 0),
+            json_array_size(json_object_get(canary, "steps")));
     side(t, "old");
     side(t, "new");
     if (strcmp(why, "too_few_requests") == 0)

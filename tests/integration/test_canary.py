@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any, Dict, List, Optional
 
-from harness import ServeTest, Server, call, free_port, main, wait_until
+from harness import ServeTest, Server, call, free_port, main, rserve, wait_until
 from open_loop import OpenLoop
 
 APP = """\
@@ -177,6 +177,8 @@ class Canary(ServeTest):
         self.assertEqual(set(first), {"old", "new"})
         for _ in range(3):
             self.assertEqual([ask(i) for i in range(24)], first)
+        why = rserve("status", "app#A", "--why", "--address", "127.0.0.1:%d" % self.s.dashboard)
+        self.assertIn("tried on 50 % of the requests: step 1 of 1", why.stdout, why.stderr)
 
     def test_nodes_share_alike(self) -> None:
         """The same session goes to the same version, whichever node it asks."""
