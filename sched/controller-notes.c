@@ -105,7 +105,7 @@ void rs_ct_note_chosen(struct rs_ct_deployment *d, const struct rs_ct_slot *slot
     rs_auto(rs_freep) char *text = NULL;
     json_t *one;
 
-    if (!r || d->app->internal || d->next)
+    if (!r || d->app->internal || d->next || rs_rollout_active(&d->roll))
         return; /* nothing runs there yet, or a new version takes its place */
     one = json_pack("{s:s, s:s, s:f, s:s, s:i, s:i, s:i, s:i}", "replica", r->replica_id, "node",
                     slot->node->name, "at_s", rs_ct_wall(c, c->now), "cause", "downscale", "rank",

@@ -78,14 +78,23 @@ static void side(struct rs_telling *t, const char *name)
             rs_tell_s(rs_json_int(s, "deaths", 0)), slow);
 }
 
+static double weight(const json_t *canary)
+{
+    return 100 * rs_json_num(canary, "weight", 0);
+}
+
 void rs_tell_rollout_canary(struct rs_telling *t)
 {
     const json_t *canary = json_object_get(t->r, "canary");
     const char *why = rs_json_str(canary, "why", "");
 
-    rs_tell(t, "The new version is tried on %.4g %% of the requests: step %lld of %zu.",
-            100 * rs_json_num(canary, "weight", 0), (long long)rs_json_int(canary, "step", 0),
-            json_array_size(json_object_get(canary, "steps")));
+    rs_tell(
+        t,
+        "The new version is tried on %.4g %% of the requests: step %lld of %zu, for %.0f s of at "
+        "least %g s.",
+        weight(canary), (long long)rs_json_int(canary, "step", 0),
+        json_array_size(json_object_get(canary, "steps")), rs_json_num(canary, "step_age_s", 0),
+        rs_json_num(canary, "each_s", 0));
     side(t, "old");
     side(t, "new");
     if (strcmp(why, "too_few_requests") == 0)
@@ -130,10 +139,7 @@ void rs_tell_rollout_stopped(struct rs_telling *t)
 {
     stopped_by(t, rs_json_str(json_object_get(t->r, "rollout"), "why", ""));
     progress(t);
-    if (json_object_get(t->r, "verdict"))
-        rs_tell_quote(t, "verdict");
-    side(t, "old");
-    side(t, "new");
+    rs_tell_quote(t, "verdict");
     if (json_object_get(t->r, "error"))
         rs_tell_quote(t, "error");
     rs_tell_next(t,

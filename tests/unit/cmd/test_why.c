@@ -129,6 +129,9 @@ static void follow(const json_t *step)
         world_refused(&w, json_array_get(step, 1));
     } else if (strcmp(verb, "health") == 0) {
         world_health(&w, text_at(step, 1), json_array_get(step, 2));
+    } else if (strcmp(verb, "serve") == 0) { /* by each version: requests, of those failed, ms */
+        world_served(&w, 0, false, int_at(step, 1), int_at(step, 2), int_at(step, 3) * RS_MS);
+        world_served(&w, 0, true, int_at(step, 4), int_at(step, 5), int_at(step, 6) * RS_MS);
     } else if (strcmp(verb, "dropped") == 0) {
         world_dropped(&w, text_at(step, 1), int_at(step, 2), int_at(step, 3));
     } else if (strcmp(verb, "fail") == 0) {
