@@ -17,6 +17,25 @@ static json_t *api_details(bool extended, void *arg)
     return rs_controller_details(h->controller, extended, rs_clock_now());
 }
 
+/* `order` is given by who calls, until the scope ends: rs_auto(ordered) struct rs_head *order = .. */
+static struct rs_head *order_of(struct rs_head *h, const struct rs_api_call *call)
+{
+    rs_controller_who(h->controller, rs_api_who(call));
+    return h;
+}
+
+static void ordered(struct rs_head **order)
+{
+    rs_controller_who((*order)->controller, NULL); /* also where it was refused */
+}
+
+static bool wants_no_restart(const struct rs_api_call *call)
+{
+    const char *text = rs_api_query(call, "no_restart");
+
+    return text && strcmp(text, "1") == 0;
+}
+
 /* Takes `config`. `no_restart`: refused with RS_CONFLICT where it would restart replicas. */
 static int apply_from_rest(struct rs_head *h, struct rs_config *config, bool no_restart,
                            struct rs_error *err)
@@ -42,12 +61,11 @@ static int api_apply(const struct rs_api_call *call, struct rs_buf *error, int *
     struct rs_error err = {0};
     size_t len;
     const char *body = rs_api_body(call, &len);
+    rs_auto(ordered) struct rs_head *order = order_of(h, call);
     int r = rs_config_parse(&config, body, len, NULL, &diags);
-    const char *no_restart = rs_api_query(call, "no_restart");
 
-    rs_controller_who(h->controller, rs_api_who(call));
     if (r == 0)
-        r = apply_from_rest(h, config, no_restart && strcmp(no_restart, "1") == 0, &err);
+        r = apply_from_rest(h, config, wants_no_restart(call), &err);
     else if (rs_diags_schema_errors(&diags))
         rs_diags_print(error, &diags);
     if (r < 0 && err.msg[0])
@@ -82,10 +100,25 @@ json_t *rs_head_with_app(const struct rs_head *h, const char *name, json_t *app)
     return config;
 }
 
+/* Line and column are of a document that nobody has seen. */
+static int without_place(struct rs_error *err)
+{
+    const char *at = strstr(err->msg, ":1:");
+    char text[sizeof(err->msg)];
+
+    if (!at)
+        return -1;
+    at += 3;
+    at += strspn(at, "0123456789");
+    snprintf(text, sizeof(text), "%s", *at == ':' ? at + 1 : at);
+    return rs_error_set(err, err->code, "body:%.480s", text);
+}
+
 static int put_app(struct rs_head *h, const struct rs_api_call *call, const char *name,
                    struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *app = NULL, *all = NULL;
+    rs_auto(ordered) struct rs_head *order = order_of(h, call);
     struct rs_config *config = NULL;
     size_t len;
     const char *body = rs_api_body(call, &len);
@@ -102,9 +135,8 @@ static int put_app(struct rs_head *h, const struct rs_api_call *call, const char
     json_object_set_new(app, "name", json_string(name));
     all = rs_head_with_app(h, name, app);
     if (rs_config_kept(&config, all, err) < 0)
-        return -1;
-    rs_controller_who(h->controller, rs_api_who(call));
-    return apply_from_rest(h, config, false, err);
+        return without_place(err);
+    return apply_from_rest(h, config, wants_no_restart(call), err);
 }
 
 static int api_put_app(const struct rs_api_call *call, const char *app, struct rs_buf *error,
@@ -114,8 +146,7 @@ static int api_put_app(const struct rs_api_call *call, const char *app, struct r
 
     if (put_app(arg, call, app, &err) == 0)
         return 0;
-    if (err.code == RS_SYSTEM)
-        *http_status = 500;
+    *http_status = err.code == RS_SYSTEM ? 500 : err.code == RS_CONFLICT ? 409 : 400;
     rs_buf_puts(error, err.msg);
     return -1;
 }
@@ -170,22 +201,20 @@ static int api_last_change(const char *app, char *who, size_t size, double *when
 static int api_delete_all(const struct rs_api_call *call, struct rs_buf *error, int *http_status,
                           void *arg)
 {
-    struct rs_head *h = arg;
+    rs_auto(ordered) struct rs_head *order = order_of(arg, call);
 
     (void)error;
     (void)http_status;
-    rs_controller_who(h->controller, rs_api_who(call));
-    rs_head_delete_all(h);
+    rs_head_delete_all(order);
     return 0;
 }
 
 static int api_delete_app(const struct rs_api_call *call, const char *app, struct rs_buf *error,
                           int *http_status, void *arg)
 {
-    struct rs_head *h = arg;
+    rs_auto(ordered) struct rs_head *order = order_of(arg, call);
 
-    rs_controller_who(h->controller, rs_api_who(call));
-    if (rs_head_delete(arg, app))
+    if (rs_head_delete(order, app))
         return 0;
     *http_status = 404;
     rs_buf_printf(error, "there is no application '%s'", app);
@@ -195,10 +224,9 @@ static int api_delete_app(const struct rs_api_call *call, const char *app, struc
 static int api_scale(const struct rs_api_call *call, const char *app, const char *deployment,
                      unsigned replicas, struct rs_buf *error, int *http_status, void *arg)
 {
-    struct rs_head *h = arg;
+    rs_auto(ordered) struct rs_head *h = order_of(arg, call);
     struct rs_error err = {0};
 
-    rs_controller_who(h->controller, rs_api_who(call));
     if (rs_controller_scale(h->controller, app, deployment, replicas, rs_clock_now(), &err) == 0 &&
         rs_head_keep(h, &err) == 0)
         return 0;
@@ -260,9 +288,8 @@ static int api_why_deployment(const struct rs_api_call *call, json_t **ret, stru
 static int api_replace(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
                        void *arg)
 {
-    struct rs_head *h = arg;
+    rs_auto(ordered) struct rs_head *h = order_of(arg, call);
 
-    rs_controller_who(h->controller, rs_api_who(call));
     if (rs_controller_replace(h->controller, rs_api_part(call, 0), err) < 0)
         return -1;
     *ret = json_pack("{s:s}", "message",

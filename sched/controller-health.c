@@ -76,12 +76,10 @@ int rs_controller_replace(struct rs_controller *c, const char *replica_id, struc
                                                     .replica_id = replica_id,
                                                     .node_id = n->id,
                                                     .status = "REPLACE"});
-        rs_ct_set(&c->who, NULL);
         order = json_pack("{s:s}", "replace", replica_id);
         c->ops.core(n->id, order, c->arg);
         return 0;
     }
-    rs_ct_set(&c->who, NULL);
     return rs_error_set(err, RS_NOT_FOUND,
                         "no replica '%.60s' lives (GET /api/v1/replicas lists them)", replica_id);
 }

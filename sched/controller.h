@@ -117,7 +117,7 @@ void rs_controller_free(struct rs_controller *c);
 RS_DEFINE_AUTO(struct rs_controller *, rs_controller_free);
 
 /* Who gives the next order (apply, put, delete, delete_all, scale): the `who` of the events that it
- * brings about, up to the end of that call. Copied. */
+ * brings about, up to the end of that call. Copied; NULL: nobody. */
 void rs_controller_who(struct rs_controller *c, const char *who);
 
 /* The full desired state, as PUT /api/serve/applications/ means it: applications that it does not

@@ -157,6 +157,8 @@ class Api(ServeTest):
         self.assertFalse(self.v1(s, "/applications/app", "PUT", app).json()["changed"])
         s.wait_apps()
         self.assertEqual(s.pids("app", "A"), pids)
+        app["deployments"] = [{"name": "A", "ray_actor_options": {"num_cpus": 0.2}}]
+        self.error(self.v1(s, "/applications/app?no_restart=1", "PUT", app), 409, "restart")
         app["deployments"] = [{"name": "A", "num_replicas": 2}]
         more = self.v1(s, "/applications/app", "PUT", app).json()
         self.assertTrue(more["changed"])
@@ -298,6 +300,10 @@ class Api(ServeTest):
                      b'{"import_path": 7}',
                      b'{"import_path": "a:b", "deployments": [{"name": 1}]}', b"[" * 100000):
             self.error(self.v1(s, "/applications/app", "PUT", body), 400)
+        wrong = self.v1(s, "/applications/app", "PUT", {"import_path": "a:b", "deployments": [
+            {"name": "A", "user_config": 7}]})
+        self.assertTrue(wrong.json()["error"].startswith("body: applications[0].deployments[0]"),
+                        wrong.text)
         big = b'{"import_path": "%s"}' % (b"x" * (5 << 20))
         for path in ("/applications/app", "/config"):
             self.error(self.v1(s, path, "PUT", big), 413, "at most")
