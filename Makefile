@@ -1,5 +1,5 @@
 # The few commands of rserve. .ci/setup brings what they need; Meson does the work.
-.PHONY: all wheel run test compat-ray bench fmt san setup clean
+.PHONY: all wheel run test sim compat-ray bench fmt san setup clean
 
 NINJA = ninja -C
 SUM = python3 .ci/count.py
@@ -25,6 +25,13 @@ test: all
 	@test -e build-test/build.ninja || meson setup -Dtests=enabled build-test
 	@$(NINJA) build-test --quiet
 	@$(MESON_TEST) build-test; $(SUM) $$? build-test
+
+# A cluster on a virtual clock, with faults: make sim SEEDS=1000
+sim:
+	@.ci/setup test
+	@test -e build-test/build.ninja || meson setup -Dtests=enabled build-test
+	@$(NINJA) build-test --quiet tests/sim tests/sim-scale
+	@build-test/tests/sim --seeds $${SEEDS:-200} && build-test/tests/sim-scale
 
 san:
 	@.ci/setup test

@@ -118,13 +118,15 @@ void sim_check_steady(struct sim *s, int app)
     s->apps[app].turns = 0;
 }
 
-/* Between two numbers of replicas, to a tenth: either is right, and what is measured is not that exact. */
+/* Between two numbers of replicas, to a tenth, either is right, and what is measured is not that exact.
+ * And where replicas are nearly full requests wait, which is load that another replica makes go away. */
 static bool is_on_the_edge(const struct sim_app *x)
 {
     double load = (double)x->rate * (double)x->service / 1e9 * (x->live.args[DEPLOY_SIDE] ? 2 : 1);
     double off = fabs(load - floor(load + 0.5));
 
-    return off < fmin(0.1 * load, 0.4) || off < 0.1;
+    return off < fmin(0.1 * load, 0.4) || off < 0.1 ||
+           load > 0.7 * ceil(load) * (double)x->live.args[DEPLOY_ONGOING];
 }
 
 /* With the load that it has, and nobody else changing anything, it may go too far once and come back. */

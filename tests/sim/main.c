@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 struct options {
-    uint64_t seeds, from;
+    uint64_t seeds, from, jobs;
     const char *replay;
     enum sim_mutation mutation;
     bool mutants, one, script_only;
@@ -27,7 +29,8 @@ static const char *const mutation_names[] = {SIM_MUTATIONS(RS_X)};
 static const char *const mutation_finds[] = {SIM_MUTATIONS(RS_X)};
 #undef RS_X
 
-enum { MUTANT_SEEDS = 40 }; /* at most, until it is found */
+enum { MUTANT_SEEDS = 60 }; /* at most, until it is found */
+enum { JOBS_MAX = 16, FAILURES_MAX = 3 };
 
 static void show(const struct sim_script *script, const struct sim_outcome *o,
                  enum sim_mutation mutation)
@@ -61,20 +64,70 @@ static bool run_seed(uint64_t seed, enum sim_mutation mutation, struct sim_outco
     return !o->invariant[0];
 }
 
-static int run_seeds(const struct options *opt)
-{
-    uint64_t failed = 0, events = 0, requests = 0;
+struct sums {
+    uint64_t seeds, failed, events, requests;
+};
 
-    for (uint64_t i = 0; i < opt->seeds && failed < 5; i++) {
+/* Every so manyth seed, from the first one of this job. */
+static struct sums run_some(const struct options *opt, uint64_t job)
+{
+    struct sums sums = {0};
+
+    for (uint64_t i = job; i < opt->seeds && sums.failed < FAILURES_MAX; i += opt->jobs) {
         struct sim_outcome o;
 
-        failed += !run_seed(opt->from + i, opt->mutation, &o);
-        events += o.events;
-        requests += o.requests;
+        sums.failed += !run_seed(opt->from + i, opt->mutation, &o);
+        sums.seeds++;
+        sums.events += o.events;
+        sums.requests += o.requests;
     }
+    return sums;
+}
+
+static int start_job(const struct options *opt, uint64_t job)
+{
+    int fds[2];
+    pid_t pid;
+
+    fflush(NULL);
+    if (pipe(fds) < 0 || (pid = fork()) < 0) {
+        perror("sim");
+        exit(2);
+    }
+    if (pid == 0) {
+        struct sums sums = run_some(opt, job);
+
+        if (write(fds[1], &sums, sizeof(sums)) != (ssize_t)sizeof(sums))
+            exit(2);
+        exit(0);
+    }
+    close(fds[1]);
+    return fds[0];
+}
+
+static int run_seeds(const struct options *opt)
+{
+    int jobs[JOBS_MAX];
+    struct sums all = {0};
+
+    for (uint64_t i = 0; i < opt->jobs; i++)
+        jobs[i] = start_job(opt, i);
+    for (uint64_t i = 0; i < opt->jobs; i++) {
+        struct sums sums = {.failed = 1};
+
+        if (read(jobs[i], &sums, sizeof(sums)) != (ssize_t)sizeof(sums))
+            fprintf(stderr, "sim: a job ended without a word\n");
+        close(jobs[i]);
+        all.seeds += sums.seeds;
+        all.failed += sums.failed;
+        all.events += sums.events;
+        all.requests += sums.requests;
+    }
+    while (wait(NULL) > 0)
+        ;
     printf("%" PRIu64 " seeds, %" PRIu64 " events, %" PRIu64 " requests: %" PRIu64 " failed\n",
-           opt->seeds, events, requests, failed);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+           all.seeds, all.events, all.requests, all.failed);
+    return all.failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 static bool find_mutant(enum sim_mutation m)
@@ -144,13 +197,19 @@ static enum sim_mutation mutation_of(const char *name)
 int main(int argc, char *argv[])
 {
     static const struct option longs[] = {
-        {"seeds", required_argument, NULL, 'n'},  {"from", required_argument, NULL, 'f'},
-        {"seed", required_argument, NULL, 's'},   {"replay", required_argument, NULL, 'r'},
-        {"mutate", required_argument, NULL, 'm'}, {"mutants", no_argument, NULL, 'M'},
-        {"script", no_argument, NULL, 'p'},       {NULL, 0, NULL, 0},
+        {"seeds", required_argument, NULL, 'n'},
+        {"from", required_argument, NULL, 'f'},
+        {"seed", required_argument, NULL, 's'},
+        {"replay", required_argument, NULL, 'r'},
+        {"mutate", required_argument, NULL, 'm'},
+        {"mutants", no_argument, NULL, 'M'},
+        {"script", no_argument, NULL, 'p'},
+        {"jobs", required_argument, NULL, 'j'},
+        {NULL, 0, NULL, 0},
     };
     const char *seeds = getenv("SEEDS");
-    struct options opt = {.seeds = seeds && *seeds ? strtoull(seeds, NULL, 10) : 200, .from = 1};
+    struct options opt = {
+        .seeds = seeds && *seeds ? strtoull(seeds, NULL, 10) : 200, .from = 1, .jobs = 2};
 
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
         switch (c) {
@@ -169,6 +228,10 @@ int main(int argc, char *argv[])
             break;
         case 'm':
             opt.mutation = mutation_of(optarg);
+            break;
+        case 'j':
+            opt.jobs = strtoull(optarg, NULL, 10);
+            opt.jobs = opt.jobs < 1 ? 1 : opt.jobs > JOBS_MAX ? JOBS_MAX : opt.jobs;
             break;
         case 'M':
             opt.mutants = true;

@@ -202,7 +202,7 @@ static void make_order(struct maker *m, int64_t at, bool crashes)
     case 3:
     case 4:
     case 5:
-        ADD(m, at, IN_LOAD, app, pick(m, 0, 4) * 10, pick(m, 1, 5) * 20);
+        ADD(m, at, IN_LOAD, app, pick(m, 0, 4) * 5, pick(m, 1, 5) * 40);
         break;
     default:
         make_deploy(m, at, crashes);
@@ -279,7 +279,7 @@ void sim_script_make(struct sim_script *s, uint64_t seed)
         if (i < 2)
             make_deploy(&m, at, false);
         else if (i < 4)
-            ADD(&m, at, IN_LOAD, pick(&m, 0, 3), pick(&m, 1, 4) * 10, pick(&m, 1, 5) * 20);
+            ADD(&m, at, IN_LOAD, pick(&m, 0, 3), pick(&m, 1, 4) * 5, pick(&m, 1, 5) * 40);
         else if (!fault)
             make_order(&m, at, mode == ALL || mode == CALM);
         else if (mode == HEAD)
@@ -291,6 +291,6 @@ void sim_script_make(struct sim_script *s, uint64_t seed)
         else
             make_replica_fault(&m, at);
         /* Often all is at rest before the next one, sometimes all is under way. */
-        at += mode == CALM || pick(&m, 0, 1) ? pick(&m, 1, 60) * 250 : pick(&m, 1, 30) * 20;
+        at += mode == CALM || pick(&m, 0, 1) ? pick(&m, 1, 40) * 250 : pick(&m, 1, 30) * 20;
     }
 }

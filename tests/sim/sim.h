@@ -35,7 +35,7 @@ enum { SIM_A, SIM_B, SIM_DEPLOYMENTS }; /* of each application; A calls B */
     X(STOP_FIRST, "stop-first", "capacity")       /* agents end old replicas before new ones */    \
     X(LOAD_WAVES, "load-waves", "flapping")       /* the load that is reported swings */           \
     X(FORGETFUL, "forgetful", "acknowledged")     /* the store says yes and keeps nothing */       \
-    X(KEEPS_COUNT, "no-counts", "acknowledged")   /* a new head is not told the counts */
+    X(KEEPS_COUNT, "no-counts", "converges")      /* a new head is not told the counts */
 #define RS_X(name, text, finds) SIM_MUTATION_##name,
 enum sim_mutation { SIM_MUTATIONS(RS_X) SIM_MUTATION_COUNT };
 #undef RS_X
@@ -110,7 +110,8 @@ struct sim_request {
     int app, deployment;
     int64_t deadline, service;
     unsigned ended, attempts;
-    unsigned pending; /* events that know it */
+    bool careless, forgotten; /* bugs that were put in */
+    unsigned pending;         /* events that know it */
 };
 
 struct sim_node {

@@ -100,7 +100,7 @@ static void done(struct sim_request *r, bool ok)
     r->pending++; /* what is freed by this may end it */
     rs_sim_pool_done(&r->base, sim_of(r)->now);
     sim_pool_settle(p);
-    if (!r->ended)
+    if (!r->ended || r->careless)
         end(r, ok);
     r->pending--;
     sim_request_settle(r);
@@ -131,7 +131,7 @@ static void ev_deadline(struct sim_note *note)
 {
     struct sim_request *r = note->request;
 
-    if (r->ended)
+    if (r->ended || r->forgotten)
         return;
     rs_sim_pool_cancel(&r->base, note->sim->now);
     end(r, false);
@@ -354,9 +354,12 @@ void sim_lost(struct rs_sim_request *base, void *arg)
         sim_request_settle(r);
         return;
     }
-    if (s->mutation == SIM_MUTATION_NO_END)
+    if (s->mutation == SIM_MUTATION_NO_END) {
+        r->forgotten = true;
         return;
+    }
     if (s->mutation == SIM_MUTATION_TWO_ENDS) {
+        r->careless = true;
         r->pending++;
         end(r, false);
         r->pending--;

@@ -370,7 +370,7 @@ void sim_run(struct sim *s, const struct sim_script *script)
         return;
     mend(s);
     wait_until_reached(s);
-    sim_run_until(s, s->now + 30 * RS_SEC);
+    sim_run_until(s, s->now + 12 * RS_SEC); /* the deadline of the last request */
     sim_check_requests(s);
 }
 
