@@ -23,20 +23,21 @@ enum { SIM_APPS = 4, SIM_PUT = 3 }; /* the last one is deployed by a program */
 extern const char *const sim_app_names[SIM_APPS];
 enum { SIM_A, SIM_B, SIM_DEPLOYMENTS }; /* of each application; A calls B */
 
-/* Bugs that are put in, to see that they are found. */
+/* Bugs that are put in, to see that they are found: name, the invariant that finds it, among which seeds
+ * (modulo 4, see script.c). */
 #define SIM_MUTATIONS(X)                                                                           \
-    X(NONE, "", "")                                                                                \
-    X(DOUBLE_PLACE, "double-place", "overcommit") /* agents believe in twice their CPUs */         \
-    X(EXTRA_SLOT, "extra-slot", "ongoing")        /* a replica is given one request too many */    \
-    X(TWO_ENDS, "two-ends", "ends-once")          /* a lost request is answered, and runs again */ \
-    X(NO_END, "no-end", "ends-once")              /* a lost request is forgotten */                \
-    X(DROP_REPORTS, "drop-reports", "converges")  /* one node's reports do not arrive */           \
-    X(DEAF_NODE, "deaf-node", "converges")        /* one node ignores every other TARGET */        \
-    X(STOP_FIRST, "stop-first", "capacity")       /* agents end old replicas before new ones */    \
-    X(LOAD_WAVES, "load-waves", "flapping")       /* the load that is reported swings */           \
-    X(FORGETFUL, "forgetful", "acknowledged")     /* the store says yes and keeps nothing */       \
-    X(KEEPS_COUNT, "no-counts", "converges")      /* a new head is not told the counts */
-#define RS_X(name, text, finds) SIM_MUTATION_##name,
+    X(NONE, "", "", 0)                                                                             \
+    X(DOUBLE_PLACE, "double-place", "overcommit", 3) /* agents believe in twice their CPUs */      \
+    X(EXTRA_SLOT, "extra-slot", "ongoing", 0)        /* a replica is given one request too many */ \
+    X(TWO_ENDS, "two-ends", "ends-once", 3) /* a lost request is answered, and runs again */       \
+    X(NO_END, "no-end", "ends-once", 3)     /* a lost request is forgotten */                      \
+    X(DROP_REPORTS, "drop-reports", "converges", 0) /* one node's reports do not arrive */         \
+    X(DEAF_NODE, "deaf-node", "converges", 0)       /* one node ignores every other TARGET */      \
+    X(STOP_FIRST, "stop-first", "capacity", 0)      /* agents end old replicas before new ones */  \
+    X(LOAD_WAVES, "load-waves", "flapping", 0)      /* the load that is reported swings */         \
+    X(FORGETFUL, "forgetful", "acknowledged", 1)    /* the store says yes and keeps nothing */     \
+    X(KEEPS_COUNT, "no-counts", "converges", 1)     /* a new head is not told the counts */
+#define RS_X(name, text, finds, among) SIM_MUTATION_##name,
 enum sim_mutation { SIM_MUTATIONS(RS_X) SIM_MUTATION_COUNT };
 #undef RS_X
 
