@@ -115,7 +115,7 @@ int rs_tally_from_json(struct rs_tally *ret, const json_t *j, struct rs_error *e
     if (!json_is_array(latency))
         return rs_error_set(err, RS_INVALID, "tally: expected latency to be an array");
     json_array_foreach (latency, i, pair) {
-        uint64_t at, n;
+        uint64_t at = 0, n = 0;
 
         if (read_count(json_array_get(pair, 0), "a bucket", &at, err) < 0 ||
             read_count(json_array_get(pair, 1), "a bucket's count", &n, err) < 0)
