@@ -325,7 +325,7 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
 
     rs_ct_set(&d->blocked, NULL);
     if (d->n_slots >= rs_ct_run(d)) {
-        if (!d->next)
+        if (!d->next && !b->dry)
             close_holes(c, d);
         return;
     }
@@ -353,7 +353,7 @@ void rs_ct_place_missing(struct rs_ct_board *b, const struct rs_controller *c,
         }
     }
     free(nodes);
-    if (!d->next)
+    if (!d->next && !b->dry)
         close_holes(c, d);
 }
 

@@ -126,6 +126,9 @@ static void shadow_add(struct shadows *s, const struct rs_controller *c,
     x->d.blocked = NULL;
     x->d.slots = NULL;
     x->d.n_slots = x->d.cap_slots = 0;
+    x->d.by_node = NULL; /* what was worked out of the real one stays its own */
+    x->d.up_on = NULL;
+    x->d.cap_up_on = 0;
     if (o) {
         x->d.name = (char *)(uintptr_t)o->change->name;
         x->d.conf = o->change->conf ? o->change->conf : x->d.conf;
