@@ -96,7 +96,7 @@ static void feed_deployment(const struct rs_progress *p, struct app *a, const ch
                             const struct rs_progress_deployment *d, struct rs_buf *out)
 {
     struct deployment *known = rs_map_get(&a->deployments, d->name);
-    bool counted, explained, changed;
+    bool counted, explained, changed, is_new = !known;
 
     if (!known) {
         known = rs_alloc(sizeof(*known));
@@ -110,7 +110,7 @@ static void feed_deployment(const struct rs_progress *p, struct app *a, const ch
     known->running = d->running;
     known->target = d->target;
     if (rs_progress_is_failed(text_of(d->status))) {
-        if (changed || explained)
+        if ((changed || explained) && !(is_new && busy)) /* of an earlier try */
             rs_progress_say_failed(p, out, app, d->name, d->status, text_of(d->message));
         return;
     }

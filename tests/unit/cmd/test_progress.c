@@ -137,6 +137,8 @@ static const struct {
      "RuntimeError: no\n"
      "failed: rag#Generator: The deployment failed to start 3 times in a row due to a problem with "
      "its constructor: RuntimeError: no\n"},
+    /* one of an earlier deploy is not of this one */
+    {{URL, .width = 80, .quiet = true}, {BREAKING, DEPLOYING, -1}, ""},
     {{URL, .width = 80},
      {VAGUE, -1},
      "failed: rag#Generator: gave up\n"
