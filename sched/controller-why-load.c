@@ -30,6 +30,10 @@ static void add_inputs(const struct rs_ct_deployment *d, json_t *r)
     json_object_set_new(r, "to", json_integer(a->wanted));
     json_object_set_new(r, "lower", json_integer(a->lower));
     json_object_set_new(r, "upper", json_integer(a->upper));
+    if (*d->ahead.reason)
+        json_object_set_new(r, "lower_by", json_string(d->ahead.reason));
+    if (d->ahead.trouble)
+        json_object_set_new(r, "schedule_error", json_string(d->ahead.trouble));
 }
 
 static void add_delay(const struct rs_ct_deployment *d, json_t *r, int64_t left)

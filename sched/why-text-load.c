@@ -31,6 +31,11 @@ static void formula(struct rs_telling *t)
     if (factor != 1 && strcmp(basis, "load") == 0)
         rs_tell(t, "by its factor of %g that makes %g of now %lld", factor,
                 rs_tell_real(t, "proposed"), (long long)rs_tell_int(t, "running"));
+    if (json_object_get(t->r, "lower_by"))
+        rs_tell(t, "at least %lld: %s", (long long)rs_tell_int(t, "lower"),
+                rs_tell_str(t, "lower_by"));
+    if (json_object_get(t->r, "schedule_error"))
+        rs_tell(t, "its schedule is not followed: %s", rs_tell_str(t, "schedule_error"));
 }
 
 void rs_tell_scale_waits(struct rs_telling *t)
@@ -61,7 +66,10 @@ void rs_tell_scale_at_least(struct rs_telling *t)
             (long long)rs_tell_int(t, "from"), rs_tell_s(rs_tell_int(t, "from")),
             rs_tell_real(t, "proposed"));
     formula(t);
-    rs_tell_next(t, "Lower min_replicas in autoscaling_config to save some.");
+    rs_tell_next(t, "%s",
+                 json_object_get(t->r, "lower_by")
+                     ? "Nothing: that is what rserve.autoscaling asks for at this time."
+                     : "Lower min_replicas in autoscaling_config to save some.");
 }
 
 void rs_tell_scale_stable(struct rs_telling *t)
