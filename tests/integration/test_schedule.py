@@ -18,6 +18,8 @@ APP = """\
     class A:
         async def __call__(self, request):
             await asyncio.sleep(float(request.query_params.get("s", 0)))
+            while "until" in request.query_params and not os.path.exists("go"):
+                await asyncio.sleep(0.02)
             return {"pid": os.getpid()}
 
     app = A.bind()
@@ -45,15 +47,15 @@ def why(s: Server) -> str:
 
 
 class Long:
-    """A request that takes its time; `pid` is who answered it."""
+    """A request that takes its time."""
 
-    def __init__(self, s: Server, seconds: float) -> None:
+    def __init__(self, s: Server, query: str) -> None:
         self.answer: List[Any] = []
-        self.thread = threading.Thread(target=self.work, args=(s.port, seconds), daemon=True)
+        self.thread = threading.Thread(target=self.work, args=(s.port, query), daemon=True)
         self.thread.start()
 
-    def work(self, port: int, seconds: float) -> None:
-        self.answer.append(call(port, f"/?s={seconds}", timeout=60))
+    def work(self, port: int, query: str) -> None:
+        self.answer.append(call(port, f"/?{query}", timeout=60))
 
     def done(self) -> Any:
         self.thread.join(60)
@@ -67,14 +69,18 @@ class Down(ServeTest):
         return {r["pid"]: r["rserve"]["in_flight"] for r in replicas if r["state"] == "RUNNING"}
 
     def test_those_that_are_idle_go(self) -> None:
-        s = self.serve_code(APP, "--num-cpus", "8", deployments=FAST % (
-            "min_replicas: 1, initial_replicas: 4, max_replicas: 4", ""))
-        busy = Long(s, 3)
+        path = self.write_app(APP, FAST % ("min_replicas: 4, max_replicas: 4", ""))
+        s = self.serve(path, "--num-cpus", "8")
+        busy = Long(s, "until=go")
         wait_until("it is at work", lambda: 1 in self.busy_pids(s).values())
+        self.write_app(APP, FAST % ("min_replicas: 1, max_replicas: 4", ""))
+        address = "http://127.0.0.1:%d" % s.dashboard
+        self.assertEqual(rserve("deploy", path, "--address", address).returncode, 0)
         wait_until("one is left", lambda: running(s) == 1)
+        self.write("go", "")
         answer = busy.done()
         self.assertEqual(answer.status, 200)
-        self.assertEqual(answer.json()["pid"], list(self.busy_pids(s))[0])
+        self.assertEqual(s.pids("app", "A"), {answer.json()["pid"]})
 
     def test_nothing_is_lost(self) -> None:
         """Up and down all the time, and some of them are killed on the way."""
@@ -82,7 +88,7 @@ class Down(ServeTest):
             "min_replicas: 1, max_replicas: 6", ""))
         load = Load(s.port, "/?s=0.01", threads=2)
         for turn in range(3):
-            many = [Long(s, 0.4) for _ in range(12)]
+            many = [Long(s, "s=0.4") for _ in range(12)]
             wait_until("it grows", lambda: running(s) >= 4)
             if turn == 1:
                 os.kill(sorted(s.pids("app", "A"))[0], signal.SIGKILL)
