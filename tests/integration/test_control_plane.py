@@ -104,9 +104,19 @@ class ControlPlane(ServeTest):
         self.assertEqual(head.stop(), 0)
         self.assertFalse(os.path.exists("/proc/%d" % control))
 
-    def change_and_kill(self, head: Server, config: Dict[str, Any], after: float) -> None:
-        """An order, and a kill so long after it was given, whatever is under way then."""
+    def happened(self, head: Server, **query: int) -> int:
+        """The number of the newest event. 0: the control plane that was asked is gone."""
+        try:
+            path = "/api/v1/events?" + "&".join("%s=%d" % q for q in query.items())
+            return max([e["seq"] for e in head.rest(path=path).json()["events"]], default=0)
+        except OSError:
+            return 0
+
+    def change_and_kill(self, head: Server, config: Dict[str, Any], step: int) -> bool:
+        """An order, and a kill when so many things have happened. False: there were fewer."""
         answers: List[int] = []
+        before = self.happened(head, limit=1)
+        pid = head.control_pid()
 
         def order() -> None:
             try:
@@ -116,35 +126,41 @@ class ControlPlane(ServeTest):
 
         t = threading.Thread(target=order)
         t.start()
-        time.sleep(after)
-        self.kill(head)
+        found = not step or self.happened(head, after=before + step - 1, wait=3) > 0
+        if found:
+            self.assertEqual(head.control_pid(), pid)
+            self.kill(head)
         t.join()
-        if answers == [0]: # not acknowledged: nobody knows
+        if answers == [0]:  # not acknowledged: nobody knows
             self.put(head, config)
+        return found
 
     def test_killed_at_every_step_of_a_change(self) -> None:
-        """New code, another count, user_config, a second application, gone again: each is finished,
-        and nothing is lost meanwhile."""
+        """Another number of replicas, new code and a second application, which goes again: each is
+        finished, nothing else is left, and no request is lost meanwhile."""
         head = self.head()
         self.put(head, self.config("app"))
         head.wait_apps()
         load = Load(head.port, "/app")
-        for step, after in enumerate((0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)):
-            config = self.config("app", version=step // 2, say=step)
+        step, going = 0, True
+        while going and step < 40:
+            config = self.config("app", version=step, say=step)
             if step % 3 == 1:
                 config["applications"] += self.config("other", version=step)["applications"]
-            if step % 4 == 2:
-                config["applications"][0]["deployments"] = [{"name": "A", "num_replicas": 3}]
-            self.change_and_kill(head, config, after)
+            count = 3 if step % 4 == 2 else 2
+            config["applications"][0]["deployments"] = [{"name": "A", "num_replicas": count}]
+            going = self.change_and_kill(head, config, step)
             names = {a["name"]: "RUNNING" for a in config["applications"]}
             head.wait_apps(names)
             wait_until("nothing else is there",
                        lambda n=names: sorted(head.details()["applications"]) == sorted(n))
-            wanted = "%d {'say': %d} " % (step // 2, step)
+            wanted = "%d {'say': %d} " % (step, step)
             wait_until("step %d has come" % step, lambda w=wanted: all(
                 head.call("/app").text.startswith(w) for _ in range(6)))
-            wait_until("so many replicas", lambda s=step: len(
-                head.replicas("app", "A")) == (3 if s % 4 == 2 else 2))
+            wait_until("so many replicas",
+                       lambda c=count: len(head.replicas("app", "A")) == c)
+            step += 1 if step < 7 else 3
+        self.assertGreater(step, 7)
         self.assertEqual(set(load.stop()), {200})
 
     def test_programs_ask_again(self) -> None:
