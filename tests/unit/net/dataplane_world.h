@@ -73,7 +73,16 @@ static void on_replica_idle(const char *id, void *arg)
     push_event(arg, "idle", id);
 }
 
-static const struct rs_dataplane_ops world_ops = {.on_replica = on_replica,
+static bool world_hears_load; /* else on_load is no event */
+
+static void on_load(bool urgent, void *arg)
+{
+    if (world_hears_load)
+        push_event(arg, "load", urgent ? "urgent" : "calm");
+}
+
+static const struct rs_dataplane_ops world_ops = {.on_load = on_load,
+                                                  .on_replica = on_replica,
                                                   .on_replica_gone = on_replica_gone,
                                                   .on_replica_idle = on_replica_idle};
 
