@@ -119,6 +119,39 @@ int rs_deploy_rollback(const struct rs_remote *r, const char *app, int64_t to, i
     return 0;
 }
 
+int rs_deploy_roll(const struct rs_remote *r, const char *app, const char *action,
+                   struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *answer = NULL, *body = json_pack("{s:s}", "action", action);
+    rs_auto(rs_buf_fini) struct rs_buf path = {0};
+
+    rs_buf_puts(&path, "/api/v1/applications/");
+    rs_remote_encode(&path, app);
+    rs_buf_puts(&path, "/rollout");
+    return rs_remote_ask(r, "POST", rs_buf_text(&path), body, &answer, err);
+}
+
+bool rs_deploy_paused(const json_t *app, const char *name, bool tell)
+{
+    const char *key;
+    json_t *d;
+    bool paused = false;
+
+    json_object_foreach (json_object_get(app, "deployments"), key, d) {
+        const json_t *roll = json_object_get(json_object_get(d, "rserve"), "rollout");
+
+        if (strcmp(rs_json_str(d, "status", ""), "HEALTHY") == 0)
+            continue;
+        if (strcmp(rs_json_str(roll, "phase", ""), "paused") != 0 ||
+            strcmp(rs_json_str(roll, "why", ""), "pause_after") != 0)
+            return false;
+        paused = true;
+        if (tell)
+            printf("%s#%s: %s\n", name, key, rs_json_str(roll, "text", ""));
+    }
+    return paused;
+}
+
 /* As a shell takes it. */
 static char *quoted(const char *text)
 {

@@ -95,6 +95,20 @@ static void show(struct rs_buf *text)
     rs_buf_fini(text);
 }
 
+/* What is not at its end yet waits for somebody to say that it may go on. */
+static bool all_paused(const struct watch *w, json_t *apps)
+{
+    const char *name;
+    json_t *app;
+
+    for (int tell = 0; tell < 2; tell++)
+        json_object_foreach (apps, name, app)
+            if (names(w->doc, name) && strcmp(rs_json_str(app, "status", ""), "DEPLOYING") == 0 &&
+                !rs_deploy_paused(app, name, tell))
+                return false;
+    return true;
+}
+
 /* Feeds those that this is about. True: all of it has settled. */
 static bool look(struct watch *w, const json_t *details)
 {
@@ -117,7 +131,7 @@ static bool look(struct watch *w, const json_t *details)
         free((void *)(uintptr_t)list[i].deployments);
     free(list);
     if (rs_progress_busy(w->progress))
-        return false;
+        return w->doc && all_paused(w, apps);
     return w->doc ? wanted >= json_array_size(json_object_get(w->doc, "applications")) : n == 0;
 }
 
@@ -178,7 +192,7 @@ static int watch(struct watch *w, bool quiet, struct rs_error *err)
 
 struct deploy_options {
     struct rs_app_source source;
-    const char *address, *rollback, *history, *if_match;
+    const char *address, *rollback, *history, *if_match, *resume, *abort;
     int64_t to;
     bool no_wait, quiet, add, plan, json, no_restart;
 };
@@ -194,6 +208,10 @@ static const struct rs_option deploy_options[] = {
      "deploy the configuration of APP that ran before the present one"},
     {"to", 0, RS_OPT_INT, AT(to), "REVISION", "with --rollback: the one to go back to", .min = 1,
      .max = INT32_MAX},
+    {"resume", 0, RS_OPT_STRING, AT(resume), "APP",
+     "a rollout of APP that is paused goes on, one that is stopped is tried again"},
+    {"abort", 0, RS_OPT_STRING, AT(abort), "APP",
+     "a rollout of APP goes back to the version before it"},
     {"history", 0, RS_OPT_STRING, AT(history), "APP", "list the configurations of APP that ran"},
     {"json", 0, RS_OPT_FLAG, AT(json), NULL, "with --plan and --history: JSON"},
     {"if-match", 0, RS_OPT_STRING, AT(if_match), "ETAG",
@@ -211,13 +229,20 @@ static const struct rs_option deploy_options[] = {
 /* What of the options goes with what. */
 static int check_options(const struct deploy_options *o, int n, struct rs_error *err)
 {
-    if (o->rollback && o->history)
-        return rs_error_set(err, RS_INVALID, "--rollback and --history exclude each other");
-    if ((o->rollback || o->history) && (n > 0 || o->plan || o->add || o->no_restart))
+    const char *only = o->rollback  ? "--rollback"
+                       : o->history ? "--history"
+                       : o->resume  ? "--resume"
+                       : o->abort   ? "--abort"
+                                    : NULL;
+
+    if (!!o->rollback + !!o->history + !!o->resume + !!o->abort > 1)
+        return rs_error_set(err, RS_INVALID,
+                            "--rollback, --history, --resume and --abort exclude each other");
+    if (only && (n > 0 || o->plan || o->add || o->no_restart))
         return rs_error_set(err, RS_INVALID,
                             "%s takes an application that is deployed, and nothing else to deploy",
-                            o->rollback ? "--rollback" : "--history");
-    if (!o->rollback && !o->history && n == 0)
+                            only);
+    if (!only && n == 0)
         return rs_error_set(err, RS_INVALID, "expected FILE or MODULE:APP to deploy, got nothing");
     if (o->to && !o->rollback)
         return rs_error_set(err, RS_INVALID, "--to goes with --rollback only");
@@ -254,6 +279,21 @@ static int run_rollback(struct watch *w, const struct deploy_options *o, struct 
         printf("%s: back to revision %lld\n", o->rollback, (long long)revision);
     w->doc = doc;
     return follow(w, o, err);
+}
+
+static int run_roll(struct watch *w, const struct deploy_options *o, struct rs_error *err)
+{
+    const char *app = o->resume ? o->resume : o->abort;
+    rs_auto(rs_json_decrefp) json_t *doc = json_pack("{s:[{s:s}]}", "applications", "name", app);
+    int r;
+
+    if (rs_deploy_roll(&w->remote, app, o->resume ? "resume" : "abort", err) < 0)
+        return -1;
+    if (!o->quiet)
+        printf("%s: the rollout goes %s\n", app, o->resume ? "on" : "back");
+    w->doc = doc;
+    r = o->resume ? follow(w, o, err) : 0; /* called off, it stays DEPLOY_FAILED */
+    return r;
 }
 
 /* With or without its quotes. */
@@ -296,6 +336,8 @@ static int run_deploy(int argc, char *argv[], struct rs_error *err)
         return rs_deploy_history(&w.remote, o.history, o.json, err);
     if (o.rollback)
         return run_rollback(&w, &o, err);
+    if (o.resume || o.abort)
+        return run_roll(&w, &o, err);
     o.source.quiet = o.quiet;
     o.source.strict = true;
     if (o.if_match && expect_etag(&w.remote, o.if_match, err) < 0)

@@ -341,6 +341,56 @@ static void answer_metrics(struct rs_web_answer *a, const char *text, void *arg)
 
 const struct rs_far_metrics_ops rs_head_far_metrics_ops = {ask_for_metrics, answer_metrics};
 
+static int roll_of(const struct rs_api_call *call, enum rs_controller_roll *ret,
+                   struct rs_error *err)
+{
+    rs_auto(rs_json_decrefp) json_t *body = NULL;
+    const char *action;
+    size_t len;
+    const char *text = rs_api_body(call, &len);
+
+    if (rs_json_parse(&body, text, len, "body", err) < 0)
+        return -1;
+    action = rs_json_str(body, "action", "");
+    if (strcmp(action, "resume") != 0 && strcmp(action, "abort") != 0)
+        return rs_error_set(err, RS_INVALID,
+                            "body: action: expected \"resume\" or \"abort\", got \"%.40s\"",
+                            action);
+    *ret = *action == 'r' ? RS_CONTROLLER_RESUME : RS_CONTROLLER_ABORT;
+    return 0;
+}
+
+static int roll(struct rs_head *h, const struct rs_api_call *call, const char *deployment,
+                json_t **ret, struct rs_error *err)
+{
+    enum rs_controller_roll order = RS_CONTROLLER_RESUME;
+    int n;
+
+    if (roll_of(call, &order, err) < 0)
+        return -1;
+    rs_controller_who(h->controller, rs_api_who(call));
+    n = rs_controller_roll(h->controller, rs_api_part(call, 0), deployment, order, rs_clock_now(),
+                           err);
+    if (n < 0 || rs_head_keep(h, err) < 0)
+        return -1;
+    *ret = json_pack("{s:s}", "message",
+                     order == RS_CONTROLLER_RESUME ? "the rollout goes on"
+                                                   : "the rollout goes back to the old version");
+    return 0;
+}
+
+static int api_roll_app(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                        void *arg)
+{
+    return roll(arg, call, NULL, ret, err);
+}
+
+static int api_roll_deployment(const struct rs_api_call *call, json_t **ret, struct rs_error *err,
+                               void *arg)
+{
+    return roll(arg, call, rs_api_part(call, 1), ret, err);
+}
+
 const struct rs_api_ops rs_head_api_ops = {
     .logs = api_logs,
     .replace = api_replace,
@@ -362,4 +412,6 @@ const struct rs_api_ops rs_head_api_ops = {
     .plan_result = rs_head_api_plan_result,
     .history = rs_head_api_history,
     .rollback = rs_head_api_rollback,
+    .roll_app = api_roll_app,
+    .roll_deployment = api_roll_deployment,
 };

@@ -78,7 +78,7 @@ struct rs_api_ops {
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
     rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *replace, *logs, *plan_result,
-        *history, *rollback;
+        *history, *rollback, *roll_app, *roll_deployment;
 };
 
 struct rs_api_conf {

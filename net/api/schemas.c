@@ -247,6 +247,14 @@ static const struct rs_api_field rollback_fields[] = {
     {NULL},
 };
 
+static const struct rs_api_field rollout_fields[] = {
+    {"action", "string",
+     "resume: one that is paused goes on, one that is stopped is tried again; abort: back to the "
+     "old "
+     "version"},
+    {NULL},
+};
+
 static const struct rs_api_field rolled_back_fields[] = {
     {"name", "string", NULL},
     {"revision", "integer", "that is being deployed again"},
@@ -284,6 +292,7 @@ const struct rs_api_schema rs_api_schemas[] = {
     {"History", "Configurations of an application that ran.", history_fields},
     {"Rollback", "Where to go back to.", rollback_fields},
     {"RolledBack", "It is on its way.", rolled_back_fields},
+    {"Rollout", "What becomes of a rollout.", rollout_fields},
     {"Why", "Why it is as it is.", any_fields, .open = true},
 };
 const size_t rs_api_n_schemas = RS_COUNT(rs_api_schemas);
