@@ -73,6 +73,9 @@ class Api(ServeTest):
             "POST /api/v1/applications/{app}/deployments/{deployment}/scale":
                 {"target_num_replicas": 1},
             "POST /api/v1/applications/{app}/rollback": {"to": 1},
+            "POST /api/v1/applications/{app}/rollout": {"action": "resume"},
+            "POST /api/v1/applications/{app}/deployments/{deployment}/rollout":
+                {"action": "abort"},
         }
         # what deletes comes last, what deletes all at the very end
         order = sorted(routes, key=lambda r: (r[1] == "delete", -len(r[0])))
