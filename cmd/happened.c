@@ -8,6 +8,7 @@
 #include "core/events/ring.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { LIMIT = 1000, LIMIT_MAX = 10000, RETRY_S = 30, WAIT_MAX_S = 60, WAITERS_MAX = 64 };
 
@@ -82,11 +83,12 @@ void rs_happened_free(struct rs_happened *h)
     free(h);
 }
 
-/* What somebody did, or what is a step of a plan: two of them are two. */
-static bool is_single(enum rs_controller_event_kind kind)
+/* What somebody did, or where a change got to: two of them are two. Of a rollout's steps there are as many
+ * as there are replicas. */
+static bool is_single(const struct rs_controller_event *e)
 {
-    return kind == RS_EVENT_DEPLOY || kind == RS_EVENT_ROLLOUT || kind == RS_EVENT_CANARY ||
-           kind == RS_EVENT_HEAD;
+    return e->kind == RS_EVENT_DEPLOY || e->kind == RS_EVENT_CANARY || e->kind == RS_EVENT_HEAD ||
+           (e->kind == RS_EVENT_ROLLOUT && strcmp(e->status, "STEP") != 0);
 }
 
 void rs_happened_add(struct rs_happened *h, const struct rs_controller_event *e)
@@ -104,7 +106,7 @@ void rs_happened_add(struct rs_happened *h, const struct rs_controller_event *e)
         .who = e->who,
         .text = e->text,
         .data = e->data,
-        .single = is_single(e->kind),
+        .single = is_single(e),
     };
 
     rs_events_add(&h->ring, &event, rs_clock_wall());

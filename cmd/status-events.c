@@ -87,7 +87,7 @@ static void message_of(struct rs_buf *out, const json_t *e)
     bool of_app = rs_json_str(e, "app", NULL) != NULL;
 
     if (*after)
-        rs_buf_printf(out, "%s%s%s -> %s", status, *status ? " " : "", *before ? before : "-",
+        rs_buf_printf(out, "%s%s%s%s%s", status, *status ? " " : "", before, *before ? " -> " : "",
                       after);
     else
         rs_buf_printf(out, "%s%s%s", before, *before ? " -> " : "", status);
