@@ -199,6 +199,9 @@ static bool served(const struct rs_controller *c, const json_t *serve)
 
     if (d && !d->gone && strcmp(d->version, version) == 0)
         return true;
+    for (size_t i = 0; d && i < d->n_old; i++) /* it may be started again */
+        if (strcmp(d->old[i]->version, version) == 0 && !d->old[i]->failed)
+            return true;
     for (size_t i = 0; i < rs_map_slots(&c->nodes); i++) {
         const struct rs_ct_node *n = rs_map_at(&c->nodes, i, NULL);
 

@@ -45,7 +45,7 @@ int64_t rs_ct_canary_deadline(const struct rs_ct_deployment *d); /* INT64_MAX: n
 /* A node told what became of the requests of both versions; `before` NULL: it had told nothing. */
 void rs_ct_canary_report(struct rs_controller *c, struct rs_report *before,
                          struct rs_report *after);
-bool rs_ct_canary_splits(const struct rs_ct_deployment *d); /* its versions are told apart */
+bool rs_ct_canary_splits(const struct rs_ct_deployment *d);   /* its versions are told apart */
 json_t *rs_ct_canary_split(const struct rs_ct_deployment *d); /* for a TARGET. New */
 /* What a step waits for, for people. New. */
 char *rs_ct_canary_notice(const struct rs_ct_deployment *d);

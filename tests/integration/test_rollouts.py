@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any, Dict, List, Set
 
-from harness import C_ECHO, ServeTest, Server, call, main, rserve, wait_until
+from harness import C_ECHO, ServeTest, Server, call, free_port, main, rserve, wait_until
 from open_loop import HTTP_SERVER, OpenLoop
 
 APP = """\
@@ -39,6 +39,25 @@ APP = """\
 class RolloutTest(ServeTest):
     server: Server
 
+    def begin_head(self) -> None:
+        """With a control plane that is a process of its own."""
+        self.write("served.py", APP)
+        port, dashboard = free_port(), free_port()
+        s = self.spawn("head", "--num-cpus", "8", "--host", "127.0.0.1", "--port", str(port),
+                       "--dashboard-port", str(dashboard), "--listen",
+                       "127.0.0.1:%d" % free_port(), "--state-dir",
+                       os.path.join(self.folder, "kept"))
+        s.port, s.dashboard, self.server = port, dashboard, s
+        s.wait_rest()
+        self.put(1)
+        s.wait_apps()
+
+    def kill_control(self) -> None:
+        before = wait_until("a control plane", self.server.control_pid)
+        os.kill(before, signal.SIGKILL)
+        wait_until("another one", lambda: self.server.control_pid() not in (0, before))
+        self.server.wait_rest()
+
     def begin(self, cpus: int = 8) -> None:
         self.write("served.py", APP)
         self.write("app.yaml", """\
@@ -61,11 +80,12 @@ class RolloutTest(ServeTest):
 
     def deployment(self) -> Dict[str, Any]:
         details = self.server.rest(path="/api/serve/applications/?extended=1").json()
-        result: Dict[str, Any] = details["applications"]["app"]["deployments"]["A"]
-        return result
+        apps: Dict[str, Any] = details.get("applications", {})
+        result: Dict[str, Any] = apps.get("app", {}).get("deployments", {}).get("A", {})
+        return result  # empty while a head that starts anew builds it
 
     def roll(self) -> Dict[str, Any]:
-        result: Dict[str, Any] = self.deployment()["rserve"]["rollout"]
+        result: Dict[str, Any] = self.deployment().get("rserve", {}).get("rollout")
         return result or {"phase": "", "why": "", "new_up": -1, "old_up": -1}  # while it is built
 
     def wait_phase(self, phase: str, why: str = "", timeout: float = 60) -> None:
@@ -180,6 +200,36 @@ class Stops(RolloutTest):
 
     def test_health_check(self) -> None:
         self.stops("check", "start_failed", "this version is not well")
+
+
+class Heads(RolloutTest):
+    def test_killed_while_it_rolls(self) -> None:
+        self.begin_head()
+        before = self.server.pids("app", "A")
+        load = OpenLoop(self.server.port, 50, method="POST")
+        self.put(2)
+        wait_until("some are new", lambda: len(self.server.pids("app", "A") - before) > 0)
+        self.kill_control()
+        wait_until("all are new", lambda: len(self.server.pids("app", "A") - before) == 4, 60)
+        wait_until("no old one is left", lambda: not self.server.pids("app", "A") & before, 60)
+        self.wait_running()
+        self.assertEqual([o for o in load.stop() if o.status != 200][:5], [])
+        self.assertEqual(self.answers(), {"2"})
+
+    def test_killed_while_it_is_stopped(self) -> None:
+        self.begin_head()
+        before = self.server.pids("app", "A")
+        self.put(2, "constructor")
+        self.wait_phase("stopped", "start_failed", 120)
+        self.kill_control()
+        self.wait_phase("stopped", "start_failed")
+        wait_until("the same processes", lambda: self.server.pids("app", "A") == before)
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        wait_until("another old one in its place", lambda: victim not in self.server.pids("app", "A")
+                   and len(self.server.pids("app", "A")) == 4, 60)
+        self.assertEqual(self.answers(), {"1"})
+        self.assertEqual(self.server.app("app")["status"], "DEPLOY_FAILED")
 
 
 class Programs(ServeTest):

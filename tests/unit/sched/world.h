@@ -116,7 +116,7 @@ struct world {
         unsigned asked;
         char node[8]; /* that was asked last */
     } policy;
-    unsigned oom;   /* processes that the kernel ends for want of memory, next */
+    unsigned oom;      /* processes that the kernel ends for want of memory, next */
     char canary[2048]; /* its events, "STEP 10% 50%\n" */
     char log[8192];    /* statuses as they were told */
 };
