@@ -141,12 +141,12 @@ static const char *const messages[RS_STATUS_EVENT_COUNT] = {
     [RS_STATUS_AUTOSCALE_DOWN] = "Downscaling from {from} to {to} replicas.",
     [RS_STATUS_ALL_RUNNING] = "",
     [RS_STATUS_HEALTH_FAILED] =
-        "A replica's health check failed. This deployment will be UNHEALTHY until the replica "
-        "recovers or a new deploy happens.{ error}",
+        ("A replica's health check failed. This deployment will be UNHEALTHY until the replica "
+         "recovers or a new deploy happens.{ error}"),
     [RS_STATUS_START_FAILED] =
-        "The deployment failed to start {failures} times in a row. This may be due to a problem "
-        "with its constructor or initial health check failing. See controller logs for details. "
-        "Error:\n{error}",
+        ("The deployment failed to start {failures} times in a row. This may be due to a problem "
+         "with its constructor or initial health check failing. See controller logs for details. "
+         "Error:\n{error}"),
     [RS_STATUS_ACTOR_FAILED] = "An actor of the deployment failed.{ error}",
     [RS_STATUS_INTERNAL_ERROR] = "Failed to update deployment:\n{error}",
     [RS_STATUS_DELETE] = "",

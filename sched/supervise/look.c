@@ -24,24 +24,34 @@ static bool read_text(const char *path, char *buf, size_t size)
     return n >= 0 && at > 0;
 }
 
+enum { STATE = 3, RSS = 24 }; /* fields of /proc/PID/stat, from 1 */
+
+/* The field `n` of a line that begins with field `first`. "": there are fewer. */
+static const char *field(const char *line, int first, int n)
+{
+    line += strspn(line, " ");
+    for (; first < n && *line; first++) {
+        line += strcspn(line, " ");
+        line += strspn(line, " ");
+    }
+    return line;
+}
+
 bool rs_process_look(pid_t pid, struct rs_process_look *ret)
 {
-    char path[40], text[1024], *at;
-    char state = 0;
-    long long rss = 0;
+    char path[40], text[1024];
+    const char *at;
+    long long pages;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     if (!read_text(path, text, sizeof(text)))
         return false;
     at = strrchr(text, ')'); /* the name may hold anything */
-    /* state is field 3, rss is field 24: 20 between them */
-    if (!at || sscanf(at + 1,
-                      " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                      "%*s %*s %lld",
-                      &state, &rss) != 2)
+    if (!at || !*field(at + 1, STATE, STATE))
         return false;
-    ret->state = state;
-    ret->memory = rss > 0 ? (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    pages = strtoll(field(at + 1, STATE, RSS), NULL, 10);
+    ret->state = *field(at + 1, STATE, STATE);
+    ret->memory = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
     return true;
 }
 
