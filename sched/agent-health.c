@@ -214,10 +214,14 @@ void rs_agent_sample(struct rs_agent *a, const char *replica_id, const struct rs
     if (!r->health && !x->in_flight && !x->done)
         return;
     h = health_of(r);
-    a->busy |= x->moved != h->stall.moved;
-    if (x->moved != h->stall.moved)
+    a->busy |= x->moved != h->moved;
+    if (x->moved != h->moved)
         rs_ag_health_heard(r, now);
-    rs_stall_feed(&h->stall, x, now);
+    h->moved = x->moved;
+    if (r->state == RS_REPLICA_RUNNING)
+        rs_stall_feed(&h->stall, x, now);
+    else /* reconfigure may take long, and requests wait for it */
+        h->stall = (struct rs_stall){0};
     h->waiting = x->in_flight > x->open ? x->in_flight - x->open : 0;
     if (x->done != h->requests && x->took)
         take_tally(r, x);

@@ -120,6 +120,7 @@ struct rs_ag_health {
     struct rs_health_finding slow_finding; /* of the last window */
     struct rs_tally took, window;          /* how long its requests took; at the window's begin */
     uint64_t requests;                     /* that it ended */
+    uint64_t moved;                        /* as the last sample had it */
     unsigned waiting;                      /* that it has not begun to answer */
     unsigned spare;                        /* percent of its share of requests that others take */
 };

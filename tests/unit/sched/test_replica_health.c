@@ -226,6 +226,26 @@ START_TEST(not_judged)
 }
 END_TEST
 
+/* reconfigure takes long, and its requests wait for it. */
+START_TEST(tuned)
+{
+    char id[16];
+
+    open_with(A_OF("1", "health: {stuck_after_s: 20}"), "{\"CPU\": 8}");
+    serve(5 * RS_SEC);
+    snprintf(id, sizeof(id), "%s", up(0));
+    a.tune = 100 * RS_SEC;
+    world_apply(&w, "applications:\n- name: x\n  import_path: m:app\n  route_prefix: /x\n"
+                    "  deployments:\n  - {name: A, num_replicas: 1, user_config: {a: 1}, "
+                    "ray_actor_options: {num_cpus: 1}, rserve: {health: {stuck_after_s: 20}}}\n");
+    of(id)->stuck = true;
+    serve(90 * RS_SEC);
+    ck_assert(runs(id));
+    serve(40 * RS_SEC); /* it is through, and they still do not move */
+    ck_assert(!runs(id));
+}
+END_TEST
+
 /* --- not answering --- */
 
 START_TEST(silent)
@@ -446,8 +466,8 @@ END_TEST
 RS_CHECK_MAIN("replica health", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, stuck_beside_others); tcase_add_test(tc, all_are_stuck);
               tcase_add_test(tc, the_only_one);
-              tcase_add_loop_test(tc, not_judged, 0, RS_COUNT(lenient)); tcase_add_test(tc, silent);
-              tcase_add_test(tc, slow); tcase_add_test(tc, memory_growth);
-              tcase_add_test(tc, age_one_by_one); tcase_add_test(tc, a_new_one_that_fails);
-              tcase_add_test(tc, no_room); tcase_add_test(tc, out_of_memory);
-              tcase_add_loop_test(tc, anything, 0, 20);)
+              tcase_add_loop_test(tc, not_judged, 0, RS_COUNT(lenient)); tcase_add_test(tc, tuned);
+              tcase_add_test(tc, silent); tcase_add_test(tc, slow);
+              tcase_add_test(tc, memory_growth); tcase_add_test(tc, age_one_by_one);
+              tcase_add_test(tc, a_new_one_that_fails); tcase_add_test(tc, no_room);
+              tcase_add_test(tc, out_of_memory); tcase_add_loop_test(tc, anything, 0, 20);)

@@ -593,7 +593,7 @@ static void op_tell(const char *id, enum rs_agent_tell what, uint64_t stream, co
             heard_later(n, id, RS_HEARD_FAILED, DELAY,
                         json_pack("{s:s, s:s}", "error", "bad config", "traceback", ""));
         else
-            heard_later(n, id, RS_HEARD_READY, DELAY, json_object());
+            heard_later(n, id, RS_HEARD_READY, DELAY + b->tune, json_object());
     } else if (what == RS_TELL_STOP && !b->stubborn) {
         exit_later(n, id, 0, DELAY);
     }

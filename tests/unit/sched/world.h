@@ -31,6 +31,7 @@ struct behaviour {
     bool deaf;          /* PING is not answered */
     bool sick;          /* PING is answered with no */
     bool bad_config;    /* RECONFIGURE fails */
+    int64_t tune;       /* ns until RECONFIGURE is answered, beside DELAY */
     int64_t busy;       /* ns from retire to idle; -1: never */
     bool stubborn;      /* STOP and SIGTERM do nothing */
     unsigned load; /* requests that are there: replicas of the node take `room` each, others wait */
