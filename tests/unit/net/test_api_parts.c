@@ -257,7 +257,7 @@ END_TEST
 
 #define FAMILY(name, type, help, samples)                                                          \
     "{\"name\":\"" name "\",\"type\":\"" type "\",\"help\":\"" help "\",\"samples\":[" samples "]" \
-                                                                                               "}"
+    "}"
 #define SAMPLE(name, labels, value)                                                                \
     "{\"name\":\"" name "\",\"labels\":{" labels "},\"value\":" value "}"
 static const struct {
