@@ -658,4 +658,4 @@ RS_CHECK_MAIN("changes", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, room_for_the_surge);
               tcase_add_test(tc, removed_and_new_applications);
               tcase_add_loop_test(tc, no_restart, 0, RS_COUNT(restarts));
-              tcase_add_loop_test(tc, apply_does_what_plan_said, 0, 14);)
+              tcase_add_loop_test(tc, apply_does_what_plan_said, 0, 8);)

@@ -482,4 +482,4 @@ RS_CHECK_MAIN("deploys", tcase_add_checked_fixture(tc, NULL, teardown);
               tcase_add_test(tc, deploy_during_a_delete);
               tcase_add_test(tc, an_override_of_what_is_no_more);
               tcase_add_test(tc, an_import_that_hangs);
-              tcase_add_loop_test(tc, prefixes_are_never_without_an_application, 0, 14);)
+              tcase_add_loop_test(tc, prefixes_are_never_without_an_application, 0, 8);)
