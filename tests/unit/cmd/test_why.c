@@ -343,8 +343,8 @@ START_TEST(odd_answers)
         "{\"applications\": {\"x\": null}}",
         "{\"applications\": {\"x\": {\"reasons\": {}, \"deployments\": []}}}",
         "{\"applications\": {\"x\": {\"reasons\": [1, {}, {\"text\": 5}, {\"text\": [1, null]}]}}}",
-        "{\"applications\": {\"x\": {\"reasons\": [{\"text\": [\"a\\u001b[2Jb\"], \"what\": "
-        "\"\\n\"}]}}}",
+        ("{\"applications\": {\"x\": {\"reasons\": [{\"text\": [\"a\\u001b[2Jb\"], \"what\": "
+         "\"\\n\"}]}}}"),
     };
     const struct rs_why_style style = {.width = 80, .color = true};
 
