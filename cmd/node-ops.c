@@ -260,7 +260,7 @@ static int do_spawn(const struct rs_agent_start *s, pid_t *pid, void *arg, struc
     }
     if (s->conf->kind == RS_KIND_HTTP)
         rs_dataplane_attach_http(n->dataplane, s->app, s->deployment, s->version, s->replica_id,
-                                 "127.0.0.1", where.port, where.socket_path, s->conf->strip_prefix);
+                                 where.port, where.socket_path, s->conf->strip_prefix);
     else
         line_up(n, s, pair[0]);
     rs_launch_note(&n->launch, s->replica_id, &where);

@@ -35,13 +35,16 @@ static double value(const struct log_sum *s)
 static void weigh(const struct rs_evidence_batch *b, struct log_sum sums[RS_EVIDENCE_RATIOS + 1])
 {
     double bad = (double)(b->old_bad + b->new_bad), n1 = (double)b->new_n, n0 = (double)b->old_n;
-    double low = bad > n0 ? bad - n0 : 0, high = bad < n1 ? bad : n1, w = 0;
+    uint64_t all = b->old_bad + b->new_bad, high = all < b->new_n ? all : b->new_n;
+    double w = 0;
 
-    for (double k = low; k <= high; k++) {
+    for (uint64_t at = all > b->old_n ? all - b->old_n : 0; at <= high; at++) {
+        double k = (double)at;
+
         for (size_t i = 0; i < RS_EVIDENCE_RATIOS; i++)
             add(&sums[i], w + (k - (double)b->new_bad) * log(ratios[i]));
         add(&sums[RS_EVIDENCE_RATIOS], w);
-        if (k < high)
+        if (at < high)
             w += log((n1 - k) * (bad - k)) - log((k + 1) * (n0 - bad + k + 1));
     }
 }

@@ -352,13 +352,13 @@ void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *de
 }
 
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
-                              const char *version, const char *replica_id, const char *host,
-                              uint16_t port, const char *unix_path, bool strip_prefix)
+                              const char *version, const char *replica_id, uint16_t port,
+                              const char *unix_path, bool strip_prefix)
 {
     struct rs_order o = to_replica(replica_id, do_attach_http);
 
     o.version = hash_of(version);
-    o.host = rs_strdup(host);
+    o.host = rs_strdup("127.0.0.1");
     o.port = port;
     o.text = rs_strdup(unix_path);
     o.flag = strip_prefix;

@@ -152,8 +152,8 @@ void rs_dataplane_attach(struct rs_dataplane *d, const char *app, const char *de
 /* A replica that is an HTTP server at this address: 127.0.0.1:port or a Unix socket path. Paths reach it
  * without the application's route prefix if `strip_prefix`. */
 void rs_dataplane_attach_http(struct rs_dataplane *d, const char *app, const char *deployment,
-                              const char *version, const char *replica_id, const char *host,
-                              uint16_t port, const char *unix_path, bool strip_prefix);
+                              const char *version, const char *replica_id, uint16_t port,
+                              const char *unix_path, bool strip_prefix);
 /* Another node that runs `slots` worth of this deployment, behind a peer connection. slots 0 removes.
  * `version`: the one that is `fresh`; NULL: any other. */
 void rs_dataplane_remote(struct rs_dataplane *d, const char *app, const char *name,
