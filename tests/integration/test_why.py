@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -39,6 +40,17 @@ class C:
 
 app = C.bind()
 '''
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+            s.listen()
+        except OSError:
+            return False
+    return True
 
 
 class Asks(ServeTest):
@@ -221,6 +233,8 @@ class Kept(Asks):
         self.write("served.py", APP)
 
     def head(self) -> Server:
+        for port in (self.port, self.dashboard, self.join):
+            wait_until("what an earlier head left has ended", lambda p=port: is_free(p))
         s = self.spawn("head", "--num-cpus", "0", "--host", "127.0.0.1", "--port", str(self.port),
                        "--dashboard-port", str(self.dashboard), "--listen",
                        "127.0.0.1:%d" % self.join, "--state-dir", self.state)
