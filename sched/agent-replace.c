@@ -152,11 +152,12 @@ static unsigned count_up(struct rs_ag_deployment *d)
 
 static int64_t deadline(struct rs_ag_deployment *d, int64_t now)
 {
-    const struct rs_replace_conf *c = &d->conf->replace;
-    int64_t at = c->memory > 0 || c->memory_growth > 0 ? d->look_at : 0;
+    const struct rs_replace_conf *c = d->conf ? &d->conf->replace : NULL;
+    int64_t at;
 
-    if (rs_ag_is_core(d) || d->gone || !rs_wear_asked(c))
+    if (!c || rs_ag_is_core(d) || d->gone || !rs_wear_asked(c))
         return 0;
+    at = c->memory > 0 || c->memory_growth > 0 ? d->look_at : 0;
     rs_list_for_each (it, &d->list) {
         const struct rs_ag_replica *r = rs_container_of(it, struct rs_ag_replica, link);
         int64_t age = rs_wear_age_limit(c, hash_of(r->id));
