@@ -5,6 +5,7 @@
 
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
+#include "core/base/json.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,26 +151,33 @@ int64_t rs_ct_ahead_deadline(const struct rs_ct_deployment *d)
 
 /* --- what it remembers, for the next head --------------------------------------------------------- */
 
+static json_t *forecasts_of(const struct rs_ct_app *app)
+{
+    json_t *all = json_object();
+
+    for (size_t k = 0; k < rs_map_slots(&app->deployments); k++) {
+        const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
+
+        if (d && !d->gone && d->ahead.forecast.period > 0)
+            json_object_set_new(all, d->name, rs_forecast_json(&d->ahead.forecast));
+    }
+    return all;
+}
+
 json_t *rs_controller_forecasts(const struct rs_controller *c)
 {
-    json_t *all =
-        c->forecasts ? json_deep_copy(c->forecasts) : json_object(); /* of those to come */
+    json_t *all = c->forecasts ? json_deep_copy(c->forecasts) : json_object(); /* to come */
 
     for (size_t i = 0; i < rs_map_slots(&c->apps); i++) {
         const struct rs_ct_app *app = rs_map_at(&c->apps, i, NULL);
-        json_t *of_app = json_object();
+        rs_auto(rs_json_decrefp) json_t *own = app && !app->deleting ? forecasts_of(app) : NULL;
 
-        for (size_t k = 0; app && !app->deleting && k < rs_map_slots(&app->deployments); k++) {
-            const struct rs_ct_deployment *d = rs_map_at(&app->deployments, k, NULL);
-
-            if (d && !d->gone && d->ahead.forecast.period > 0)
-                json_object_set_new(of_app, d->name, rs_forecast_json(&d->ahead.forecast));
-        }
-        if (json_object_get(all, app ? app->name : ""))
-            json_object_update(json_object_get(all, app->name), of_app);
-        else if (json_object_size(of_app))
-            json_object_set(all, app->name, of_app);
-        json_decref(of_app);
+        if (!app || json_object_size(own) == 0)
+            continue;
+        if (json_object_get(all, app->name))
+            json_object_update(json_object_get(all, app->name), own);
+        else
+            json_object_set(all, app->name, own);
     }
     return all;
 }

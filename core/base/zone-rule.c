@@ -126,28 +126,25 @@ static bool is_leap(int64_t y)
     return (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
 }
 
+/* Days since the epoch. */
+static int64_t day_of(const struct rs_zone_day *d, int64_t year)
+{
+    int64_t first = rs_civil_days(year, 1, 1), day, next;
+
+    if (d->kind == RS_DAY_ZERO)
+        return first + d->day;
+    if (d->kind == RS_DAY_JULIAN)
+        return first + d->day - 1 + (is_leap(year) && d->day >= 60);
+    first = rs_civil_days(year, d->month, 1);
+    next = d->month == 12 ? rs_civil_days(year + 1, 1, 1) : rs_civil_days(year, d->month + 1, 1);
+    day = first + (d->day + 7 - rs_civil_date(first).weekday) % 7 + 7 * (int64_t)(d->week - 1);
+    return day >= next ? day - 7 : day; /* week 5 is the last one */
+}
+
 /* As a local time. */
 static int64_t when(const struct rs_zone_day *d, int64_t year)
 {
-    int64_t first = rs_civil_days(year, 1, 1), day = first, next;
-
-    switch (d->kind) {
-    case RS_DAY_JULIAN:
-        day = first + d->day - 1 + (is_leap(year) && d->day >= 60);
-        break;
-    case RS_DAY_ZERO:
-        day = first + d->day;
-        break;
-    case RS_DAY_MONTH:
-        first = rs_civil_days(year, d->month, 1);
-        next =
-            d->month == 12 ? rs_civil_days(year + 1, 1, 1) : rs_civil_days(year, d->month + 1, 1);
-        day = first + (d->day + 7 - rs_civil_date(first).weekday) % 7 + 7 * (int64_t)(d->week - 1);
-        if (day >= next) /* week 5 is the last one */
-            day -= 7;
-        break;
-    }
-    return day * DAY + d->time;
+    return day_of(d, year) * DAY + d->time;
 }
 
 static int64_t year_of(const struct rs_zone_rule *r, int64_t t)
