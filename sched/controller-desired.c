@@ -29,10 +29,13 @@ static json_t *file_config(const struct rs_controller *c)
     return rs_steal(j);
 }
 
-/* Somebody other than the configuration says how many. */
+/* Somebody other than the configuration says how many. What an external scaler said is over with the next
+ * configuration, which is followed when it is built. */
 static bool is_counted(const struct rs_ct_app *app, const struct rs_ct_deployment *d)
 {
-    return d->conf->autoscaling_enabled || app->conf->external_scaler_enabled;
+    bool follows = app->build == RS_BUILD_WANTED || app->build == RS_BUILD_RUNNING;
+
+    return d->conf->autoscaling_enabled || (app->conf->external_scaler_enabled && !follows);
 }
 
 static json_t *counts_of(const struct rs_ct_app *app)

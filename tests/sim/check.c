@@ -82,6 +82,7 @@ void sim_check_promise(struct sim *s, int app, const struct sim_input *deploy)
         if (a != app && a != SIM_PUT && app != SIM_PUT &&
             s->apps[a].live.count != s->apps[a].live.args[DEPLOY_REPLICAS])
             s->apps[a].promised = false;
+    x->deployed_at = s->now;
     x->promised = quiet && x->live.there && !x->live.args[DEPLOY_MAX] && !deploy->args[DEPLOY_MAX];
     for (int d = 0; d < SIM_DEPLOYMENTS && x->promised; d++) {
         unsigned before = wanted(x, d), then = (unsigned)after[d];
@@ -96,6 +97,13 @@ void sim_check_promise(struct sim *s, int app, const struct sim_input *deploy)
             x->promised = false;
         x->floor[d] = least > stops ? least - stops : 0;
     }
+}
+
+void sim_check_rolling(struct sim *s)
+{
+    for (int i = 0; i < SIM_APPS; i++)
+        if (s->now - s->apps[i].deployed_at < REST)
+            s->apps[i].promised = false;
 }
 
 void sim_check_break(struct sim *s, int64_t for_ns)
@@ -165,12 +173,12 @@ static bool is_listed(const json_t *desired, int app)
 void sim_check_restored(struct sim *s)
 {
     rs_auto(rs_json_decrefp) json_t *now = rs_controller_desired(s->controller);
-    const char *const parts[] = {"config", "apps"};
+    const json_t *kept = json_object_get(json_object_get(s->saved, "config"), "document");
+    const json_t *known = json_object_get(json_object_get(now, "config"), "document");
 
-    for (size_t i = 0; s->saved && i < 2; i++)
-        if (!json_equal(json_object_get(s->saved, parts[i]), json_object_get(now, parts[i])))
-            sim_violate(s, "acknowledged", "a new head does not have the '%s' that were kept",
-                        parts[i]);
+    if (s->saved && (!json_equal(kept, known) ||
+                     !json_equal(json_object_get(s->saved, "apps"), json_object_get(now, "apps"))))
+        sim_violate(s, "acknowledged", "a new head does not have the configuration that was kept");
     for (int i = 0; i < SIM_APPS; i++)
         if (is_listed(now, i) != s->apps[i].live.there)
             sim_violate(s, "acknowledged", "a new head %s application %s, which was acknowledged",
