@@ -176,7 +176,7 @@ void sim_check_restored(struct sim *s)
     const json_t *kept = json_object_get(json_object_get(s->saved, "config"), "document");
     const json_t *known = json_object_get(json_object_get(now, "config"), "document");
 
-    if (s->saved && (!json_equal(kept, known) ||
+    if (s->saved && ((kept != known && !json_equal(kept, known)) ||
                      !json_equal(json_object_get(s->saved, "apps"), json_object_get(now, "apps"))))
         sim_violate(s, "acknowledged", "a new head does not have the configuration that was kept");
     for (int i = 0; i < SIM_APPS; i++)
