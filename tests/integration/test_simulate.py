@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""rserve run --simulate: what it predicts is what comes of it, a log is a trace, and errors have their line."""
+"""rserve run --simulate: what it predicts comes of it, a log is a trace, errors have their line."""
 
 import json
 import os
@@ -41,7 +41,10 @@ EXEC = """\
     - name: %s
       route_prefix: /
       deployments:
-      - {name: Echo, max_ongoing_requests: 1, max_queued_requests: 2, rserve: {kind: exec, command: [./echo]}}
+      - name: Echo
+        max_ongoing_requests: 1
+        max_queued_requests: 2
+        rserve: {kind: exec, command: [./echo]}
     """
 
 
@@ -55,7 +58,8 @@ class Real:
     """Requests at their times, whatever becomes of those before; and the most replicas meanwhile."""
 
     def __init__(self, s: Server, arrivals: List[Sent]) -> None:
-        self.server, self.sent, self.replicas, self.failed = s, [], 0, 0  # type: Server, List[Sent], int, int
+        self.server, self.replicas, self.failed = s, 0, 0
+        self.sent: List[Sent] = []
         self.began = time.monotonic()
         threads = [threading.Thread(target=self.one, args=(a,), daemon=True) for a in arrivals]
         for t in threads:
@@ -123,8 +127,8 @@ class Predicts(ServeTest):
         path = os.path.join(self.folder, "app.yaml")
         with open(path, encoding="utf-8") as f:
             text = f.read()
-        self.write("app.yaml", "http_options: {rserve: {access_log: %s, access_log_format: JSON}}\n%s"
-                   % (log, text))
+        options = "http_options: {rserve: {access_log: %s, access_log_format: JSON}}\n" % log
+        self.write("app.yaml", options + text)
         s = self.serve(path)
         for _ in range(5):
             self.assertEqual(s.call("/?s=0.05").status, 200)
@@ -160,7 +164,7 @@ class Predicts(ServeTest):
                 ('{"t": 1, "service_s": -1}', ":2:", '"service_s": expected a number'),
                 ('{"t": 1}', ":2:", '"service_s": expected seconds'),
                 ("nonsense", ":2:", "expected a JSON object"),
-                ('{"t": 1, "app": "x", "service_s": 1}', ":2:", "expected an application of the file"),
+                ('{"t": 1, "app": "x", "service_s": 1}', ":2:", "expected an application"),
                 ('{"t": 1, "service_s": {"Echo": 1, "B": 1}}', ":2:", "expected a deployment")):
             trace = self.write("bad.jsonl", '{"t": 0, "service_s": 1}\n%s\n' % row)
             r = rserve("run", "--simulate", trace, config)
