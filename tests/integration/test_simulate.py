@@ -55,7 +55,7 @@ class Sent(NamedTuple):
 
 
 class Real:
-    """Requests at their times, whatever becomes of those before; and the most replicas meanwhile."""
+    """Requests at their times, whatever becomes of those before; the most replicas meanwhile."""
 
     def __init__(self, s: Server, arrivals: List[Sent]) -> None:
         self.server, self.replicas, self.failed = s, 0, 0
