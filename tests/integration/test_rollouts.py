@@ -179,7 +179,7 @@ class Stops(RolloutTest):
         self.assertEqual(self.server.app("app")["status"], "DEPLOY_FAILED")
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        wait_until("another old one in its place", lambda: victim not in self.server.pids("app", "A")
+        wait_until("another one in its place", lambda: victim not in self.server.pids("app", "A")
                    and len(self.server.pids("app", "A")) == 4, 60)
         self.assertEqual(self.answers(), {"1"})
         self.assertEqual(self.roll()["phase"], "stopped")
@@ -226,7 +226,7 @@ class Heads(RolloutTest):
         wait_until("the same processes", lambda: self.server.pids("app", "A") == before)
         victim = min(before)
         os.kill(victim, signal.SIGKILL)
-        wait_until("another old one in its place", lambda: victim not in self.server.pids("app", "A")
+        wait_until("another one in its place", lambda: victim not in self.server.pids("app", "A")
                    and len(self.server.pids("app", "A")) == 4, 60)
         self.assertEqual(self.answers(), {"1"})
         self.assertEqual(self.server.app("app")["status"], "DEPLOY_FAILED")
@@ -243,7 +243,8 @@ class Programs(ServeTest):
         load = OpenLoop(s.port, 150, method="POST")
         self.assertEqual(s.rest("PUT", config(2)).status, 200)
         wait_until("all are new", lambda: not before & s.pids("app", "P") and [
-            r["state"] for r in s.app("app")["deployments"]["P"]["replicas"]] == ["RUNNING"] * 4, 60)
+            r["state"] for r in s.app("app")["deployments"]["P"]["replicas"]] == ["RUNNING"] * 4,
+            60)
         sent = load.sent
         wait_until("more requests", lambda: load.sent > sent + 30)
         self.assertEqual([o for o in load.stop() if o.status != 200][:5], [])
