@@ -109,7 +109,7 @@ static struct rs_sim_call *call_new(struct rs_sim_world *w, struct rs_sim_asked 
 /* Frees it, once nothing will ask for it any more. */
 static void settle(struct rs_sim_call *c)
 {
-    if (!c->over || c->known || c->request.state != RS_SIM_OUTSIDE)
+    if (!c->over || c->known || c->calls || c->request.state != RS_SIM_OUTSIDE)
         return;
     c->world->under_way--;
     if (!c->from)
@@ -185,8 +185,10 @@ static void go_on(struct rs_sim_call *c)
     const struct rs_sim_arrival *a = c->asked->arrival;
     const struct rs_sim_work *work;
 
-    if (c->request.state != RS_SIM_RUNS)
+    if (c->request.state != RS_SIM_RUNS) { /* its replica is gone */
+        settle(c);
         return;
+    }
     if (c->asked->ended || c->next >= a->works) {
         end(c->asked, w, RS_SIM_ANSWERED);
         done(c);
@@ -208,10 +210,9 @@ static void failed(struct rs_sim_call *c, enum rs_sim_end how)
     end(c->asked, c->world, how);
     if (from) {
         from->calls = NULL;
-        if (from->request.state == RS_SIM_RUNS) {
+        if (from->request.state == RS_SIM_RUNS)
             done(from);
-            settle(from);
-        }
+        settle(from);
     }
     settle(c);
 }
@@ -291,11 +292,7 @@ static const struct rs_sim_pool_ops pool_ops = {
 
 void rs_sim_lost(struct rs_sim_request *r, void *arg)
 {
-    struct rs_sim_call *c = of(r);
-
-    if (c->calls)
-        c->calls->from = NULL;
-    failed(c, RS_SIM_END_UNAVAILABLE);
+    failed(of(r), RS_SIM_END_UNAVAILABLE);
 }
 
 struct rs_sim_served *rs_sim_serve(struct rs_sim_world *w, const char *app, const char *deployment)
