@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 
 enum { END_MS = 3000 };
 
@@ -139,14 +140,29 @@ void rs_control_stopping(struct rs_control *c)
     rs_child_kill(&c->child, SIGUSR1);
 }
 
-/* Both sockets listen, or -1. */
 static int open_sockets(struct rs_control *c, const struct rs_control_conf *conf,
                         struct rs_error *err)
 {
-    if (rs_port_listen(conf->dashboard_host, conf->dashboard_port, "--dashboard-port", &c->rest,
-                       &c->rest_at, err) < 0)
+    if (c->rest < 0 && rs_port_listen(conf->dashboard_host, conf->dashboard_port,
+                                      "--dashboard-port", &c->rest, &c->rest_at, err) < 0)
         return -1;
     return rs_tcp_listen(conf->join, &c->joins, err);
+}
+
+/* Both sockets listen, or -1. The control plane of a head that was killed a moment ago, and whose
+ * supervisor is quick, may have them still. */
+static int open_sockets_in_time(struct rs_control *c, const struct rs_control_conf *conf,
+                                struct rs_error *err)
+{
+    const struct timespec pause = {.tv_nsec = 20 * RS_MS};
+
+    for (int i = 0; i < 25; i++) {
+        *err = (struct rs_error){0};
+        if (open_sockets(c, conf, err) == 0)
+            return 0;
+        nanosleep(&pause, NULL);
+    }
+    return -1;
 }
 
 static json_t *conf_json(const struct rs_control_conf *conf)
@@ -175,7 +191,7 @@ int rs_control_new(struct rs_control **ret, struct rs_loop *loop,
     c->conf = conf_json(conf);
     if (!c->conf)
         rs_error_set(err, RS_INVALID, "a path of this head is not UTF-8");
-    if (!c->conf || open_sockets(c, conf, err) < 0 || start(c, err) < 0) {
+    if (!c->conf || open_sockets_in_time(c, conf, err) < 0 || start(c, err) < 0) {
         rs_control_free(c);
         return -1;
     }

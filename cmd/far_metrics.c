@@ -10,6 +10,8 @@ struct scrape {
     struct rs_timer late;
     struct rs_far_metrics *of;
     struct rs_web_later *later;
+    rs_api_form *form;
+    char *form_arg;
     uint64_t number;
 };
 
@@ -25,14 +27,24 @@ static void scrape_free(struct scrape *s)
 {
     rs_list_remove(&s->in);
     rs_timer_stop(&s->late);
+    free(s->form_arg);
     free(s);
+}
+
+static void answer(const struct rs_far_metrics *m, struct rs_web_answer *a, rs_api_form *form,
+                   const char *form_arg, const char *text)
+{
+    rs_auto(rs_buf_fini) struct rs_buf all = {0};
+
+    m->ops.complete(&all, text, m->arg);
+    form(a, rs_buf_text(&all), form_arg);
 }
 
 static void finish(struct scrape *s, const char *text)
 {
     struct rs_web_answer a = {0};
 
-    s->of->ops.answer(&a, text, s->of->arg);
+    answer(s->of, &a, s->form, s->form_arg, text);
     rs_web_later_answer(s->later, &a);
     scrape_free(s);
 }
@@ -65,17 +77,19 @@ void rs_far_metrics_free(struct rs_far_metrics *m)
 }
 
 void rs_far_metrics_get(struct rs_far_metrics *m, const struct rs_web_request *req,
-                        struct rs_web_answer *a)
+                        struct rs_web_answer *a, rs_api_form *form, const char *form_arg)
 {
     struct scrape *s;
 
     if (m->ops.ask(++m->asked, m->arg) < 0) {
-        m->ops.answer(a, NULL, m->arg);
+        answer(m, a, form, form_arg, NULL);
         return;
     }
     s = rs_alloc(sizeof(*s));
     s->of = m;
     s->number = m->asked;
+    s->form = form;
+    s->form_arg = rs_strdup(form_arg);
     s->later = rs_web_wait(req);
     s->late.fn = on_late;
     rs_list_init(&s->in);

@@ -305,13 +305,14 @@ static int api_logs(const struct rs_api_call *call, json_t **ret, struct rs_erro
     return rs_head_logs_asked(h->logs, call, err);
 }
 
-static bool api_metrics(const struct rs_web_request *req, struct rs_web_answer *a, void *arg)
+static bool api_metrics(const struct rs_web_request *req, struct rs_web_answer *a,
+                        rs_api_form *form, const char *form_arg, void *arg)
 {
     struct rs_head *h = arg;
 
     if (!h->far_metrics)
         return false;
-    rs_far_metrics_get(h->far_metrics, req, a);
+    rs_far_metrics_get(h->far_metrics, req, a, form, form_arg);
     return true;
 }
 
@@ -325,21 +326,19 @@ static int ask_for_metrics(uint64_t number, void *arg)
 }
 
 /* The node's figures, and those of the cluster, which are here. */
-static void answer_metrics(struct rs_web_answer *a, const char *text, void *arg)
+static void complete_metrics(struct rs_buf *out, const char *text, void *arg)
 {
     struct rs_head *h = arg;
 
     api_collect(h);
-    a->status = 200;
-    a->type = "text/plain; version=0.0.4; charset=utf-8";
-    rs_metrics_text(h->metrics, &a->body);
+    rs_metrics_text(h->metrics, out);
     if (text)
-        rs_buf_puts(&a->body, text);
+        rs_buf_puts(out, text);
     else
-        rs_process_text(&a->body);
+        rs_process_text(out);
 }
 
-const struct rs_far_metrics_ops rs_head_far_metrics_ops = {ask_for_metrics, answer_metrics};
+const struct rs_far_metrics_ops rs_head_far_metrics_ops = {ask_for_metrics, complete_metrics};
 
 static int roll_of(const struct rs_api_call *call, enum rs_controller_roll *ret,
                    struct rs_error *err)

@@ -47,6 +47,9 @@ struct rs_web_later *rs_api_later(const struct rs_api_call *call);
 void rs_api_later_answer(struct rs_web_later *later, const json_t *value);
 void rs_api_later_fail(struct rs_web_later *later, const struct rs_error *err);
 
+/* Makes an answer of a Prometheus exposition. */
+typedef void rs_api_form(struct rs_web_answer *a, const char *text, const char *form_arg);
+
 struct rs_api_ops {
     /* ServeInstanceDetails (Ray's shape; `extended`: and our own members under "rserve"), a new
      * reference; NULL: cannot tell now (503). */
@@ -73,8 +76,10 @@ struct rs_api_ops {
     int (*last_change)(const char *app, char *who, size_t size, double *when, void *arg);
     /* Bring gauges up to date before they are read; may be NULL. */
     void (*collect)(void *arg);
-    /* Answers GET /metrics, now or later (rs_web_wait). false, or NULL: the figures are those here. */
-    bool (*metrics)(const struct rs_web_request *req, struct rs_web_answer *a, void *arg);
+    /* The figures are another process's: answers, now or later (rs_web_wait), through `form` with
+     * `form_arg` (copied). false, or NULL: they are those here. */
+    bool (*metrics)(const struct rs_web_request *req, struct rs_web_answer *a, rs_api_form *form,
+                    const char *form_arg, void *arg);
 
     /* Below /api/v1: a row of the table in routes.c names the member. NULL: 501. */
     rs_api_fn *events, *plan, *why, *why_app, *why_deployment, *replace, *logs, *plan_result,

@@ -87,6 +87,8 @@ bool rs_api_may(const struct rs_api_call *call, const char *app, struct rs_web_a
 bool rs_api_changed(const struct rs_api_call *call);
 
 /* --- ray.c --- */
+void rs_api_figures(const struct rs_api_call *call, struct rs_web_answer *a, rs_api_form *form,
+                    const char *form_arg);
 rs_api_handler rs_api_get_applications, rs_api_put_applications, rs_api_delete_applications,
     rs_api_scale, rs_api_version, rs_api_metrics, rs_api_health;
 

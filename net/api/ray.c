@@ -172,19 +172,33 @@ void rs_api_version(const struct rs_api_call *call, struct rs_web_answer *a)
     rs_api_answer_json(a, 200, value);
 }
 
-void rs_api_metrics(const struct rs_api_call *call, struct rs_web_answer *a)
+void rs_api_figures(const struct rs_api_call *call, struct rs_web_answer *a, rs_api_form *form,
+                    const char *form_arg)
 {
     const struct rs_api *api = call->api;
+    rs_auto(rs_buf_fini) struct rs_buf text = {0};
 
-    if (api->ops->metrics && api->ops->metrics(call->req, a, api->arg))
+    if (api->ops->metrics && api->ops->metrics(call->req, a, form, form_arg, api->arg))
         return;
     if (api->ops->collect)
         api->ops->collect(api->arg);
+    if (api->metrics)
+        rs_metrics_text(api->metrics, &text);
+    rs_process_text(&text);
+    form(a, rs_buf_text(&text), form_arg);
+}
+
+static void as_text(struct rs_web_answer *a, const char *text, const char *form_arg)
+{
+    (void)form_arg;
     a->status = 200;
     a->type = "text/plain; version=0.0.4; charset=utf-8";
-    if (api->metrics)
-        rs_metrics_text(api->metrics, &a->body);
-    rs_process_text(&a->body);
+    rs_buf_puts(&a->body, text);
+}
+
+void rs_api_metrics(const struct rs_api_call *call, struct rs_web_answer *a)
+{
+    rs_api_figures(call, a, as_text, NULL);
 }
 
 void rs_api_health(const struct rs_api_call *call, struct rs_web_answer *a)

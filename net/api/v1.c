@@ -171,18 +171,15 @@ void rs_api_v1_delete_application(const struct rs_api_call *call, struct rs_web_
 
 /* --- figures ------------------------------------------------------------------------------------- */
 
+static void as_families(struct rs_web_answer *a, const char *text, const char *name)
+{
+    rs_auto(rs_json_decrefp) json_t *value =
+        json_pack("{s:f, s:o}", "time_s", rs_clock_wall(), "families", rs_api_snapshot(text, name));
+
+    rs_api_answer_json(a, 200, value);
+}
+
 void rs_api_v1_metrics(const struct rs_api_call *call, struct rs_web_answer *a)
 {
-    const struct rs_api *api = call->api;
-    rs_auto(rs_buf_fini) struct rs_buf text = {0};
-    rs_auto(rs_json_decrefp) json_t *value = NULL;
-
-    if (api->ops->collect)
-        api->ops->collect(api->arg);
-    if (api->metrics)
-        rs_metrics_text(api->metrics, &text);
-    rs_process_text(&text);
-    value = json_pack("{s:f, s:o}", "time_s", rs_clock_wall(), "families",
-                      rs_api_snapshot(rs_buf_text(&text), rs_api_query(call, "name")));
-    answer_as(call, a, value);
+    rs_api_figures(call, a, as_families, rs_api_query(call, "name"));
 }

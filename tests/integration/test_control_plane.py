@@ -197,6 +197,9 @@ class ControlPlane(ServeTest):
         self.assertIn('ray_serve_num_http_requests_total{', text)
         self.assertIn('ray_serve_application_status{application="app"} 6', text)
         self.assertEqual(text.count("\nprocess_start_time_seconds "), 1, text)
+        for name in ("ray_serve_num_http_requests", "ray_serve_application_status"):
+            found = head.rest(path="/api/v1/metrics?name=" + name).json()["families"]
+            self.assertTrue(found, name)
         names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         self.assertEqual(len(names), len(set(names)))
         # one that cannot say anything does not keep the others from saying it

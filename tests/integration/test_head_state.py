@@ -123,6 +123,13 @@ class HeadState(ServeTest):
         load = Load(self.port, "/scaled", threads=4)
         wait_until("it has grown", lambda: len(head.pids("scaled", "Scaled")) >= 3, 40)
         load.stop()
+
+        def all_run() -> bool:
+            d = head.app("scaled")["deployments"]["Scaled"]
+            return bool(len(d["replicas"]) == d["target_num_replicas"] == len(
+                head.pids("scaled", "Scaled")))
+
+        wait_until("all that are wanted run", all_run)
         grown = len(head.pids("scaled", "Scaled"))
         self.put(head, self.config("scaled"))
         wait_until("one is deleted", lambda: "app" not in head.details()["applications"])
