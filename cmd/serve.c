@@ -2,16 +2,10 @@
  * reverse order. Who comes first matters: signals are blocked before any thread exists, the guard
  * is forked (by the node) before the lanes start.
  */
-#include "cmd/serve.h"
+#include "cmd/serve-internal.h"
 
 #include "cmd/certificate.h"
-#include "cmd/control.h"
-#include "cmd/head.h"
-#include "cmd/node.h"
-#include "cmd/reload.h"
-#include "cmd/running.h"
 #include "cmd/verb.h"
-#include "cmd/view.h"
 #include "core/base/alloc.h"
 #include "core/base/clock.h"
 #include "core/base/json.h"
@@ -20,9 +14,6 @@
 #include "core/config/config.h"
 #include "core/resource/labels.h"
 #include "core/resource/resources.h"
-
-#include "net/api/side.h"
-#include "net/wire/resolve.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -35,36 +26,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RECONNECT_MS = 500, WAIT_NOTE_MS = 2000 };
+enum { WAIT_NOTE_MS = 2000 };
 
 const char *const rs_log_formats[] = {"text", "json", NULL};
 
-struct serve {
-    const struct rs_serve_conf *conf;
-    struct rs_loop *loop;
-    struct rs_metrics *metrics;
-    struct rs_head *head;       /* NULL: it is another process */
-    struct rs_control *control; /* the process of this head's; NULL: no head, or one that is here */
-    struct rs_node *node;
-    struct rs_view *view; /* what people are shown; NULL: a worker */
-    struct rs_running_file
-        *running; /* tells others of us; NULL: not yet, or it cannot be written */
-    struct rs_side *health, *figures; /* NULL: no such port */
-    struct rs_reload *reload;         /* NULL: no files are watched */
-    struct rs_io signals;
-    struct rs_timer reconnect, note;
-    struct rs_address head_address;
-    struct rs_resolve
-        *resolving; /* of the head's name; NULL: it is known, or nobody is asked now */
-    char node_id[33];
-    char http_host[256]; /* "" : no HTTP listener */
-    unsigned interrupts;
-    int status; /* exit status */
-    bool away_told, ready_told, http_tried;
-};
-
 /* To stderr, in the form that the log has. */
-static void say(const struct serve *s, const char *event, const char *what)
+static void say(const struct rs_serve *s, const char *event, const char *what)
 {
     if (s->conf->options->quiet)
         return;
@@ -83,7 +50,7 @@ static void say(const struct serve *s, const char *event, const char *what)
 
 static int on_note(struct rs_timer *t)
 {
-    struct serve *s = rs_container_of(t, struct serve, note);
+    struct rs_serve *s = rs_container_of(t, struct rs_serve, note);
     rs_auto(rs_freep) char *what = rs_node_waits_for(s->node);
 
     say(s, "still stopping (Ctrl-C again: now)", what);
@@ -93,7 +60,7 @@ static int on_note(struct rs_timer *t)
 
 static int on_signal(struct rs_io *io, uint32_t events)
 {
-    struct serve *s = rs_container_of(io, struct serve, signals);
+    struct rs_serve *s = rs_container_of(io, struct rs_serve, signals);
     struct signalfd_siginfo info;
     rs_auto(rs_freep) char *what = NULL;
 
@@ -123,13 +90,13 @@ static int on_signal(struct rs_io *io, uint32_t events)
 
 static void on_drained(void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     rs_loop_stop(s->loop);
 }
 
 /* SIGINT, SIGTERM, SIGHUP and SIGUSR1 become a descriptor; children get their masks back at exec. */
-static int take_signals(struct serve *s, struct rs_error *err)
+static int take_signals(struct rs_serve *s, struct rs_error *err)
 {
     sigset_t set;
 
@@ -147,81 +114,6 @@ static int take_signals(struct serve *s, struct rs_error *err)
     return rs_io_start(&s->signals, s->loop, EPOLLIN, err);
 }
 
-/* --- the link to the head ------------------------------------------------------------------------ */
-
-static int link_inside(struct serve *s, struct rs_error *err)
-{
-    int fds[2];
-
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-        return rs_error_errno(err, errno, "cannot create a socket pair");
-    if (rs_head_adopt(s->head, fds[0], err) < 0) {
-        close(fds[1]);
-        return -1;
-    }
-    return rs_node_link(s->node, fds[1], err);
-}
-
-static int link_outside(struct serve *s, struct rs_error *err)
-{
-    int fd;
-
-    if (rs_tcp_connect(&s->head_address, &fd, err) < 0)
-        return -1;
-    return rs_node_link(s->node, fd, err);
-}
-
-static void try_again(struct serve *s)
-{
-    rs_timer_start(&s->reconnect, s->loop, rs_clock_now() + RECONNECT_MS * RS_MS);
-}
-
-/* What runs goes on running; the head is tried again and again. */
-static void away(struct serve *s, const char *why)
-{
-    if (!s->away_told)
-        rs_log_warn("the head is away, trying again", "head=%s why=\"%s\"", s->conf->head, why);
-    s->away_told = true;
-    try_again(s);
-}
-
-static void on_resolved(const struct rs_address *found, const struct rs_error *why, void *arg)
-{
-    struct serve *s = arg;
-    struct rs_error err = {0};
-
-    if (s->interrupts) {
-        /* it ends */
-    } else if (!found) {
-        away(s, why->msg);
-    } else {
-        s->head_address = *found;
-        if (link_outside(s, &err) < 0)
-            try_again(s);
-    }
-    rs_resolve_free(rs_steal(s->resolving)); /* `found` and `why` are in it */
-}
-
-/* A name is asked for each time: a head that is started anew elsewhere keeps it. */
-static int reach_head(struct serve *s, struct rs_error *err)
-{
-    if (!rs_address_is_name(s->conf->head))
-        return link_outside(s, err);
-    if (s->resolving)
-        return 0;
-    return rs_resolve_start(&s->resolving, s->loop, s->conf->head, 6379, NULL, on_resolved, s, err);
-}
-
-static int on_reconnect(struct rs_timer *t)
-{
-    struct serve *s = rs_container_of(t, struct serve, reconnect);
-    struct rs_error err = {0};
-
-    if (reach_head(s, &err) < 0)
-        try_again(s);
-    return 0;
-}
-
 /* --- what others are told ------------------------------------------------------------------------ */
 
 /* HOST:PORT as this machine can reach it. */
@@ -233,7 +125,7 @@ static void reach(char *out, size_t size, const char *host, uint16_t port)
     snprintf(out, size, "%s%s%s:%u", v6 ? "[" : "", name, v6 ? "]" : "", port);
 }
 
-static void announce(struct serve *s, const struct rs_serve_ready *at)
+static void announce(struct rs_serve *s, const struct rs_serve_ready *at)
 {
     struct rs_running me = {.kind = s->conf->kind,
                             .node_id = s->node_id,
@@ -248,7 +140,7 @@ static void announce(struct serve *s, const struct rs_serve_ready *at)
         rs_log_info("others will not find this node", "error=\"%s\"", err.msg);
 }
 
-static void now_ready(struct serve *s)
+static void now_ready(struct rs_serve *s)
 {
     struct rs_serve_ready at = {.node_id = s->node_id, .log_dir = rs_node_log_dir(s->node)};
 
@@ -275,7 +167,7 @@ static void now_ready(struct serve *s)
 
 static void on_joined(void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     s->away_told = false;
     if (s->control)
@@ -284,33 +176,11 @@ static void on_joined(void *arg)
         now_ready(s);
 }
 
-static void on_head_gone(const char *why, void *arg)
-{
-    struct serve *s = arg;
-
-    if (s->control)
-        rs_control_gone(s->control);
-    else if (s->conf->head && !s->interrupts)
-        away(s, why);
-}
-
-static int link_up(struct serve *s, struct rs_error *err)
-{
-    if (s->control)
-        return 0; /* it is linked when it is started */
-    if (s->head)
-        return link_inside(s, err);
-    if (!rs_address_is_name(s->conf->head) &&
-        rs_address_parse(s->conf->head, 6379, &s->head_address, err) < 0)
-        return rs_error_wrap(err, "--address");
-    return reach_head(s, err);
-}
-
 /* --- what people see ----------------------------------------------------------------------------- */
 
 static void on_event(const struct rs_controller_event *e, void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     if (s->view && e->kind == RS_EVENT_SCALE && !s->conf->options->quiet)
         rs_view_output(s->view, STDOUT_FILENO, e->text, strlen(e->text));
@@ -320,7 +190,7 @@ static void on_event(const struct rs_controller_event *e, void *arg)
 
 static void on_failed(void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     if (!s->conf->fail_fast || s->interrupts)
         return;
@@ -331,14 +201,14 @@ static void on_failed(void *arg)
 
 static void on_output(int stream, const char *line, size_t len, void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     rs_view_output(s->view, stream, line, len);
 }
 
 static const struct rs_view_ops view_ops = {.on_failed = on_failed};
 
-static int start_view(struct serve *s, struct rs_error *err)
+static int start_view(struct rs_serve *s, struct rs_error *err)
 {
     struct rs_view_conf conf = {
         .quiet = s->conf->options->quiet,
@@ -354,7 +224,7 @@ static int start_view(struct serve *s, struct rs_error *err)
 
 static void on_changed(const struct rs_reload_change *change, void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
     const char *slash = strrchr(change->files[0], '/');
     rs_auto(rs_freep) char *text = NULL;
     struct rs_config *config = NULL;
@@ -423,7 +293,7 @@ static void set_front(struct rs_ingress_conf *conf, const json_t *front)
 
 static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struct rs_error *err)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
     rs_auto(rs_json_decrefp) json_t *front = rs_http_front_json(&c->http);
     struct rs_ingress_conf conf = {
         .host = c->http.host,
@@ -446,7 +316,7 @@ static int on_listen(const struct rs_config *c, uint16_t *port, void *arg, struc
 /* Opens the listener of a worker that waited for the first configuration to say where. */
 static void on_http(const json_t *http, void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
     const char *host = rs_json_str(http, "host", "");
     bool anywhere = strcmp(host, "0.0.0.0") == 0 || strncmp(host, "127.", 4) == 0;
     struct rs_ingress_conf conf = {
@@ -472,13 +342,13 @@ static void on_http(const json_t *http, void *arg)
 /* The program that all this is for has ended. */
 static void on_owner_gone(void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     s->interrupts++;
     rs_node_kill(s->node);
 }
 
-static void ingress_of(const struct serve *s, const json_t *front, struct rs_ingress_conf *ret)
+static void ingress_of(const struct rs_serve *s, const json_t *front, struct rs_ingress_conf *ret)
 {
     const struct rs_serve_options *o = s->conf->options;
     const struct rs_config *c = s->conf->config;
@@ -516,25 +386,25 @@ static void ingress_of(const struct serve *s, const json_t *front, struct rs_ing
 static const struct rs_node_ops node_ops_plain = {
     .on_http = on_http,
     .on_joined = on_joined,
-    .on_head_gone = on_head_gone,
+    .on_head_gone = rs_serve_head_gone,
     .on_drained = on_drained,
     .on_owner_gone = on_owner_gone,
 };
 static const struct rs_node_ops node_ops_view = {
     .on_joined = on_joined,
     .on_output = on_output,
-    .on_head_gone = on_head_gone,
+    .on_head_gone = rs_serve_head_gone,
     .on_drained = on_drained,
 };
 
 /* The progress block is on the terminal: what replicas write must come by it. */
-static bool owns_terminal(const struct serve *s)
+static bool owns_terminal(const struct rs_serve *s)
 {
     return !s->conf->head && !s->conf->keep && s->conf->options->log_format == 0 &&
            !s->conf->options->quiet && isatty(STDOUT_FILENO);
 }
 
-static int start_node(struct serve *s, struct rs_error *err)
+static int start_node(struct rs_serve *s, struct rs_error *err)
 {
     rs_auto(rs_json_decrefp) json_t *resources = NULL;
     rs_auto(rs_json_decrefp) json_t *labels = NULL;
@@ -574,7 +444,7 @@ static int start_node(struct serve *s, struct rs_error *err)
                        owns_terminal(s) ? &node_ops_view : &node_ops_plain, s, err);
 }
 
-static int start_head(struct serve *s, struct rs_error *err)
+static int start_head(struct rs_serve *s, struct rs_error *err)
 {
     struct rs_address join;
     rs_auto(rs_freep) char *cwd = getcwd(NULL, 0);
@@ -599,57 +469,6 @@ static int start_head(struct serve *s, struct rs_error *err)
                        &(struct rs_head_ops){on_event, on_listen}, s, err);
 }
 
-/* --- a control plane that is a child ------------------------------------------------------------- */
-
-static void on_control_started(int fd, void *arg)
-{
-    struct serve *s = arg;
-    struct rs_error err = {0};
-
-    if (rs_node_link(s->node, fd, &err) < 0)
-        rs_log_error("cannot link the control plane", "error=\"%s\"", err.msg);
-}
-
-static void on_control_failed(int exit_status, void *arg)
-{
-    struct serve *s = arg;
-
-    s->status = exit_status;
-    s->interrupts++;
-    rs_node_kill(s->node);
-}
-
-static const struct rs_control_ops control_ops = {on_control_started, on_control_failed};
-
-static int start_control(struct serve *s, const struct rs_config *config, struct rs_error *err)
-{
-    const struct rs_serve_options *o = s->conf->options;
-    struct rs_address join;
-    rs_auto(rs_freep) char *cwd = getcwd(NULL, 0);
-    const struct rs_control_conf conf = {
-        .node_id = s->node_id,
-        .app_dir = s->conf->app_dir ? s->conf->app_dir : cwd,
-        .dashboard_host = o->dashboard_host,
-        .dashboard_port = (uint16_t)o->dashboard_port,
-        .join = &join,
-        .http_host = s->http_host,
-        .http_port = rs_node_port(s->node),
-        .https = config && config->http.ssl[RS_SSL_KEYFILE],
-        .driver_socket = rs_node_driver_socket(s->node),
-        .values_dir = rs_node_values_dir(s->node),
-        .keep_dir = rs_node_state_dir(s->node),
-        .forget = s->conf->forget,
-        .quiet = o->quiet,
-        .verbose = o->verbose,
-        .json = o->log_format == 1,
-        .config = config,
-    };
-
-    if (rs_address_parse(s->conf->join, 6379, &join, err) < 0)
-        return -1;
-    return rs_control_new(&s->control, s->loop, &conf, &control_ops, s, err);
-}
-
 /* Thousands of connections need as many descriptors. */
 static void raise_limits(void)
 {
@@ -663,13 +482,13 @@ static void raise_limits(void)
 
 static void on_collect(void *arg)
 {
-    struct serve *s = arg;
+    struct rs_serve *s = arg;
 
     if (s->head)
         rs_head_collect(s->head);
 }
 
-static int open_sides(struct serve *s, struct rs_error *err)
+static int open_sides(struct rs_serve *s, struct rs_error *err)
 {
     struct rs_side_conf conf = {
         .host = s->conf->side_host, .metrics = s->metrics, .collect = on_collect, .arg = s};
@@ -685,7 +504,7 @@ static int open_sides(struct serve *s, struct rs_error *err)
     return 0;
 }
 
-static int start(struct serve *s, struct rs_config **config, struct rs_error *err)
+static int start(struct rs_serve *s, struct rs_config **config, struct rs_error *err)
 {
     if (rs_loop_new(&s->loop, err) < 0 || take_signals(s, err) < 0)
         return -1;
@@ -693,12 +512,12 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
     if (start_node(s, err) < 0)
         return -1;
     if (s->conf->keep) {
-        if (start_control(s, *config, err) < 0)
+        if (rs_serve_start_control(s, *config, err) < 0)
             return -1;
     } else if (!s->conf->head && (start_head(s, err) < 0 || start_view(s, err) < 0)) {
         return -1;
     }
-    if (open_sides(s, err) < 0 || link_up(s, err) < 0)
+    if (open_sides(s, err) < 0 || rs_serve_link(s, err) < 0)
         return -1;
     if (s->conf->owner_fd > 0 && rs_node_owned_by(s->node, s->conf->owner_fd, err) < 0)
         return -1;
@@ -713,7 +532,7 @@ static int start(struct serve *s, struct rs_config **config, struct rs_error *er
     return 0;
 }
 
-static void finish(struct serve *s)
+static void finish(struct rs_serve *s)
 {
     rs_running_withdraw(s->running);
     rs_reload_free(s->reload);
@@ -735,10 +554,10 @@ static void finish(struct serve *s)
 
 int rs_serve(const struct rs_serve_conf *conf, struct rs_error *err)
 {
-    struct serve s = {.conf = conf,
-                      .signals = {.fd = -1},
-                      .reconnect = {.fn = on_reconnect},
-                      .note = {.fn = on_note}};
+    struct rs_serve s = {.conf = conf,
+                         .signals = {.fd = -1},
+                         .reconnect = {.fn = rs_serve_on_reconnect},
+                         .note = {.fn = on_note}};
     rs_auto(rs_config_freep) struct rs_config *config = conf->config;
     const struct rs_serve_options *o = conf->options;
     int r;

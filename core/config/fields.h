@@ -121,6 +121,8 @@ char *rs_config_path(const char *dir, const char *path);
 /* Of the canonical text: the order of keys does not count. */
 uint64_t rs_json_hash(const json_t *json);
 
+/* Of a duration as a checked document has it, a number of seconds or a text with a unit: ns. 0: none. */
+int64_t rs_config_duration(const json_t *v);
 /* A level by name or number in text form; -1: neither. */
 int rs_log_level_number(const char *text);
 /* Words of a command: blanks part them, quotes and backslash work as in a shell, nothing is expanded.

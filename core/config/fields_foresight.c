@@ -10,18 +10,6 @@ enum { ENTRIES_MAX = 100 };
 #define PERIOD_MIN 10.0
 #define PERIOD_MAX (31 * 86400.0)
 
-static int64_t duration_of(const json_t *v)
-{
-    int64_t ns = 0;
-
-    if (json_is_number(v))
-        return (int64_t)(json_number_value(v) * 1e9);
-    return json_is_string(v) &&
-                   rs_quantity_read(json_string_value(v), rs_units_duration, false, &ns)
-               ? ns
-               : -1;
-}
-
 static double seconds_of(const struct rs_node *n)
 {
     int64_t ns = 0;
@@ -129,11 +117,11 @@ const struct rs_object rs_object_foresight =
 
 void rs_foresight_conf_fill(struct rs_foresight_conf *f)
 {
-    int64_t period = duration_of(f->period_json);
+    int64_t period = rs_config_duration(f->period_json);
 
     f->predicts = period > 0;
     f->period = period;
-    f->ahead = f->predicts ? duration_of(f->ahead_json) : 0;
+    f->ahead = f->predicts ? rs_config_duration(f->ahead_json) : 0;
     if (f->ahead > period)
         f->ahead = period;
 }

@@ -39,18 +39,6 @@ static double share_of(const json_t *v)
     return json_is_number(v) ? json_number_value(v) : percent_of(json_string_value(v));
 }
 
-static int64_t duration_of(const json_t *v)
-{
-    int64_t ns = 0;
-
-    if (json_is_number(v))
-        return (int64_t)(json_number_value(v) * 1e9);
-    return json_is_string(v) &&
-                   rs_quantity_read(json_string_value(v), rs_units_duration, false, &ns)
-               ? ns
-               : 0;
-}
-
 static bool is_pause(const struct rs_node *n, struct rs_buf *why)
 {
     if ((n->kind == RS_NODE_INT && n->real >= 1 && n->real <= 1e6) ||
@@ -197,5 +185,5 @@ void rs_rollout_conf_fill(struct rs_rollout_conf *r)
     r->canary.n_steps = 0;
     for (size_t i = 0; i < json_array_size(r->canary.steps_json) && i < RS_CANARY_STEPS_MAX; i++)
         r->canary.steps[r->canary.n_steps++] = share_of(json_array_get(r->canary.steps_json, i));
-    r->canary.each = duration_of(r->canary.each_json);
+    r->canary.each = rs_config_duration(r->canary.each_json);
 }

@@ -1,6 +1,8 @@
 /* YAML 1.1's implicit types as PyYAML's safe loader knows them: that is what Ray reads files with, so
  * `on` is true, 0o17 is text, 1e3 is text, 017 is fifteen and 1:30 is ninety.
  */
+#include "core/base/quantity.h"
+#include "core/config/fields.h"
 #include "core/config/node.h"
 
 #include <errno.h>
@@ -242,4 +244,16 @@ void rs_node_resolve(struct rs_node *n, const char *text, bool json)
         set_int(n, v);
     else if (yaml_real(text, &n->real) || (is_decimal(text) && plain_real(text, &n->real)))
         n->kind = RS_NODE_REAL;
+}
+
+int64_t rs_config_duration(const json_t *v)
+{
+    int64_t ns = 0;
+
+    if (json_is_number(v))
+        return (int64_t)(json_number_value(v) * 1e9);
+    if (!json_is_string(v) ||
+        !rs_quantity_read(json_string_value(v), rs_units_duration, false, &ns))
+        return 0;
+    return ns;
 }

@@ -117,56 +117,57 @@ static void answer_change(const struct rs_api_call *call, struct rs_web_answer *
     answer_as(call, a, value);
 }
 
-static void answer_refused(struct rs_web_answer *a, int status, const struct rs_buf *why)
+/* What an op of a change said, as an answer. */
+static void answer_op(const struct rs_api_call *call, struct rs_web_answer *a, const char *app,
+                      int failed, int status, struct rs_buf *why, const char *done,
+                      const char *nothing)
 {
-    rs_api_answer_error(a, status >= 400 ? status : 400, "%s", rs_buf_text(why));
+    if (failed)
+        rs_api_answer_error(a, status >= 400 ? status : 400, "%s", rs_buf_text(why));
+    else
+        answer_change(call, a, app, done, nothing);
+    rs_buf_fini(why);
 }
 
 void rs_api_v1_put_config(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
-    rs_auto(rs_buf_fini) struct rs_buf error = {0};
-    int status = 0;
+    struct rs_buf why = {0};
+    int status = 0, r;
 
     if (!rs_api_may(call, NULL, a))
         return;
-    if (api->ops->apply(call, &error, &status, api->arg) < 0)
-        answer_refused(a, status, &error);
-    else
-        answer_change(call, a, NULL, "the configuration is being deployed",
-                      "all of it is so already; nothing was changed");
+    r = api->ops->apply(call, &why, &status, api->arg);
+    answer_op(call, a, NULL, r, status, &why, "the configuration is being deployed",
+              "all of it is so already; nothing was changed");
 }
 
 void rs_api_v1_put_application(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
     const char *app = rs_api_part(call, 0);
-    rs_auto(rs_buf_fini) struct rs_buf error = {0};
-    int status = 0;
+    struct rs_buf why = {0};
+    int status = 0, r;
 
     if (!rs_api_may(call, app, a))
         return;
-    if (api->ops->put_app(call, app, &error, &status, api->arg) < 0)
-        answer_refused(a, status, &error);
-    else
-        answer_change(call, a, app, "the application is being deployed",
-                      "it is so already; nothing was changed");
+    r = api->ops->put_app(call, app, &why, &status, api->arg);
+    answer_op(call, a, app, r, status, &why, "the application is being deployed",
+              "it is so already; nothing was changed");
 }
 
 void rs_api_v1_delete_application(const struct rs_api_call *call, struct rs_web_answer *a)
 {
     const struct rs_api *api = call->api;
     const char *app = rs_api_part(call, 0);
-    rs_auto(rs_buf_fini) struct rs_buf error = {0};
-    int status = 0;
+    struct rs_buf why = {0};
+    int status = 0, r;
 
     if (!rs_api_may(call, app, a))
         return;
-    if (api->ops->delete_app(call, app, &error, &status, api->arg) < 0)
-        answer_refused(a, status, &error);
-    else
-        answer_change(call, a, app, "the application is being deleted",
-                      "it is being deleted already");
+    r = api->ops->delete_app(call, app, &why, &status, api->arg);
+    answer_op(call, a, app, r, status, &why, "the application is being deleted",
+              "it is being deleted already");
 }
 
 /* --- figures ------------------------------------------------------------------------------------- */
