@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { REPLICAS_MAX = 10, TAIL_LINES = 6, RECENT_S = 600 };
+enum { REPLICAS_MAX = 10, TAIL_LINES = 6, RECENT_S = 600, CHOSEN_TOLD = 3 };
 
 /* --- pieces -------------------------------------------------------------------------------------- */
 
@@ -358,18 +358,23 @@ static void why_router(const struct rs_ct_seen *s, json_t *list)
     json_object_set_new(r, "fallbacks", json_integer((json_int_t)s->router_fallbacks));
 }
 
+/* The newest first; after a few of a deployment the others are only counted. */
 static void why_chosen(const struct rs_ct_deployment *d, const char *replica, json_t *list,
                        double wall)
 {
-    size_t i;
-    json_t *one;
+    json_t *r = NULL;
+    unsigned told = 0, others = 0;
 
-    json_array_foreach (d->chosen, i, one) {
+    for (size_t i = json_array_size(d->chosen); i-- > 0;) {
+        json_t *one = json_array_get(d->chosen, i);
         bool recent = rs_json_num(one, "at_s", 0) > wall - RECENT_S;
-        json_t *r;
 
         if (replica ? strcmp(rs_json_str(one, "replica", ""), replica) != 0 : !recent)
             continue;
+        if (told++ >= CHOSEN_TOLD) {
+            json_object_set_new(r, "others", json_integer(++others));
+            continue;
+        }
         r = rs_ct_reason(list, "end", "chosen", "note");
         json_object_update(r, one);
         json_object_set_new(r, "cause", json_string("chosen"));

@@ -367,6 +367,9 @@ static void chosen(struct rs_telling *t)
             rs_tell_int(t, "to") == 1 ? "is" : "are", (long long)rs_tell_int(t, "in_flight"),
             rs_tell_s(rs_tell_int(t, "in_flight")),
             rs_tell_int(t, "models") ? ", models loaded" : "");
+    if (rs_tell_int(t, "others"))
+        rs_tell(t, "Before it %lld other%s (rserve status --events).",
+                (long long)rs_tell_int(t, "others"), rs_tell_s(rs_tell_int(t, "others")));
     rs_tell_next(t, "Nothing: it finishes its requests first, and no new ones reach it.");
 }
 
