@@ -117,6 +117,8 @@ struct rs_ct_deployment {
     unsigned run;   /* while versions roll: how many replicas of this one */
     bool feasible;  /* the next one would find room if old ones were not there */
     bool roll_kept; /* the roll is one that an earlier head began */
+    /* A node that ran some of it hung up, and may be back with it until then; 0: none. */
+    int64_t away_until;
 
     /* Actors and workers for tasks only (controller-core.h). */
     json_t *core;        /* what its processes are told; NULL: a deployment of Serve */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* After a restart of the head, until all nodes are sure to be back. */
+/* After a restart of the head, or when a node hung up, until all nodes that will be back are. */
 #define BLIND (10 * RS_SEC)
 
 unsigned rs_ct_run(const struct rs_ct_deployment *d)
@@ -42,12 +42,52 @@ json_t *rs_ct_roll_code(const struct rs_ct_app *app)
                      "start_reason", app->start_reason);
 }
 
-/* --- another version ----------------------------------------------------------------------------- */
+/* --- what there is ------------------------------------------------------------------------------- */
 
 static unsigned up_of(const struct rs_ct_seen *s)
 {
     return s->running + s->updating;
 }
+
+struct sum {
+    unsigned live, up;
+};
+
+/* Of the old versions. */
+static struct sum old_sum(const struct rs_ct_deployment *d)
+{
+    struct sum sum = {0};
+
+    for (size_t i = 0; i < d->n_old; i++) {
+        struct rs_ct_seen s = rs_ct_look(d->app->controller, d->old[i]);
+
+        sum.live += up_of(&s) + s.starting;
+        sum.up += up_of(&s);
+    }
+    return sum;
+}
+
+/* As many take requests as should, by all nodes that are there. */
+static bool complete(const struct rs_ct_deployment *d, const struct rs_ct_seen *s, struct sum old)
+{
+    return s->fresh && up_of(s) + old.up >= d->wanted;
+}
+
+void rs_ct_roll_away(struct rs_ct_deployment *d, int64_t now)
+{
+    d->away_until = now + BLIND;
+}
+
+/* Some of it may run where nobody sees it. */
+static bool away(struct rs_ct_deployment *d, const struct rs_ct_seen *s, struct sum old,
+                 int64_t now)
+{
+    if (d->away_until && (now >= d->away_until || complete(d, s, old)))
+        d->away_until = 0;
+    return d->away_until != 0;
+}
+
+/* --- another version ----------------------------------------------------------------------------- */
 
 /* Its places, and what it counts by, become those of `to`. */
 static void move_places(struct rs_ct_deployment *to, struct rs_ct_deployment *from)
@@ -78,10 +118,12 @@ static void add_old(struct rs_ct_deployment *d, struct rs_ct_deployment *old)
 }
 
 /* What runs becomes one of the old versions. */
-static void set_aside(struct rs_ct_deployment *d)
+static void set_aside(struct rs_ct_deployment *d, int64_t now)
 {
     struct rs_ct_deployment *old = rs_alloc(sizeof(*old));
     struct rs_ct_seen s = rs_ct_look(d->app->controller, d);
+    bool unseen = away(d, &s, old_sum(d), now);
+    unsigned run = rs_ct_run(d);
 
     old->conf = rs_steal(d->conf);
     old->heavy = rs_strdup(d->heavy);
@@ -90,9 +132,9 @@ static void set_aside(struct rs_ct_deployment *d)
     old->ingress = d->ingress;
     old->code = rs_steal(d->code);
     /* One that was given up, or never came up, is not started again. */
-    old->failed = d->failed || (!s.ever_ran && up_of(&s) == 0);
+    old->failed = d->failed || (!s.ever_ran && up_of(&s) == 0 && !unseen);
     move_places(old, d);
-    old->run = old->failed ? up_of(&s) : (unsigned)old->n_slots;
+    old->run = old->failed ? up_of(&s) : unseen ? run : (unsigned)old->n_slots;
     add_old(d, old);
 }
 
@@ -145,7 +187,7 @@ void rs_ct_roll_turn(struct rs_ct_deployment *d, const char *heavy, unsigned wan
         rs_deployment_conf_free(d->conf);
         d->conf = NULL;
     } else {
-        set_aside(d);
+        set_aside(d, now);
     }
     back = take_back(d, heavy);
     d->attempt = back ? back->attempt : next_attempt(d, heavy);
@@ -164,24 +206,6 @@ void rs_ct_roll_turn(struct rs_ct_deployment *d, const char *heavy, unsigned wan
 
 /* --- deciding ------------------------------------------------------------------------------------ */
 
-struct sum {
-    unsigned live, up;
-};
-
-/* Of the old versions. */
-static struct sum old_sum(const struct rs_ct_deployment *d)
-{
-    struct sum sum = {0};
-
-    for (size_t i = 0; i < d->n_old; i++) {
-        struct rs_ct_seen s = rs_ct_look(d->app->controller, d->old[i]);
-
-        sum.live += up_of(&s) + s.starting;
-        sum.up += up_of(&s);
-    }
-    return sum;
-}
-
 static bool places_missing_of_old(const struct rs_ct_deployment *d)
 {
     for (size_t i = 0; i < d->n_old; i++)
@@ -196,8 +220,7 @@ static bool blind(struct rs_ct_deployment *d, const struct rs_ct_seen *s, struct
 {
     const struct rs_controller *c = d->app->controller;
 
-    if (d->roll_kept &&
-        (now - c->started_at >= BLIND || (s->fresh && up_of(s) + old.up >= d->wanted)))
+    if (d->roll_kept && (now - c->started_at >= BLIND || complete(d, s, old)))
         d->roll_kept = false;
     return d->roll_kept;
 }
@@ -343,6 +366,7 @@ static bool step(struct rs_ct_deployment *d, int64_t now)
     struct rs_rollout_in in = look(d, &s, old);
 
     in.blind = blind(d, &s, old, now);
+    in.away = away(d, &s, old, now);
     if (rs_rollout_step(&d->roll, d->conf, &in, now))
         tell(d, s.last_error);
     else if (d->roll.best > best && rs_rollout_active(&d->roll))
@@ -351,8 +375,8 @@ static bool step(struct rs_ct_deployment *d, int64_t now)
         hold(d, &s);
     } else {
         d->run = d->roll.new_run;
-        share_out(d, d->roll.old_run, s.fresh);
-        prune(d, s.fresh);
+        share_out(d, d->roll.old_run, s.fresh && !in.away);
+        prune(d, s.fresh && !in.away);
     }
     return d->run != run || run_of_old(d) != old_run;
 }
@@ -379,9 +403,11 @@ int64_t rs_ct_roll_deadline(const struct rs_ct_deployment *d)
     int64_t at = d->gone ? INT64_MAX : rs_rollout_deadline(&d->roll, d->conf);
     int64_t seeing = d->app->controller->started_at + BLIND;
 
-    if (!d->roll_kept || !rs_rollout_active(&d->roll))
+    if (d->gone || !rs_rollout_active(&d->roll))
         return at;
-    return seeing;
+    if (d->away_until && d->away_until < at)
+        at = d->away_until;
+    return d->roll_kept ? seeing : at;
 }
 
 /* --- room ---------------------------------------------------------------------------------------- */

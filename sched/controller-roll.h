@@ -21,6 +21,9 @@ json_t *rs_ct_roll_code(const struct rs_ct_app *app);
 /* Decides all rolls anew. True: some number of replicas is another one now. */
 bool rs_ct_rolls_step(struct rs_controller *c, int64_t now);
 int64_t rs_ct_roll_deadline(const struct rs_ct_deployment *d); /* INT64_MAX: none */
+/* A node that ran some of it hung up: what it ran counts as there for a while, until it comes back with
+ * it, or as many run without it. */
+void rs_ct_roll_away(struct rs_ct_deployment *d, int64_t now);
 /* Forgets the old versions. */
 void rs_ct_roll_drop(struct rs_ct_deployment *d);
 

@@ -353,9 +353,10 @@ int rs_controller_node_joined(struct rs_controller *c, const struct rs_controlle
     return 0;
 }
 
-/* Replicas that the node ran are lost: their deployments say so. */
+/* Replicas that the node ran are lost, as it seems: their deployments say so. One that rolls does not: it
+ * has not failed by that, and its message tells how far it is. */
 static void count_lost(struct rs_controller *c, const struct rs_ct_node *n,
-                       const struct rs_controller_loss *why)
+                       const struct rs_controller_loss *why, int64_t now)
 {
     rs_auto(rs_freep) char *how = rs_ct_loss_text(n, why);
 
@@ -372,7 +373,9 @@ static void count_lost(struct rs_controller *c, const struct rs_ct_node *n,
                 lost += strcmp(rr->app, app->name) == 0 && strcmp(rr->deployment, d->name) == 0 &&
                         (rr->state == RS_REPLICA_RUNNING || rr->state == RS_REPLICA_UPDATING);
             }
-            if (lost)
+            if (d && !n->draining && (lost || !n->report))
+                rs_ct_roll_away(d, now);
+            if (lost && !rs_rollout_active(&d->roll))
                 rs_ct_event(d, RS_STATUS_HEALTH_FAILED,
                             rs_asprintf("Node '%s' left with %u running replica%s: %s; "
                                         "replacements are started on other nodes.",
@@ -435,7 +438,7 @@ void rs_controller_node_lost(struct rs_controller *c, const char *node_id,
     if (!n)
         return;
     rs_ct_replica_events(c, n, n->report, NULL, "node_left");
-    count_lost(c, n, why);
+    count_lost(c, n, why, now);
     rs_ct_core_node_left(c, n, now);
     forget_slots(c, n);
     rebuild_elsewhere(c, node_id);

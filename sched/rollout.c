@@ -175,6 +175,10 @@ static void judge(struct rs_rollout *r, const struct rs_deployment_conf *conf,
 
     if (r->phase == RS_ROLLOUT_STOPPED)
         return;
+    if (in->away) { /* its counters are not there, nor what it has ready */
+        r->progress_at = now;
+        return;
+    }
     r->failures_before = least(r->failures_before, in->failures); /* a node counts anew */
     r->deaths_before = least(r->deaths_before, in->deaths);
     if (r->ready > r->best) {
@@ -286,7 +290,7 @@ static void stopped(struct rs_rollout *r, const struct rs_rollout_in *in)
     if (rs_rollout_goes_back(r)) {
         back(r, in);
     } else {
-        r->new_run = least(least(r->new_run, in->new_up), in->wanted);
+        r->new_run = least(in->away ? r->new_run : least(r->new_run, in->new_up), in->wanted);
         r->old_run = minus(in->wanted, r->new_run / in->unit * in->unit);
     }
     r->new_run = r->new_run / in->unit * in->unit;
@@ -310,7 +314,8 @@ static struct rs_rollout_in believed(struct rs_rollout *r, const struct rs_rollo
 {
     struct rs_rollout_in sure = *in;
 
-    if (in->fresh) {
+    sure.fresh = in->fresh && !in->away;
+    if (sure.fresh) {
         r->new_sure = r->new_run;
         r->old_sure = r->old_run;
     }

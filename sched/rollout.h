@@ -92,6 +92,7 @@ struct rs_rollout_in {
     unsigned leaving;          /* on their way out, of any version */
     bool fresh;                /* every node follows the last answer */
     bool blind;                /* some nodes may not be back yet: nothing is taken away */
+    bool away;                 /* a node may come back with what it ran: what is not seen may run */
     bool full;                 /* a new one that should run has no place */
     bool feasible;             /* it would have one if old ones were not there */
     bool old_full;             /* an old one that should run has no place */

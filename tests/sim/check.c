@@ -82,7 +82,6 @@ void sim_check_promise(struct sim *s, int app, const struct sim_input *deploy)
         if (a != app && a != SIM_PUT && app != SIM_PUT &&
             s->apps[a].live.count != s->apps[a].live.args[DEPLOY_REPLICAS])
             s->apps[a].promised = false;
-    x->deployed_at = s->now;
     x->promised = quiet && x->live.there && !x->live.args[DEPLOY_MAX] && !deploy->args[DEPLOY_MAX];
     for (int d = 0; d < SIM_DEPLOYMENTS && x->promised; d++) {
         unsigned before = wanted(x, d), then = (unsigned)after[d];
@@ -97,13 +96,6 @@ void sim_check_promise(struct sim *s, int app, const struct sim_input *deploy)
             x->promised = false;
         x->floor[d] = least > stops ? least - stops : 0;
     }
-}
-
-void sim_check_rolling(struct sim *s)
-{
-    for (int i = 0; i < SIM_APPS; i++)
-        if (s->now - s->apps[i].deployed_at < REST)
-            s->apps[i].promised = false;
 }
 
 void sim_check_break(struct sim *s, int64_t for_ns)

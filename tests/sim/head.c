@@ -206,18 +206,25 @@ void sim_send_built(struct sim_node *n, json_t *json, bool ok)
 
 /* --- what the controller says -------------------------------------------------------------------- */
 
-/* A bug to be found: old replicas go before new ones come. */
-static void stop_first(struct sim_node *n, const json_t *target)
+static void want_none(json_t *apps)
 {
-    rs_auto(rs_json_decrefp) json_t *none = json_deep_copy(target);
     size_t i, k;
     json_t *app, *d;
 
-    json_array_foreach (json_object_get(none, "apps"), i, app)
+    json_array_foreach (apps, i, app)
         json_array_foreach (json_object_get(app, "deployments"), k, d) {
             json_object_set_new(d, "replicas", json_integer(0));
             json_object_set_new(d, "ranks", json_array());
         }
+}
+
+/* A bug to be found: old replicas go before new ones come. */
+static void stop_first(struct sim_node *n, const json_t *target)
+{
+    rs_auto(rs_json_decrefp) json_t *none = json_deep_copy(target);
+
+    want_none(json_object_get(none, "apps"));
+    want_none(json_object_get(none, "old"));
     if (rs_agent_target(n->agent, none, n->sim->now, NULL) < 0)
         abort();
     json_object_set_new((json_t *)(uintptr_t)target, "revision",
@@ -270,8 +277,9 @@ static void op_event(const struct rs_controller_event *e, void *arg)
         sim_say(s, "  %s%s%s%s: %s %s", e->app ? e->app : "", e->deployment ? "#" : "",
                 e->deployment ? e->deployment : "", e->node_id ? e->node_id : "", e->status,
                 e->text ? e->text : "");
+    s->unsaved |= e->kind == RS_EVENT_SCALE ||
+                  (e->kind == RS_EVENT_ROLLOUT && strcmp(e->status, "STEP") != 0);
     if (e->kind == RS_EVENT_SCALE) {
-        s->unsaved = true;
         if (sim_app_index(e->app) >= 0)
             sim_check_scaled(s, sim_app_index(e->app), e);
     }
@@ -327,6 +335,7 @@ static void restore(struct sim *s)
 
     if (s->mutation != SIM_MUTATION_KEEPS_COUNT)
         rs_controller_restore_counts(s->controller, json_object_get(saved, "counts"));
+    rs_controller_restore_rolls(s->controller, json_object_get(saved, "rolls"));
     if (c && rs_controller_apply(s->controller, c, s->now, NULL) < 0)
         sim_violate(s, "refused", "a kept configuration");
     json_object_foreach (json_object_get(saved, "apps"), name, app) {

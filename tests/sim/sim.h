@@ -59,7 +59,6 @@ struct sim_app {
     unsigned up[SIM_DEPLOYMENTS];
     /* A promise: not fewer replicas that take requests. */
     bool promised;
-    int64_t deployed_at;
     unsigned floor[SIM_DEPLOYMENTS];
     int64_t rate, service; /* requests a second, ns */
     uint64_t load_life;
@@ -236,8 +235,6 @@ void sim_check_up(struct sim *s, int app, int deployment);
 /* Now nobody may lose capacity by what is about to be deployed. */
 void sim_check_promise(struct sim *s, int app, const struct sim_input *deploy);
 void sim_check_break(struct sim *s, int64_t for_ns); /* a fault: promises no longer hold */
-/* The head forgets how far a rollout has come: a promise does not hold through that (yet). */
-void sim_check_rolling(struct sim *s);
 void sim_check_scaled(struct sim *s, int app, const struct rs_controller_event *e);
 void sim_check_steady(struct sim *s, int app); /* its load is another one from here */
 void sim_check_restored(struct sim *s);

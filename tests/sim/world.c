@@ -212,7 +212,6 @@ static void fault_on_node(struct sim *s, const struct sim_input *in)
         break;
     default: /* nothing ends: what runs goes on */
         if (n->link) {
-            sim_check_rolling(s);
             sim_head_cut(n);
             sim_join_later(n, span);
         }
@@ -244,7 +243,6 @@ static void new_head(struct sim *s, int64_t after)
 {
     if (!s->controller)
         return;
-    sim_check_rolling(s);
     sim_head_stop(s);
     sim_later(s, after, head_again, NULL);
 }

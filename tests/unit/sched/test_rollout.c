@@ -495,6 +495,47 @@ START_TEST(blind)
 }
 END_TEST
 
+/* A node hung up: nothing goes because what it ran is not seen, nobody is judged by it, and it does not
+ * last. */
+START_TEST(away)
+{
+    struct world w = {.conf = conf_of(25, 0.2)};
+
+    w.conf.rollout.deadline = 30 * SECOND;
+    begin(&w, 4);
+    while (w.in.new_up < 2)
+        turn(&w);
+    if (_i == 1)
+        ck_assert(rs_rollout_abort(&w.r, RS_ROLLOUT_WHY_ABORTED, w.now));
+    if (_i == 2)
+        w.in.deaths = w.in.death_limit;
+    rs_rollout_step(&w.r, &w.conf, &w.in, w.now);
+    struct rs_rollout before = w.r;
+    struct rs_rollout_in all = w.in;
+
+    ck_assert_int_eq(w.r.phase == RS_ROLLOUT_STOPPED, _i > 0);
+    w.in.away = true;
+    w.in.new_live = w.in.new_up = w.in.old_live = w.in.old_up = 0;
+    w.in.deaths = w.in.failures = 0;
+    w.now += 100 * SECOND;
+    rs_rollout_step(&w.r, &w.conf, &w.in, w.now);
+    ck_assert_uint_ge(w.r.old_run, before.old_run);
+    ck_assert_uint_ge(w.r.new_run, before.new_run);
+    ck_assert_int_eq(w.r.phase == RS_ROLLOUT_STOPPED, _i > 0);
+    ck_assert_int_gt(rs_rollout_deadline(&w.r, &w.conf), w.now);
+    if (_i == 0) { /* it does not come back: the old ones that are not there are not waited for */
+        w.in.away = false;
+        rs_rollout_step(&w.r, &w.conf, &w.in, w.now);
+        ck_assert_uint_eq(w.r.old_run, 0);
+        return;
+    }
+    w.in = all; /* it is back, and nothing was lost */
+    w.in.away = false;
+    rs_rollout_step(&w.r, &w.conf, &w.in, w.now);
+    ck_assert_uint_ge(w.r.old_run + w.r.new_run, 4);
+}
+END_TEST
+
 /* --- random worlds ------------------------------------------------------------------------------- */
 
 enum { MAX = 40 };
@@ -709,5 +750,5 @@ RS_CHECK_MAIN("rollout", tcase_add_test(tc, surge_and_batch); tcase_add_test(tc,
               tcase_add_test(tc, abort_at_the_pause); tcase_add_test(tc, abort_where_it_is_full);
               tcase_add_test(tc, ready_for_a_while); tcase_add_test(tc, wanted_changes);
               tcase_add_test(tc, nothing_to_replace); tcase_add_test(tc, blind);
-              tcase_add_loop_test(tc, random_world, 0, 150);
+              tcase_add_loop_test(tc, away, 0, 3); tcase_add_loop_test(tc, random_world, 0, 150);
               tcase_add_loop_test(tc, random_orders, 0, 60);)

@@ -395,6 +395,124 @@ START_TEST(node_lost_while_stopped)
 }
 END_TEST
 
+/* --- connections that break ---------------------------------------------------------------------- */
+
+#define SPREAD "{\"CPU\": 3}"
+
+/* A node hangs up in the middle and comes back with what it runs, soon or late: nothing was lost by it. */
+static const struct {
+    const char *name, *resources;
+    unsigned nodes;
+    int64_t back;
+} cuts[] = {
+    {"alone", "{\"CPU\": 8}", 1, 100 * RS_MS},
+    {"alone, late", "{\"CPU\": 8}", 1, 3 * RS_SEC},
+    {"one of three", SPREAD, 3, 100 * RS_MS},
+    {"one of three, late", SPREAD, 3, 900 * RS_MS},
+    {"one of two, no room elsewhere", SPREAD, 2, 2 * RS_SEC},
+};
+enum { CUT_TIMES = 14 };
+
+START_TEST(node_cut)
+{
+    const char *name = cuts[_i / CUT_TIMES].name, *resources = cuts[_i / CUT_TIMES].resources;
+    int64_t at = (_i % CUT_TIMES) * 130 * RS_MS;
+
+    start(cuts[_i / CUT_TIMES].nodes, resources, APP("version: v1"));
+    world_apply(&w, APP("version: v2"));
+    world_run(&w, at);
+    if (strcmp(world_text(&w, "applications.x.status"), "RUNNING") == 0)
+        return; /* it was over: that is not what this is about */
+    w.log[0] = 0;
+    world_cut(&w, 0);
+    world_run(&w, cuts[_i / CUT_TIMES].back);
+    world_join(&w, 0, resources);
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_msg(w.lowest_up >= 4, "%s, at %d ms: %u", name, (int)(at / RS_MS), w.lowest_up);
+    ck_assert_uint_eq(world_admitted_of(&w, "A", "v2"), 4);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    ck_assert_msg(!strstr(w.log, "DEPLOY_FAILED"), "%s", w.log);
+    check_roll("done", "");
+}
+END_TEST
+
+/* The node does not come back: the roll does not wait for it for long. */
+START_TEST(node_lost_with_room_elsewhere)
+{
+    start(2, "{\"CPU\": 8}", APP("version: v1"));
+    world_apply(&w, APP("version: v2"));
+    world_run(&w, (_i + 1) * 150 * RS_MS);
+    world_leave(&w, 1);
+    world_run(&w, 15 * RS_SEC);
+    ck_assert_uint_eq(world_admitted_of(&w, "A", "v2"), 4);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    check_roll("done", "");
+}
+END_TEST
+
+/* Not all find room without the node: as many run as do, and it goes on when the node is there again. */
+START_TEST(node_lost_where_it_is_full)
+{
+    start(2, SPREAD, APP("version: v1"));
+    world_apply(&w, APP("version: v2"));
+    world_run(&w, (_i + 1) * 150 * RS_MS);
+    world_leave(&w, 1);
+    world_run(&w, 20 * RS_SEC);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 3);
+    world_join(&w, 1, SPREAD);
+    world_run(&w, 10 * RS_SEC);
+    ck_assert_uint_eq(world_admitted_of(&w, "A", "v2"), 4);
+    check_roll("done", "");
+}
+END_TEST
+
+/* A newer version is deployed while the node is away. */
+START_TEST(deployed_while_cut)
+{
+    unsigned nodes = _i % 2 ? 1 : 2;
+
+    start(nodes, "{\"CPU\": 8}", APP("version: v1"));
+    if (_i < 2)
+        world_apply(&w, APP("version: v2"));
+    world_run(&w, 400 * RS_MS);
+    world_cut(&w, 0);
+    world_apply(&w, APP("version: v3"));
+    world_run(&w, 200 * RS_MS);
+    world_join(&w, 0, "{\"CPU\": 8}");
+    world_run(&w, 30 * RS_SEC);
+    ck_assert_uint_ge(w.lowest_up, 4);
+    ck_assert_uint_eq(world_admitted_of(&w, "A", "v3"), 4);
+    ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+    check_roll("done", "");
+}
+END_TEST
+
+/* One that is paused, or was stopped, is what it was, with the same processes or as many. */
+START_TEST(cut_while_it_rests)
+{
+    start(2, SPREAD, APP("version: v1"));
+    if (_i)
+        a.broken = "v2";
+    world_apply(&w, _i ? V2 : HALF);
+    world_run(&w, 60 * RS_SEC);
+    check_roll(_i ? "stopped" : "paused", _i ? "start_failed" : "pause_after");
+    rs_auto(rs_freep) char *said = rs_strdup(message());
+
+    watch();
+    for (unsigned n = 0; n < 2; n++) {
+        world_cut(&w, n);
+        world_run(&w, 500 * RS_MS);
+        world_join(&w, n, SPREAD);
+        world_run(&w, 30 * RS_SEC);
+        check_roll(_i ? "stopped" : "paused", _i ? "start_failed" : "pause_after");
+        ck_assert_uint_eq(world_admitted_of(&w, "A", "v1"), _i ? 4 : 2);
+        ck_assert_uint_eq(world_admitted(&w, "A"), 4);
+        ck_assert_str_eq(message(), said);
+    }
+    ck_assert_uint_eq(w.lowest_up, 4);
+}
+END_TEST
+
 /* Deleted in the middle: nothing is left, also of the old version. */
 START_TEST(deleted)
 {
@@ -464,5 +582,10 @@ RS_CHECK_MAIN(
     tcase_add_loop_test(tc, head_restarts_while_stopped, 0, RS_COUNT(ills));
     tcase_add_test(tc, head_restarts_while_paused);
     tcase_add_test(tc, head_restarts_after_a_second_try); tcase_add_loop_test(tc, node_lost, 0, 15);
-    tcase_add_test(tc, node_lost_while_stopped); tcase_add_loop_test(tc, deleted, 0, 8);
+    tcase_add_test(tc, node_lost_while_stopped);
+    tcase_add_loop_test(tc, node_cut, 0, RS_COUNT(cuts) * CUT_TIMES);
+    tcase_add_loop_test(tc, node_lost_with_room_elsewhere, 0, 8);
+    tcase_add_loop_test(tc, node_lost_where_it_is_full, 0, 4);
+    tcase_add_loop_test(tc, deployed_while_cut, 0, 4);
+    tcase_add_loop_test(tc, cut_while_it_rests, 0, 2); tcase_add_loop_test(tc, deleted, 0, 8);
     tcase_add_loop_test(tc, deaths_in_the_middle, 0, 20); tcase_add_loop_test(tc, gangs, 0, 2);)

@@ -911,22 +911,30 @@ void world_served(struct world *w, unsigned node, bool fresh, unsigned n, unsign
     op_changed(&w->nodes[node]);
 }
 
-void world_new_head(struct world *w)
+/* What head and node had sent to each other. */
+static void break_connection(struct world *w, struct node *n)
 {
-    struct rs_controller_conf conf = {.wall_offset_s = 1e9, .node_id = "n0"};
     size_t kept = 0;
 
-    for (size_t i = 0; i < w->n_events; i++) { /* its connections broke */
+    for (size_t i = 0; i < w->n_events; i++) {
         struct event *e = &w->events[i];
 
-        if (e->fn == ev_target || e->fn == ev_build || e->fn == ev_built || e->fn == ev_report)
+        if (e->node == n &&
+            (e->fn == ev_target || e->fn == ev_build || e->fn == ev_built || e->fn == ev_report))
             json_decref(e->json);
         else
             w->events[kept++] = *e;
     }
     w->n_events = kept;
+    n->report_due = true; /* nobody to report to, until it joins */
+}
+
+void world_new_head(struct world *w)
+{
+    struct rs_controller_conf conf = {.wall_offset_s = 1e9, .node_id = "n0"};
+
     for (unsigned i = 0; i < NODES; i++)
-        w->nodes[i].report_due = true; /* nobody to report to, until it joins */
+        break_connection(w, &w->nodes[i]);
     rs_controller_free(w->controller);
     ck_assert_int_eq(rs_controller_new(&w->controller, &conf, &controller_ops, w, NULL), 0);
 }
@@ -934,6 +942,12 @@ void world_new_head(struct world *w)
 void world_leave(struct world *w, unsigned node)
 {
     node_clear(w, &w->nodes[node]);
+    rs_controller_node_left(w->controller, w->nodes[node].id, w->now);
+}
+
+void world_cut(struct world *w, unsigned node)
+{
+    break_connection(w, &w->nodes[node]);
     rs_controller_node_left(w->controller, w->nodes[node].id, w->now);
 }
 

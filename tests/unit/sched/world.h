@@ -128,6 +128,8 @@ void world_join(struct world *w, unsigned node, const char *resources);
 /* The head is replaced by one that knows nothing; nodes join again with world_join. */
 void world_new_head(struct world *w);
 void world_leave(struct world *w, unsigned node);
+/* Its connection to the head breaks: what runs goes on. It joins again with world_join. */
+void world_cut(struct world *w, unsigned node);
 struct rs_config *world_config(const char *yaml); /* it has to be a good one */
 void world_apply(struct world *w, const char *yaml);
 int world_put(struct world *w, const char *yaml, struct rs_error *err); /* as a program deploys */
