@@ -140,9 +140,9 @@ void rs_sim_pool_resize(struct rs_sim_backend *b, unsigned limit, int64_t now)
     rs_sim_pool_pump(b->pool, now);
 }
 
-static void unbind(struct rs_sim_request *r, int64_t now)
+/* `b` is the backend that has it. */
+static void unbind(struct rs_sim_request *r, struct rs_sim_backend *b, int64_t now)
 {
-    struct rs_sim_backend *b = r->backend;
     struct rs_sim_pool *p = b->pool;
 
     count_load(p, now);
@@ -167,7 +167,7 @@ void rs_sim_pool_remove(struct rs_sim_backend *b, int64_t now,
     while (!rs_list_empty(&b->requests)) {
         struct rs_sim_request *r = rs_container_of(b->requests.next, struct rs_sim_request, link);
 
-        unbind(r, now);
+        unbind(r, b, now);
         rs_list_push_back(&gone, &r->link);
     }
     rs_queue_remove_slots(&p->queue, &b->slots);
@@ -206,7 +206,7 @@ void rs_sim_pool_done(struct rs_sim_request *r, int64_t now)
     if (r->waiter.deadline)
         rs_queue_took(&p->queue, now - r->started, true);
     b->done++;
-    unbind(r, now);
+    unbind(r, b, now);
     if (b->retired && b->slots.in_flight == 0)
         p->ops->idle(b, p->arg);
     rs_sim_pool_pump(p, now);

@@ -108,7 +108,7 @@ static int read_own(const struct reader *x, const json_t *row, struct rs_sim_arr
 /* Of who was refused before any work it is not known how long that would have taken. */
 static int read_logged(const struct reader *x, const json_t *row, struct rs_sim_arrival *a)
 {
-    double ended_ns, took_ms, status;
+    double ended_ns = 0, took_ms = 0, status = 0;
     const char *where;
 
     if (read_number(x, row, "timestamp_ns", 1e20, &ended_ns) < 0 ||

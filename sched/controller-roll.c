@@ -354,7 +354,7 @@ static struct rs_rollout_in look(const struct rs_ct_deployment *d, const struct 
         .deaths = s->deaths,
         .failure_limit = rs_ct_start_limit(d),
         .death_limit = rs_ct_roll_death_limit(d),
-        .canary_share = d->canary_share ? d->canary_share : 100,
+        .canary_share = d->canary_share > 0 ? d->canary_share : 100,
     };
 }
 

@@ -31,6 +31,7 @@ struct MemoryPool {
     size_t size;     /* of that part */
     size_t mapped;   /* all of it */
     char *start;
+    struct MemoryPool **at; /* who else points to it; NULL: nobody */
 };
 
 static struct {
@@ -130,9 +131,18 @@ static void give(struct MemoryPool *p)
 
 /* --- what the ingress calls -------------------------------------------------------------------- */
 
-struct MemoryPool *rs_mhd_pool_newest(void)
+void rs_mhd_pool_find(struct MemoryPool **at)
 {
-    return newest;
+    *at = newest;
+    if (newest)
+        newest->at = at;
+}
+
+void rs_mhd_pool_leave(struct MemoryPool **at)
+{
+    if (*at)
+        (*at)->at = NULL;
+    *at = NULL;
 }
 
 /* MHD_pool_reset left a NUL at the start, where what is received goes first. */
@@ -168,8 +178,14 @@ struct MemoryPool *MHD_pool_create(size_t max)
 
 void MHD_pool_destroy(struct MemoryPool *p)
 {
-    if (p)
-        give(p);
+    if (!p)
+        return;
+    if (p->at)
+        *p->at = NULL;
+    p->at = NULL;
+    if (newest == p)
+        newest = NULL;
+    give(p);
 }
 
 enum { NEVER = 1 }; /* no multiple of ALIGN: larger than any pool */
@@ -256,9 +272,14 @@ void *MHD_pool_reset(struct MemoryPool *p, void *keep, size_t copy, size_t size)
 
 #else
 
-struct MemoryPool *rs_mhd_pool_newest(void)
+void rs_mhd_pool_find(struct MemoryPool **at)
 {
-    return NULL;
+    *at = NULL;
+}
+
+void rs_mhd_pool_leave(struct MemoryPool **at)
+{
+    *at = NULL;
 }
 
 void rs_mhd_pool_rest(struct MemoryPool *p)

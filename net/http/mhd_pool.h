@@ -21,8 +21,11 @@
 
 struct MemoryPool;
 
-/* In the callback that tells of a new connection: its pool. NULL: it is libmicrohttpd's own. */
-struct MemoryPool *rs_mhd_pool_newest(void);
+/* In the callback that tells of a new connection: its pool; NULL: it is libmicrohttpd's own. *at becomes NULL
+ * when the pool is given back, which may be long before the end of the connection is told. */
+void rs_mhd_pool_find(struct MemoryPool **at);
+/* *at is about to go. */
+void rs_mhd_pool_leave(struct MemoryPool **at);
 /* Its connection has been idle for a while: gives its pages back, if nothing was received. The
  * addresses stay valid. NULL is fine. */
 void rs_mhd_pool_rest(struct MemoryPool *pool);

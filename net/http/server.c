@@ -205,7 +205,7 @@ static void on_open(struct rs_http_server *s, struct MHD_Connection *mc, void **
     rs_list_init(&c->hung);
     rs_list_push_back(&s->conns, &c->link);
     count_conns(s, 1);
-    c->pool = rs_mhd_pool_newest();
+    rs_mhd_pool_find(&c->pool);
     rs_http_idle(c);
     c->front = rs_front_open(&s->front, fd);
     if (s->conf->proxy_protocol && c->trusted)
@@ -228,6 +228,7 @@ static void on_connection(void *arg, struct MHD_Connection *mc, void **socket_co
     rs_list_remove(&c->link);
     rs_list_remove(&c->rest);
     rs_list_remove(&c->hung);
+    rs_mhd_pool_leave(&c->pool);
     count_conns(c->server, -1);
     rs_http_origin_close(c);
     rs_front_release(c->front);

@@ -212,7 +212,7 @@ int rs_listener_on(struct rs_listener **ret, struct rs_loop *loop, int fd,
 int rs_listener_new(struct rs_listener **ret, struct rs_loop *loop, const struct rs_address *at,
                     void (*on_accept)(int fd, void *arg), void *arg, struct rs_error *err)
 {
-    int fd;
+    int fd = -1;
 
     if (rs_tcp_listen(at, &fd, err) < 0)
         return -1;

@@ -127,10 +127,15 @@ END_TEST
 /* What a connection that is idle has in its pool is not missed, what came meanwhile is. */
 START_TEST(pages_of_a_resting_pool_come_back)
 {
-    struct MemoryPool *p = MHD_pool_create(SIZE);
+    struct MemoryPool *p = MHD_pool_create(SIZE), *found, *left;
     char *buffer = MHD_pool_allocate(p, SIZE / 2, false);
 
-    ck_assert_ptr_eq(rs_mhd_pool_newest(), p);
+    rs_mhd_pool_find(&left);
+    ck_assert_ptr_eq(left, p);
+    rs_mhd_pool_leave(&left); /* it is not written to any more */
+    rs_mhd_pool_find(&found);
+    ck_assert_ptr_eq(found, p);
+    left = (struct MemoryPool *)(uintptr_t)1;
     memset(buffer, 'x', SIZE / 2);
     buffer = MHD_pool_reset(p, NULL, 0, SIZE / 2);
     rs_mhd_pool_rest(p);
@@ -142,7 +147,11 @@ START_TEST(pages_of_a_resting_pool_come_back)
     rs_mhd_pool_rest(p);
     ck_assert_mem_eq(buffer, "ET", 2);
     MHD_pool_destroy(p);
-    rs_mhd_pool_rest(NULL);
+    ck_assert_ptr_null(found); /* its connection has no pool any more, and may not be told yet */
+    ck_assert_uint_eq((uintptr_t)left, 1);
+    rs_mhd_pool_rest(found);
+    rs_mhd_pool_find(&found);
+    ck_assert_ptr_null(found);
 }
 END_TEST
 
