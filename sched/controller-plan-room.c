@@ -121,7 +121,7 @@ static void shadow_add(struct shadows *s, const struct rs_controller *c,
     x->d.old = NULL;
     x->d.n_old = 0;
     x->app.controller = (struct rs_controller *)(uintptr_t)c;
-    x->app.name = (char *)(uintptr_t)(o ? o->app_name : real->app->name);
+    x->app.name = (char *)(uintptr_t)(o ? o->app_name : real ? real->app->name : NULL);
     x->d.app = &x->app;
     x->d.blocked = NULL;
     x->d.slots = NULL;
