@@ -86,7 +86,7 @@ class ControlPlane(ServeTest):
         head.wait_apps()
         pids = head.pids("app", "A")
         load = Load(head.port, "/app")
-        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGKILL):
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGKILL):
             load.wait(20)
             self.kill(head, number)
             load.wait(20)
